@@ -1,0 +1,83 @@
+// An Executor holds one rank's slice of one model, and computes the steps that the engine plans.
+//
+// It is handed numbers only: token ids, positions, block ids. Which request they belong to, what comes next and when to
+// stop are the engine's business. The result of a sequence depends on that sequence alone: not on the batch it shares,
+// nor on how its prompt was cut into chunks, nor on which blocks were computed earlier ("batch-invariant", DESIGN 9). What
+// may differ between machines is named by numerics_id().
+//
+// Belongs to the engine thread. progress() alone may be read from elsewhere.
+#ifndef TANDEM_WORKER_EXEC_EXECUTOR_H_
+#define TANDEM_WORKER_EXEC_EXECUTOR_H_
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace tandem::worker {
+
+using TokenId = int32_t;
+using BlockId = int32_t;
+
+// Tokens of one KV block. The prefix hash of the protocol counts in these, so it is no option.
+inline constexpr int kBlockTokens = 16;
+
+// One sequence's part of a step.
+struct SequenceInput {
+  absl::Span<const TokenId> tokens;  // what to compute now, at least one
+  int32_t start = 0;                 // position of tokens[0]; the keys and values of [0, start) are in `blocks` already
+  absl::Span<const BlockId> blocks;  // block table; covers [0, start + tokens.size())
+  bool sample = false;               // the logits after the last token are wanted
+};
+
+struct StepInput {
+  absl::Span<const SequenceInput> sequences;
+};
+
+// What a loaded model tells the engine and the scheduler.
+struct ModelFacts {
+  int32_t vocab_size = 0;                    // without padding
+  int32_t max_positions = 0;                 // longest context that the model was made for
+  std::vector<TokenId> eos_ids;              // from generation_config.json, else config.json
+  int64_t kv_bytes_per_block = 0;            // of this rank, all layers
+  std::string revision;                      // hash of the manifest: equal folders, equal revisions
+};
+
+// Bytes that this shard holds in this process, measured where it can be.
+struct MemoryReport {
+  int64_t weight_bytes = 0;      // read from the model's files for this rank (mapped or copied)
+  int64_t packed_bytes = 0;      // copies in the kernels' own layout, private
+  int64_t activation_bytes = 0;  // the arena of a full step
+  int64_t kv_bytes = 0;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  virtual const ModelFacts& facts() const = 0;
+  virtual MemoryReport memory() const = 0;
+  // Kernels, ISA, dtype and TP degree: equal ids, equal bits.
+  virtual const std::string& numerics_id() const = 0;
+
+  // Takes memory for the pool. Called once, after all else is allocated.
+  virtual absl::Status AllocateKv(int32_t num_blocks) = 0;
+
+  // Computes one step on this rank, with the collectives that it needs. Rank 0 receives one row of vocab_size fp32
+  // logits for each sequence with `sample`, in order; the other ranks receive nothing. Valid until the next Run.
+  // REQUIRES: the sum of tokens <= max_batch_tokens and sequences <= max_sequences given at load; every block id is below
+  // num_blocks; blocks that two sequences share are only read.
+  // On error the shard is spent.
+  virtual absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) = 0;
+
+  // Raised after every layer: a step that stands still can be told from a long one.
+  virtual const std::atomic<uint64_t>& progress() const = 0;
+};
+
+}  // namespace tandem::worker
+
+#endif  // TANDEM_WORKER_EXEC_EXECUTOR_H_
