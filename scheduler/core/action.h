@@ -1,0 +1,122 @@
+// Everything that the core can ask for, in the imperative. The shell carries actions out in the order given and decides
+// nothing; it may drop one only when its addressee is gone.
+#ifndef TANDEM_SCHEDULER_CORE_ACTION_H_
+#define TANDEM_SCHEDULER_CORE_ACTION_H_
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "scheduler/core/types.h"
+
+namespace tandem::core {
+
+// ---- to workers ---------------------------------------------------------------------------------------------------
+
+// Answers WorkerAttached: under which id the core knows the device from now on. Always before other actions to it.
+struct AdmitWorker {
+  DeviceId device;
+  Incarnation incarnation;
+};
+// The stream is closed with this sentence. A second process for one device, for one.
+struct RefuseWorker {
+  std::string device_name;
+  Incarnation incarnation;
+  std::string why;
+};
+// To every member. The shell draws the secret and looks up the endpoints.
+struct FormGroup {
+  GroupId group;
+  GroupEpoch epoch;
+  ModelId model;
+  std::vector<DeviceId> members;  // in rank order
+  Duration deadline;
+};
+// To every member, once all have formed.
+struct LoadModel {
+  GroupId group;
+  GroupEpoch epoch;
+  ModelId model;
+  std::vector<DeviceId> members;
+  Bytes kv_min, kv_target;  // per rank
+  Duration deadline;
+};
+struct DissolveGroup {
+  GroupId group;
+  GroupEpoch epoch;
+  std::vector<DeviceId> members;
+};
+struct AbortGroup {
+  GroupId group;
+  GroupEpoch epoch;
+  std::vector<DeviceId> members;
+  std::string why;
+};
+// Close the worker's stream: it is taken for frozen or lost. It may come back as it likes.
+struct DropWorker {
+  DeviceId device;
+  Incarnation incarnation;
+  std::string why;
+};
+
+// To rank 0 of the group. The shell adds the payload that it keeps under the request's id.
+struct AssignRequest {
+  RequestId request;
+  Attempt attempt;
+  GroupId group;
+  GroupEpoch epoch;
+  DeviceId rank0;
+  Tokens max_tokens;  // resolved against the context
+  Instant deadline = kNever;
+};
+struct AbortAttempt {
+  RequestId request;
+  Attempt attempt;
+  GroupId group;
+  GroupEpoch epoch;
+  DeviceId rank0;
+  std::string why;
+};
+
+// ---- to clients and operators -------------------------------------------------------------------------------------
+
+// The request waits; `why` is for Progress and explain.
+struct NoteQueued {
+  RequestId request;
+  std::string why;
+};
+// The last word on a request that did not finish. After it the core has forgotten its payload's owner.
+struct FailRequest {
+  RequestId request;
+  Reason reason = Reason::kNone;
+  std::string message;
+  std::optional<Duration> retry_after;
+};
+// The last word on a request that finished: its resources are free. The router has told the client already.
+struct CompleteRequest {
+  RequestId request;
+  Tokens output;
+};
+struct ReportDrain {
+  OperationId operation;
+  std::string message;
+  int requests_left = 0;
+  Duration deadline_left;
+  bool overdue = false;
+  bool done = false;
+  Reason refused = Reason::kNone;  // with done: nothing was drained, for this reason
+};
+// A change worth telling: goes to the event log, the journal and WatchEvents. `subject` is a resource name.
+struct Tell {
+  std::string subject;
+  std::string text;
+};
+
+using Action = std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, DropWorker,
+                            AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest, ReportDrain, Tell>;
+using Actions = std::vector<Action>;
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_ACTION_H_

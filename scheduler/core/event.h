@@ -1,0 +1,208 @@
+// Everything that can happen to the core, in the past tense. Events are small: counts and names, never a prompt.
+#ifndef TANDEM_SCHEDULER_CORE_EVENT_H_
+#define TANDEM_SCHEDULER_CORE_EVENT_H_
+
+#include <array>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "scheduler/core/types.h"
+
+namespace tandem::core {
+
+// ---- the installation ---------------------------------------------------------------------------------------------
+
+// First event of every run.
+struct LeaderStarted {
+  uint64_t leader_epoch = 0;
+  int expected_devices = 0;  // known from the configuration; 0 = unknown. Fewer: wait for the reattach window
+};
+struct ModelConfigured {
+  ModelSpec spec;
+};
+// Time passed and nothing else happened. Sent when Core::NextDeadline() is reached.
+struct Ticked {};
+
+// ---- workers ------------------------------------------------------------------------------------------------------
+
+struct HeldRequest {
+  RequestId request;
+  Attempt attempt;
+  Tokens prompt, output;
+  bool ended = false;
+};
+struct HeldShard {
+  GroupId group;
+  GroupEpoch epoch;
+  int rank = 0, size = 1;
+  std::string model;
+  bool ready = false;
+  int32_t kv_blocks = 0;
+  std::vector<HeldRequest> requests;
+};
+struct WorkerAttached {
+  DeviceSpec device;
+  Incarnation incarnation;
+  bool parked = false;
+  std::vector<HeldShard> shards;
+};
+// The stream ended. `process_gone`: the process said so itself, or a supervisor did; else it may come back.
+struct WorkerDetached {
+  DeviceId device;
+  Incarnation incarnation;
+  bool process_gone = false;
+  std::string why;
+};
+struct GroupLoad {
+  GroupId group;
+  GroupEpoch epoch;
+  uint64_t progress = 0;
+  bool busy = false;
+  bool rank0 = false;  // the rest is set by rank 0 only
+  int32_t free_blocks = 0;
+  int32_t running = 0;
+  int32_t waiting = 0;
+  uint64_t steps = 0;
+  uint64_t preemptions = 0;
+};
+struct HeartbeatReceived {
+  DeviceId device;
+  Incarnation incarnation;
+  Bytes memory_free;
+  std::vector<GroupLoad> loads;
+};
+
+// ---- groups -------------------------------------------------------------------------------------------------------
+
+struct GroupFormed {
+  DeviceId device;
+  GroupId group;
+  GroupEpoch epoch;
+};
+struct ModelLoaded {
+  DeviceId device;
+  GroupId group;
+  GroupEpoch epoch;
+  Bytes static_bytes;  // measured: weights, packed copies, activations
+};
+struct GroupReady {
+  DeviceId device;
+  GroupId group;
+  GroupEpoch epoch;
+  int32_t kv_blocks = 0;
+  int32_t block_tokens = 16;
+  int32_t max_sequences = 0;
+  int32_t max_model_len = 0;
+  Bytes kv_bytes;  // of rank 0
+  std::string numerics_id;
+};
+enum class GroupFailure {
+  kBootstrap,
+  kModelUnusable,
+  kModelMismatch,
+  kNeverFits,
+  kNoCapacity,
+  kPeerLost,
+  kCommunicator,
+  kEngineFault,
+  kAborted,
+  kStaleEpoch,
+  kBusy,
+};
+// This rank is out of the group, for a reason of its own.
+struct GroupFailed {
+  DeviceId device;
+  GroupId group;
+  GroupEpoch epoch;
+  GroupFailure failure = GroupFailure::kEngineFault;
+  std::string message;
+};
+// This rank is out of the group, as it was told.
+struct GroupLeft {
+  DeviceId device;
+  GroupId group;
+  GroupEpoch epoch;
+};
+
+// ---- requests -----------------------------------------------------------------------------------------------------
+
+struct RequestArrived {
+  RequestId request;
+  std::string model;  // name or alias, as the client wrote it
+  Tokens prompt;
+  Tokens known_output;               // resume_token_ids
+  std::optional<Tokens> max_tokens;  // unset: what the context leaves
+  std::optional<Duration> deadline;  // from now
+  int priority = 0;
+  std::string tenant;
+  std::string session;
+  std::vector<std::array<uint8_t, 16>> prefix;  // hashes of the full blocks, at most 256
+};
+enum class CancelCause { kClientLeft, kClientAsked, kAdminAsked };
+struct RequestCancelled {
+  RequestId request;
+  CancelCause cause = CancelCause::kClientLeft;
+};
+// From rank 0, in this order: started, (preempted, started)*, ended.
+struct RequestStarted {
+  RequestId request;
+  Attempt attempt;
+  Tokens cached;
+};
+struct RequestPreempted {
+  RequestId request;
+  Attempt attempt;
+};
+enum class EndedHow { kStopped, kLengthReached, kAborted, kRefused, kFault };
+struct RequestEnded {
+  RequestId request;
+  Attempt attempt;
+  EndedHow how = EndedHow::kStopped;
+  Tokens output;
+  std::string message;
+};
+// From the router: a stop string was found. The client has its end already; the engine does not know yet.
+struct RequestStopped {
+  RequestId request;
+  Attempt attempt;
+  Tokens output;  // delivered
+};
+// The router's stream of a client cannot take more; it lets the attempt go.
+struct ClientStalled {
+  RequestId request;
+};
+
+// ---- operators ----------------------------------------------------------------------------------------------------
+
+struct CordonRequested {
+  DeviceId device;
+  std::string reason;
+};
+struct UncordonRequested {
+  DeviceId device;
+};
+enum class OnDeadline { kWait, kAbort };
+// A group is drained by draining `group`; else all groups of `devices`, and the devices themselves.
+struct DrainRequested {
+  OperationId operation;  // chosen by the shell, unique in this run
+  std::vector<DeviceId> devices;
+  std::optional<GroupId> group;
+  std::string reason;
+  Duration deadline;
+  OnDeadline on_deadline = OnDeadline::kWait;
+  bool force = false;
+};
+struct UndrainRequested {
+  DeviceId device;
+};
+
+using Event = std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived,
+                           GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, RequestArrived,
+                           RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped,
+                           ClientStalled, CordonRequested, UncordonRequested, DrainRequested, UndrainRequested>;
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_EVENT_H_

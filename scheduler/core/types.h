@@ -1,0 +1,181 @@
+// The words of the core: ids, quantities, times. Each is its own type, so that a group is never passed for a device,
+// nor a token count for bytes. All are plain values, ordered, and printable by format.h.
+#ifndef TANDEM_SCHEDULER_CORE_TYPES_H_
+#define TANDEM_SCHEDULER_CORE_TYPES_H_
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tandem::core {
+
+// Dense index of a device in order of first sight; never reused while the scheduler runs.
+struct DeviceId {
+  uint32_t value = 0;
+  auto operator<=>(const DeviceId&) const = default;
+};
+// Dense index of a configured model.
+struct ModelId {
+  uint32_t value = 0;
+  auto operator<=>(const ModelId&) const = default;
+};
+// Never used twice in one installation: the leader epoch is its upper half.
+struct GroupId {
+  uint64_t value = 0;
+  auto operator<=>(const GroupId&) const = default;
+};
+// 128 random bits, drawn by the shell.
+struct RequestId {
+  uint64_t hi = 0, lo = 0;
+  auto operator<=>(const RequestId&) const = default;
+};
+// 128 random bits of one worker process. A new one means that the process before it is gone, with all it held.
+struct Incarnation {
+  uint64_t hi = 0, lo = 0;
+  auto operator<=>(const Incarnation&) const = default;
+};
+// A drain or other long operation, numbered by the core.
+struct OperationId {
+  uint64_t value = 0;
+  auto operator<=>(const OperationId&) const = default;
+};
+
+// (leader epoch, counter), compared in that order: what a newer scheduler says always wins.
+struct GroupEpoch {
+  uint64_t leader = 0;
+  uint32_t counter = 0;
+  auto operator<=>(const GroupEpoch&) const = default;
+};
+struct Attempt {
+  uint64_t leader = 0;
+  uint32_t counter = 0;
+  auto operator<=>(const Attempt&) const = default;
+};
+
+struct Bytes {
+  int64_t value = 0;
+  auto operator<=>(const Bytes&) const = default;
+  Bytes& operator+=(Bytes other) { return value += other.value, *this; }
+  Bytes& operator-=(Bytes other) { return value -= other.value, *this; }
+  friend Bytes operator+(Bytes a, Bytes b) { return {a.value + b.value}; }
+  friend Bytes operator-(Bytes a, Bytes b) { return {a.value - b.value}; }
+};
+struct Tokens {
+  int64_t value = 0;
+  auto operator<=>(const Tokens&) const = default;
+  Tokens& operator+=(Tokens other) { return value += other.value, *this; }
+  Tokens& operator-=(Tokens other) { return value -= other.value, *this; }
+  friend Tokens operator+(Tokens a, Tokens b) { return {a.value + b.value}; }
+  friend Tokens operator-(Tokens a, Tokens b) { return {a.value - b.value}; }
+};
+
+// Microseconds. An Instant counts on the shell's clock, which never falls and whose zero means nothing.
+struct Duration {
+  int64_t us = 0;
+  auto operator<=>(const Duration&) const = default;
+};
+struct Instant {
+  int64_t us = 0;
+  auto operator<=>(const Instant&) const = default;
+  friend Instant operator+(Instant t, Duration d) { return {t.us + d.us}; }
+  friend Duration operator-(Instant a, Instant b) { return {a.us - b.us}; }
+};
+inline constexpr Instant kNever{INT64_MAX};
+inline constexpr Duration Milliseconds(int64_t ms) { return {ms * 1000}; }
+inline constexpr Duration Seconds(int64_t s) { return {s * 1000000}; }
+
+// Reasons of SURFACE.md that the core itself gives. The shell knows their gRPC codes.
+enum class Reason {
+  kNone,
+  kInvalidParameter,
+  kContextLengthExceeded,
+  kModelNotFound,
+  kTenantLimit,
+  kQueueFull,
+  kDraining,
+  kNoCapacity,
+  kModelLoading,
+  kDrainAborted,
+  kWorkerLost,
+  kDeadlineUnreachable,
+  kDeadlineExceeded,
+  kEngineFault,
+  kWouldLoseLastReplica,
+  kNeverFits,
+  kModelMismatch,
+  kCancelled,
+  kNotFound,
+};
+
+enum class DeviceState { kStarting, kActive, kDraining, kDrained, kFailed, kLost };
+enum class GroupState { kForming, kLoading, kReady, kDraining, kDissolved };
+enum class RequestState { kQueued, kAssigned, kRunning, kMigrating, kFinished, kFailed, kCancelled };
+
+// What one rank of a model takes at one TP degree, by the formula; made by the shell from the model's files.
+struct ShardCost {
+  int tensor_parallel = 1;
+  std::string impossible;    // why this degree cannot be, in one sentence; empty = possible
+  Bytes static_bytes;        // weights, packed copies, activations
+  Bytes kv_bytes_per_token;  // of this rank, all layers
+};
+
+// A model as configured, with what its files say. Plain data, checked by the shell.
+struct ModelSpec {
+  std::string name;
+  std::vector<std::string> aliases;
+  std::string path;
+  std::string revision;
+  std::string task = "generate";
+  std::string dtype = "auto";
+  int tensor_parallel = 0;  // 0 = auto
+  int replicas_min = 1;
+  int replicas_max = 1;
+  int32_t max_model_len = 0;
+  int32_t max_sequences = 0;
+  int32_t max_batch_tokens = 0;
+  int priority = 0;
+  double memory_utilization = 1.0;  // cap of this model's share of a device
+  std::vector<ShardCost> costs;     // one per degree, ascending
+};
+
+// A device as its worker describes it.
+struct DeviceSpec {
+  std::string node;
+  uint32_t index = 0;
+  std::string kind;  // cpu, cuda, sim
+  std::string model;
+  std::string uuid;
+  std::string pci_bus_id;
+  int numa_node = -1;
+  uint32_t threads = 1;
+  std::string build;
+  std::string numerics;
+  Bytes memory_total;
+  Bytes memory_free;
+  Bytes memory_budget;  // utilization times total, rounded down
+  std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
+};
+
+// How to run: every limit and every time has its reason beside it. The shell scales the times by one knob.
+struct CoreOptions {
+  Duration suspect_after = Milliseconds(2500);  // five heartbeats
+  Duration fence_after = Milliseconds(5000);    // ten heartbeats: the worker is taken for frozen
+  Duration reattach_window = Seconds(5);  // after a start nothing is formed until all known devices came back, or this
+  Duration form_deadline = Seconds(20);   // bootstrap of one group
+  Duration load_deadline = Seconds(600);  // reading 100 GB from a disk of 200 MB/s
+  Duration leave_deadline = Seconds(5);   // a rank that does not say that it left is taken for lost
+  Duration retry_first = Milliseconds(500);  // a group that failed is formed again after this, doubling
+  Duration retry_most = Seconds(30);
+  Duration drain_deadline = Seconds(600);
+  int waiting_room_requests = 1024;        // per installation
+  Tokens waiting_room_tokens = {4 << 20};  // prompt tokens waiting, all models: bounds the shell's payloads
+  int engine_queue = 2;                    // bind late: at most this many beyond what an engine runs
+  double overcommit = 1.0;                 // booked KV over real KV
+  Tokens default_output = {256};           // expected output before the model has any history
+  int remembered = 256;                    // ended requests and dissolved groups kept for explain
+};
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_TYPES_H_
