@@ -1,0 +1,140 @@
+"""Processes die, freeze and leave. Nothing hangs, everybody is told, and the service comes back by itself."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+
+import grpc
+import pytest
+
+from harness import BIN, SLOW, Cluster, eventually, reason_of
+
+
+def stream(cluster, tokens=900):
+    call = cluster.inference().Generate(cluster.request("Once upon a time", max_tokens=tokens), timeout=90)
+    for message in call:
+        if message.HasField("chunk"):
+            return call
+    raise AssertionError("the stream ended before its first chunk")
+
+
+def gone(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_is_fenced_and_the_group_comes_back(tmp_path, rank):
+    with Cluster(tmp_path) as cluster:
+        before = cluster.status().groups[0]
+        pids = cluster.children()
+        call = stream(cluster)
+        os.kill(pids[f"cpu:{rank}"], signal.SIGKILL)
+        begin = time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in call:
+                pass
+        assert time.monotonic() - begin < 5 * SLOW
+        assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "WORKER_LOST")
+
+        def other_epoch():
+            groups = [g for g in cluster.status().groups if g.state == 3]
+            return groups and (groups[0].name, groups[0].epoch.counter) != (before.name, before.epoch.counter)
+        eventually(lambda: cluster.ready() and other_epoch(), 15, "the group serves again under a new epoch")
+        assert time.monotonic() - begin < 15 * SLOW
+        survivor = f"cpu:{1 - rank}"
+        assert cluster.children()[f"cpu:{rank}"] != pids[f"cpu:{rank}"]
+        assert survivor in cluster.children()
+        assert cluster.generate("Once upon a time", max_tokens=8).error is None
+
+
+def test_a_frozen_rank_is_fenced(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        pid = cluster.children()["cpu:1"]
+        call = stream(cluster)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(grpc.RpcError) as caught:
+                for _ in call:
+                    pass
+            assert reason_of(caught.value) == "WORKER_LOST"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        eventually(cluster.ready, 30, "the group serves again")
+        assert cluster.generate("Back again", max_tokens=8).error is None
+
+
+def test_a_pause_of_a_second_is_nothing(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        call = stream(cluster, tokens=600)
+        pid = cluster.children()["cpu:1"]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)  # the fault itself, not a wait for anything
+        os.kill(pid, signal.SIGCONT)
+        finished = [m for m in call if m.HasField("finished")]
+        assert finished and finished[0].finished.usage.completion_tokens == 600
+
+
+def test_a_killed_scheduler_comes_back(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        first = cluster.status().leader_epoch
+        os.kill(cluster.children()["scheduler"], signal.SIGKILL)
+        eventually(lambda: cluster.ready(), 20, "the scheduler serves again")
+        assert cluster.status().leader_epoch == first + 1
+        assert cluster.generate("Back again", max_tokens=8).error is None
+
+
+def test_children_die_with_the_supervisor(tmp_path):
+    cluster = Cluster(tmp_path)
+    try:
+        children = cluster.children()
+        assert {"scheduler", "cpu:0", "cpu:1"} <= set(children)
+        cluster.process.kill()
+        cluster.process.wait()
+        eventually(lambda: all(gone(pid) for pid in children.values()), 5, "every child is gone")
+    finally:
+        for pid in children.values():
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)
+        cluster.kill()
+
+
+def test_sigterm_ends_everything_in_bounded_time(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        children = cluster.children()
+        call = stream(cluster)
+        assert cluster.stop() < 20 * SLOW
+        assert all(gone(pid) for pid in children.values())
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in call:
+                pass
+        assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@pytest.mark.parametrize("which", ["scheduler", "cpu:0", "cpu:1"])
+def test_sigterm_of_each_program_is_clean(tmp_path, which):
+    with Cluster(tmp_path) as cluster:
+        pid = cluster.children()[which]
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: gone(pid), 15, f"{which} is gone")
+        eventually(lambda: cluster.ready() and cluster.children().get(which, pid) != pid, 30, "the service is whole again")
+
+
+def test_idle_costs_nothing(tmp_path):
+    """No process above 2 % of a core, measured over five seconds of CPU accounting."""
+    with Cluster(tmp_path) as cluster:
+        assert cluster.generate("Warm", max_tokens=4).error is None
+
+        def ticks(pid):
+            words = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return int(words[11]) + int(words[12])
+        pids = dict(cluster.children(), supervisor=cluster.process.pid)
+        before = {name: ticks(pid) for name, pid in pids.items()}
+        time.sleep(5)
+        used = {name: (ticks(pid) - before[name]) / os.sysconf("SC_CLK_TCK") / 5 for name, pid in pids.items()}
+        assert all(share <= 0.02 for share in used.values()), used
