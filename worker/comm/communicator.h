@@ -35,8 +35,8 @@ class Communicator {
   // REQUIRES: the count is equal on all ranks. On error the contents of `values` are unspecified.
   virtual absl::Status AllReduceSum(absl::Span<float> values) = 0;
 
-  // Rank 0 receives the concatenation of every rank's `send`, in rank order, in `receive`; elsewhere `receive` is empty.
-  // REQUIRES: send.size() is equal on all ranks; on rank 0 receive.size() == size() * send.size().
+  // Rank 0 receives the concatenation of every rank's `send`, in rank order, in `receive`; elsewhere `receive` is
+  // empty. REQUIRES: send.size() is equal on all ranks; on rank 0 receive.size() == size() * send.size().
   virtual absl::Status Gather(absl::Span<const float> send, absl::Span<float> receive) = 0;
 
   // Every rank receives the `bytes` of every rank, in rank order. For small facts (block counts, checksums).
