@@ -1,0 +1,104 @@
+// One cluster's configuration: the same file for the scheduler, `tandemctl up` and the CLI's address lookup.
+//
+// Four layers, each over the next: flag, environment, file, default. LoadClusterConfig applies them, checks the whole
+// and keeps beside every value where it came from. What it returns is valid: ranges, names, addresses and duplicates
+// have been checked, so nobody checks again. Plain values; nobody changes them after the load.
+#ifndef TANDEM_CONFIG_CLUSTER_CONFIG_H_
+#define TANDEM_CONFIG_CLUSTER_CONFIG_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace tandem::config {
+
+// Addresses are HOST:PORT, checked. Port 0 means any free one.
+struct ServerConfig {
+  std::string clients = "127.0.0.1:50051";
+  std::string workers = "127.0.0.1:50061";
+  std::string admin = "127.0.0.1:50052";
+  std::string http = "127.0.0.1:8000";
+  std::string metrics = "127.0.0.1:9464";
+  bool plaintext_beyond_loopback = false;  // without it, an address that other machines can reach is refused
+};
+
+struct DevicesConfig {
+  std::vector<std::string> select;  // "cpu:0", "cuda:1", ...; empty = all that this machine has
+  double memory_utilization = 0;    // share of a device that all shards may take together; (0, 1]
+  uint64_t reserve_bytes = 0;       // of each device, for others
+  uint64_t cpu_memory_bytes = 0;    // of each CPU device; 0 = this machine's memory over the number of CPU devices
+  int cpu_threads = 0;              // of each CPU device; 0 = cores over the number of CPU devices
+};
+
+struct ModelConfig {
+  std::string name;
+  std::vector<std::string> aliases;  // "*" answers to any name
+  std::string path;                  // a folder under the model root of each machine, an absolute one, or a hub id
+  std::string task = "generate";     // generate, embed, rerank
+  int tensor_parallel = 0;           // 0 = auto
+  int replicas_min = 1;
+  int replicas_max = 1;
+  std::string dtype = "auto";       // auto, float32, bfloat16, float16
+  int max_model_len = 0;            // tokens; 0 = what the model's files say
+  double memory_utilization = 1.0;  // cap of this model's share of a device
+  int max_num_seqs = 0;             // 0 = the scheduler's default
+  int priority = 0;                 // added to a request's own, -100 to 100
+  std::string chat_template;        // a file; empty = the model's own
+};
+
+// The scheduler's limits. The defaults' reasons stand at core::CoreOptions.
+struct SchedulingConfig {
+  int waiting_room_requests = 1024;
+  int64_t waiting_room_tokens = 4 << 20;
+  double overcommit = 1.0;                               // booked KV over real KV
+  absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long
+  bool prefix_cache = true;
+};
+
+struct ClusterConfig {
+  std::string profile = "production";  // development, staging, production: memory utilisation 0.80, 0.85, 0.90
+  std::string state_dir;               // absolute
+  std::string model_root;              // absolute
+  double time_scale = 1.0;             // stretches every time-out, for slow builds
+  ServerConfig server;
+  DevicesConfig devices;
+  SchedulingConfig scheduling;
+  std::vector<ModelConfig> models;
+};
+
+// "server.clients" = "127.0.0.1:50051" from "file config/cpu.yaml:3". A model's keys are "models.NAME.KEY".
+struct Setting {
+  std::string key;
+  std::string value;
+  std::string origin;  // default, "profile P", "file F:LINE", "environment VAR", or the flag's name
+};
+
+struct LoadedConfig {
+  ClusterConfig config;
+  std::vector<Setting> settings;      // every key, in the order of the struct
+  std::vector<std::string> warnings;  // what was set and cannot be honoured, one sentence each
+};
+
+// A value from the command line: which key, what the user typed, and the flag's name for messages and origins.
+struct FlagValue {
+  std::string key;   // "server.clients"
+  std::string text;  // as in the file; lists are separated by commas
+  std::string flag;  // "--clients"
+};
+
+using Environment = std::map<std::string, std::string>;
+Environment ProcessEnvironment();
+
+// `path` empty: no file. A relative path inside the file is relative to the file's folder, elsewhere to the working
+// folder. NOT_FOUND for a file that is not there, INVALID_ARGUMENT for all else, with file and line.
+absl::StatusOr<LoadedConfig> LoadClusterConfig(const std::string& path, const std::vector<FlagValue>& flags = {},
+                                               const Environment& environment = ProcessEnvironment());
+
+}  // namespace tandem::config
+
+#endif  // TANDEM_CONFIG_CLUSTER_CONFIG_H_

@@ -1,0 +1,91 @@
+#include "config/environment.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "config/schema.h"
+#include "config/units.h"
+
+namespace tandem::config {
+namespace {
+
+// Without a value is not set: compose files pass on "VLLM_MODEL=" for what the user left out.
+const std::string* Find(const Environment& environment, const char* variable) {
+  const auto it = environment.find(variable);
+  return it == environment.end() || it->second.empty() ? nullptr : &it->second;
+}
+
+// vLLM's names for what the first model's keys say.
+struct Borrowed {
+  const char* variable;
+  const char* key;
+};
+constexpr Borrowed kBorrowed[] = {
+    {"VLLM_MODEL", "path"},
+    {"VLLM_TENSOR_PARALLEL_SIZE", "tensor_parallel"},
+    {"VLLM_GPU_MEMORY_UTILIZATION", "memory_utilization"},
+    {"VLLM_MAX_MODEL_LEN", "max_model_len"},
+    {"VLLM_MAX_NUM_SEQS", "max_num_seqs"},
+};
+
+// Variables whose meaning is about GPUs or HTTP, which this build has not.
+struct Unserved {
+  const char* variable;
+  const char* harmless;  // a value that asks for nothing
+  const char* why;
+};
+constexpr Unserved kUnserved[] = {
+    {"CUDA_VISIBLE_DEVICES", "-1", "this build has no CUDA workers, so it selects nothing; use devices.select"},
+    {"NVIDIA_VISIBLE_DEVICES", "void", "this build has no CUDA workers, so it selects nothing"},
+    {"CUDA_DEVICE_ORDER", "PCI_BUS_ID", "this build has no CUDA workers, so it orders nothing"},
+    {"GPU_COUNT", "0", "this build has no CUDA workers, so there is nothing to count"},
+    {"VLLM_API_KEY", "", "this build has no HTTP gateway, so no key is asked for"},
+};
+
+}  // namespace
+
+std::string VariableOf(const std::string& key) {
+  return absl::StrCat("TANDEM_", absl::AsciiStrToUpper(absl::StrReplaceAll(key, {{".", "_"}})));
+}
+
+absl::StatusOr<EnvironmentContents> ReadEnvironment(const Environment& environment) {
+  EnvironmentContents contents;
+  for (const Borrowed& borrowed : kBorrowed) {
+    const std::string* text = Find(environment, borrowed.variable);
+    if (text == nullptr) continue;
+    // 0.0 is how the user's CPU profile says "no GPU memory at all".
+    const auto number = ParseReal(*text, -1, 1);
+    if (absl::string_view(borrowed.key) == "memory_utilization" && number.ok() && *number == 0) continue;
+    contents.entries.push_back({true, borrowed.key, *text, borrowed.variable});
+  }
+  if (const std::string* size = Find(environment, "VLLM_PIPELINE_PARALLEL_SIZE"); size != nullptr && *size != "1") {
+    return absl::InvalidArgumentError(absl::StrCat("environment VLLM_PIPELINE_PARALLEL_SIZE: pipeline parallelism of ",
+                                                   *size, " is not served; set it to 1 and use tensor parallelism"));
+  }
+  for (const Unserved& unserved : kUnserved) {
+    const std::string* text = Find(environment, unserved.variable);
+    if (text != nullptr && *text != unserved.harmless) {
+      contents.warnings.push_back(absl::StrCat("environment ", unserved.variable, " is set: ", unserved.why));
+    }
+  }
+
+  std::vector<std::string> known;
+  for (const ClusterKey& key : ClusterKeys()) {
+    known.push_back(VariableOf(key.name));
+    if (const std::string* text = Find(environment, known.back().c_str()); text != nullptr) {
+      contents.entries.push_back({false, key.name, *text, known.back()});
+    }
+  }
+  for (const auto& [variable, text] : environment) {
+    for (const char* section : {"TANDEM_SERVER_", "TANDEM_DEVICES_", "TANDEM_SCHEDULING_"}) {
+      if (!absl::StartsWith(variable, section)) continue;
+      if (std::find(known.begin(), known.end(), variable) != known.end()) continue;
+      contents.warnings.push_back(
+          absl::StrCat("environment ", variable, " names no key of the configuration", DidYouMean(variable, known)));
+    }
+  }
+  return contents;
+}
+
+}  // namespace tandem::config

@@ -1,0 +1,319 @@
+#include "config/schema.h"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "config/endpoint.h"
+#include "config/units.h"
+
+namespace tandem::config {
+namespace {
+
+constexpr int kMostReplicas = 10000;
+constexpr uint64_t kLeastCpuMemory = 16ull << 20;
+
+// ---- readers of one value; each leaves `into` alone when it fails ---------------------------------------------------
+
+absl::Status Read(absl::string_view text, int64_t least, int64_t most, int& into) {
+  const auto value = ParseInteger(text, least, most);
+  if (value.ok()) into = static_cast<int>(*value);
+  return value.status();
+}
+absl::Status Read(absl::string_view text, double above, double most, double& into) {
+  const auto value = ParseReal(text, above, most);
+  if (value.ok()) into = *value;
+  return value.status();
+}
+absl::Status ReadBool(absl::string_view text, bool& into) {
+  const auto value = ParseBool(text);
+  if (value.ok()) into = *value;
+  return value.status();
+}
+absl::Status ReadBytes(absl::string_view text, uint64_t& into) {
+  const auto value = ParseBytes(text);
+  if (value.ok()) into = *value;
+  return value.status();
+}
+absl::Status ReadAddress(absl::string_view text, std::string& into) {
+  const auto value = ParseEndpoint(text);
+  if (value.ok()) into = value->ToString();
+  return value.status();
+}
+absl::Status ReadWord(absl::string_view text, const std::vector<std::string>& words, std::string& into) {
+  if (std::find(words.begin(), words.end(), text) == words.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is not one of ", absl::StrJoin(words, ", "), DidYouMean(text, words)));
+  }
+  into = std::string(text);
+  return absl::OkStatus();
+}
+absl::Status ReadPath(absl::string_view text, std::string& into) {
+  if (text.empty()) return absl::InvalidArgumentError("an empty path");
+  if (absl::StrContains(text, '\0')) return absl::InvalidArgumentError("a path with a zero byte");
+  into = std::string(text);
+  return absl::OkStatus();
+}
+
+// A name that people type and that stands in URLs and metrics.
+absl::Status ReadName(absl::string_view text, std::string& into) {
+  const bool fits = !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(c) || absl::StrContains("._:/@+-", c);
+  });
+  if (!fits) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text.substr(0, 140), "\" is not a name; 1 to 128 of letters, digits and . _ : / @ + -"));
+  }
+  into = std::string(text);
+  return absl::OkStatus();
+}
+
+absl::Status ReadAliases(absl::string_view text, std::vector<std::string>& into) {
+  std::vector<std::string> aliases;
+  for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+    const absl::string_view alias = absl::StripAsciiWhitespace(item);
+    aliases.emplace_back(alias);
+    if (alias == "*") continue;
+    if (const absl::Status status = ReadName(alias, aliases.back()); !status.ok()) return status;
+  }
+  into = std::move(aliases);
+  return absl::OkStatus();
+}
+
+absl::Status CheckDevice(absl::string_view device) {
+  const size_t colon = device.find(':');
+  const absl::string_view kind = device.substr(0, colon);
+  const absl::string_view which = colon == absl::string_view::npos ? "" : device.substr(colon + 1);
+  const bool known = kind == "cpu" || kind == "cuda" || kind == "sim";
+  const bool by_name = (kind == "cuda" && absl::StartsWith(which, "GPU-")) || (kind == "sim" && !which.empty());
+  if (known && (by_name || ParseInteger(which, 0, 4095).ok())) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", device, "\" is not a device; write cpu:N, cuda:N, cuda:GPU-UUID or sim:MODEL"));
+}
+
+absl::Status ReadSelect(absl::string_view text, std::vector<std::string>& into) {
+  if (text == "all") {
+    into.clear();
+    return absl::OkStatus();
+  }
+  std::vector<std::string> devices;
+  std::set<std::string> seen;
+  for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+    const std::string device(absl::StripAsciiWhitespace(item));
+    if (const absl::Status status = CheckDevice(device); !status.ok()) return status;
+    // Two simulated devices of one model are two devices; a real one exists once.
+    if (!seen.insert(device).second && !absl::StartsWith(device, "sim:")) {
+      return absl::InvalidArgumentError(absl::StrCat("device ", device, " is named twice"));
+    }
+    devices.push_back(device);
+  }
+  if (devices.empty()) return absl::InvalidArgumentError("no device; write all, or a list such as [cpu:0, cpu:1]");
+  into = std::move(devices);
+  return absl::OkStatus();
+}
+
+absl::Status ReadTensorParallel(absl::string_view text, int& into) {
+  if (text == "auto") {
+    into = 0;
+    return absl::OkStatus();
+  }
+  if (Read(text, 1, 1024, into).ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is neither auto nor a number from 1 to 1024"));
+}
+
+absl::Status ReadReplicas(absl::string_view text, ModelConfig& into) {
+  const size_t dots = text.find("..");
+  const absl::string_view least = text.substr(0, dots);
+  const absl::string_view most = dots == absl::string_view::npos ? least : text.substr(dots + 2);
+  int min = 0, max = 0;
+  if (const absl::Status status = Read(least, 0, kMostReplicas, min); !status.ok()) return status;
+  if (const absl::Status status = Read(most, 1, kMostReplicas, max); !status.ok()) return status;
+  if (min > max) return absl::InvalidArgumentError(absl::StrCat("min ", min, " is above max ", max));
+  into.replicas_min = min;
+  into.replicas_max = max;
+  return absl::OkStatus();
+}
+
+absl::Status ReadModelPath(absl::string_view text, std::string& into) {
+  for (const absl::string_view part : absl::StrSplit(text, '/')) {
+    if (part == "..") return absl::InvalidArgumentError("a model's path may not leave its root (\"..\")");
+  }
+  return ReadPath(text, into);
+}
+
+std::string Number(double value) { return absl::StrFormat("%.10g", value); }
+std::string Truth(bool value) { return value ? "true" : "false"; }
+
+// ---- the tables -----------------------------------------------------------------------------------------------------
+
+using Text = absl::string_view;
+using Config = ClusterConfig;
+using Model = ModelConfig;
+
+constexpr ClusterKey kClusterKeys[] = {
+    {"profile", Shape::kScalar,
+     [](Text t, Config& c) {
+       return ReadWord(t, {"development", "staging", "production"}, c.profile);
+     },
+     [](const Config& c) { return c.profile; }},
+    {"state_dir", Shape::kPath, [](Text t, Config& c) { return ReadPath(t, c.state_dir); },
+     [](const Config& c) { return c.state_dir; }},
+    {"model_root", Shape::kPath, [](Text t, Config& c) { return ReadPath(t, c.model_root); },
+     [](const Config& c) { return c.model_root; }},
+    {"time_scale", Shape::kScalar, [](Text t, Config& c) { return Read(t, 0.0, 1000.0, c.time_scale); },
+     [](const Config& c) { return Number(c.time_scale); }},
+    {"server.clients", Shape::kScalar, [](Text t, Config& c) { return ReadAddress(t, c.server.clients); },
+     [](const Config& c) { return c.server.clients; }},
+    {"server.workers", Shape::kScalar, [](Text t, Config& c) { return ReadAddress(t, c.server.workers); },
+     [](const Config& c) { return c.server.workers; }},
+    {"server.admin", Shape::kScalar, [](Text t, Config& c) { return ReadAddress(t, c.server.admin); },
+     [](const Config& c) { return c.server.admin; }},
+    {"server.http", Shape::kScalar, [](Text t, Config& c) { return ReadAddress(t, c.server.http); },
+     [](const Config& c) { return c.server.http; }},
+    {"server.metrics", Shape::kScalar, [](Text t, Config& c) { return ReadAddress(t, c.server.metrics); },
+     [](const Config& c) { return c.server.metrics; }},
+    {"server.plaintext_beyond_loopback", Shape::kScalar,
+     [](Text t, Config& c) { return ReadBool(t, c.server.plaintext_beyond_loopback); },
+     [](const Config& c) { return Truth(c.server.plaintext_beyond_loopback); }},
+    {"devices.select", Shape::kList, [](Text t, Config& c) { return ReadSelect(t, c.devices.select); },
+     [](const Config& c) { return c.devices.select.empty() ? "all" : absl::StrJoin(c.devices.select, ","); }},
+    {"devices.memory_utilization", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, 0.0, 1.0, c.devices.memory_utilization); },
+     [](const Config& c) { return Number(c.devices.memory_utilization); }},
+    {"devices.reserve", Shape::kScalar, [](Text t, Config& c) { return ReadBytes(t, c.devices.reserve_bytes); },
+     [](const Config& c) { return FormatBytes(c.devices.reserve_bytes); }},
+    {"devices.cpu_memory", Shape::kScalar,
+     [](Text t, Config& c) {
+       const auto bytes = ParseBytes(t);
+       if (!bytes.ok()) return bytes.status();
+       if (*bytes != 0 && *bytes < kLeastCpuMemory) {
+         return absl::InvalidArgumentError(absl::StrCat(t, " is too little for any model; at least 16MiB, or 0"));
+       }
+       c.devices.cpu_memory_bytes = *bytes;
+       return absl::OkStatus();
+     },
+     [](const Config& c) { return FormatBytes(c.devices.cpu_memory_bytes); }},
+    {"devices.cpu_threads", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{0}, 1024, c.devices.cpu_threads); },
+     [](const Config& c) { return absl::StrCat(c.devices.cpu_threads); }},
+    {"scheduling.waiting_room_requests", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{1}, 1000000, c.scheduling.waiting_room_requests); },
+     [](const Config& c) { return absl::StrCat(c.scheduling.waiting_room_requests); }},
+    {"scheduling.waiting_room_tokens", Shape::kScalar,
+     [](Text t, Config& c) {
+       const auto tokens = ParseInteger(t, 1, int64_t{1} << 36);
+       if (tokens.ok()) c.scheduling.waiting_room_tokens = *tokens;
+       return tokens.status();
+     },
+     [](const Config& c) { return absl::StrCat(c.scheduling.waiting_room_tokens); }},
+    {"scheduling.overcommit", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, 0.0, 10.0, c.scheduling.overcommit); },
+     [](const Config& c) { return Number(c.scheduling.overcommit); }},
+    {"scheduling.step_budget", Shape::kScalar,
+     [](Text t, Config& c) {
+       const auto budget = ParseDuration(t);
+       if (!budget.ok()) return budget.status();
+       if (*budget < absl::Milliseconds(1) || *budget > absl::Seconds(60)) {
+         return absl::InvalidArgumentError(absl::StrCat(t, " is out of range; 1ms to 60s"));
+       }
+       c.scheduling.step_budget = *budget;
+       return absl::OkStatus();
+     },
+     [](const Config& c) { return absl::FormatDuration(c.scheduling.step_budget); }},
+    {"scheduling.prefix_cache", Shape::kScalar,
+     [](Text t, Config& c) { return ReadBool(t, c.scheduling.prefix_cache); },
+     [](const Config& c) { return Truth(c.scheduling.prefix_cache); }},
+};
+
+constexpr ModelKey kModelKeys[] = {
+    {"name", Shape::kScalar, [](Text t, Model& m) { return ReadName(t, m.name); },
+     [](const Model& m) { return m.name; }},
+    {"aliases", Shape::kList, [](Text t, Model& m) { return ReadAliases(t, m.aliases); },
+     [](const Model& m) { return absl::StrJoin(m.aliases, ","); }},
+    {"path", Shape::kScalar, [](Text t, Model& m) { return ReadModelPath(t, m.path); },
+     [](const Model& m) { return m.path; }},
+    {"task", Shape::kScalar,
+     [](Text t, Model& m) {
+       return ReadWord(t, {"generate", "embed", "rerank"}, m.task);
+     },
+     [](const Model& m) { return m.task; }},
+    {"tensor_parallel", Shape::kScalar, [](Text t, Model& m) { return ReadTensorParallel(t, m.tensor_parallel); },
+     [](const Model& m) { return m.tensor_parallel == 0 ? "auto" : absl::StrCat(m.tensor_parallel); }},
+    {"replicas", Shape::kRange, [](Text t, Model& m) { return ReadReplicas(t, m); },
+     [](const Model& m) {
+       return m.replicas_min == m.replicas_max ? absl::StrCat(m.replicas_min)
+                                               : absl::StrCat(m.replicas_min, "..", m.replicas_max);
+     }},
+    {"dtype", Shape::kScalar,
+     [](Text t, Model& m) {
+       return ReadWord(t, {"auto", "float32", "bfloat16", "float16"}, m.dtype);
+     },
+     [](const Model& m) { return m.dtype; }},
+    {"max_model_len", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{0}, 1 << 24, m.max_model_len); },
+     [](const Model& m) { return absl::StrCat(m.max_model_len); }},
+    {"memory_utilization", Shape::kScalar, [](Text t, Model& m) { return Read(t, 0.0, 1.0, m.memory_utilization); },
+     [](const Model& m) { return Number(m.memory_utilization); }},
+    {"max_num_seqs", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{0}, 65536, m.max_num_seqs); },
+     [](const Model& m) { return absl::StrCat(m.max_num_seqs); }},
+    {"priority", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{-100}, 100, m.priority); },
+     [](const Model& m) { return absl::StrCat(m.priority); }},
+    {"chat_template", Shape::kPath, [](Text t, Model& m) { return ReadPath(t, m.chat_template); },
+     [](const Model& m) { return m.chat_template; }},
+};
+
+// Insertions, deletions and replacements between two short words.
+size_t EditDistance(absl::string_view a, absl::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+absl::Span<const ClusterKey> ClusterKeys() { return kClusterKeys; }
+absl::Span<const ModelKey> ModelKeys() { return kModelKeys; }
+
+const ClusterKey* FindClusterKey(absl::string_view name) {
+  for (const ClusterKey& key : kClusterKeys) {
+    if (name == key.name) return &key;
+  }
+  return nullptr;
+}
+
+const ModelKey* FindModelKey(absl::string_view name) {
+  for (const ModelKey& key : kModelKeys) {
+    if (name == key.name) return &key;
+  }
+  return nullptr;
+}
+
+std::string DidYouMean(absl::string_view word, const std::vector<std::string>& known) {
+  if (word.size() > 64) return "";
+  const std::string* nearest = nullptr;
+  size_t least = std::max<size_t>(2, word.size() / 3) + 1;  // further than this is another word
+  for (const std::string& candidate : known) {
+    const size_t distance = EditDistance(word, candidate);
+    if (distance < least) {
+      least = distance;
+      nearest = &candidate;
+    }
+  }
+  return nearest == nullptr ? "" : absl::StrCat(" (did you mean \"", *nearest, "\"?)");
+}
+
+}  // namespace tandem::config
