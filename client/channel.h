@@ -1,0 +1,28 @@
+// The library's own end of gRPC: opening a channel and reading a status. Included by client.cc and admin_client.cc
+// only, so that whoever uses the library does not compile gRPC's headers.
+#ifndef TANDEM_CLIENT_CHANNEL_H_
+#define TANDEM_CLIENT_CHANNEL_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace tandem::client {
+
+// A channel that is connected. Fails at once where nobody listens, and after `timeout` where nobody answers.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout);
+
+// Keeps the details as payloads. A deadline that gRPC itself found passed gets the reason DEADLINE_EXCEEDED, like one
+// that the scheduler found passed.
+absl::Status FromGrpc(const grpc::Status& status);
+
+void SetDeadline(grpc::ClientContext& context, absl::Time deadline);
+
+}  // namespace tandem::client
+
+#endif  // TANDEM_CLIENT_CHANNEL_H_

@@ -1,0 +1,60 @@
+// The C++ client: what a service links to ask Tandem for completions.
+//
+// Requests and answers are the messages of proto/tandem/v1/inference.proto; their comments say units and ranges. A
+// failure is an absl::Status; error.h reads its reason. One Client serves any number of threads and streams over one
+// connection, which it mends by itself.
+#ifndef TANDEM_CLIENT_CLIENT_H_
+#define TANDEM_CLIENT_CLIENT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/token_stream.h"
+#include "tandem/v1/inference.pb.h"
+
+namespace tandem::client {
+
+struct ClientOptions {
+  absl::Duration connect_timeout = absl::Seconds(5);
+  absl::Duration call_timeout = absl::Seconds(30);  // of every call but Generate
+};
+
+struct GenerateOptions {
+  absl::Duration timeout = absl::InfiniteDuration();  // of the whole, repetitions included
+  // Repetitions before the first token. The scheduler's RetryInfo says how long to wait; where it is silent, from
+  // `first_backoff` on, doubling. No wait is longer than `most_backoff`.
+  int retries = 4;
+  absl::Duration first_backoff = absl::Milliseconds(100);
+  absl::Duration most_backoff = absl::Seconds(10);
+  // While it waits: place in the queue and what for. Called on the thread that is in Next().
+  std::function<void(const v1::Progress&)> on_progress;
+};
+
+class Client {
+ public:
+  // "127.0.0.1:50051". UNAVAILABLE at once if nobody listens there.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});
+  ~Client();
+
+  // Returns at once; the first Next() opens the call. The stream may outlive the client.
+  TokenStream Generate(v1::GenerateRequest request, GenerateOptions options = {});
+
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request);
+  absl::StatusOr<v1::ListModelsResponse> ListModels();
+  // Returns the ids that were alive.
+  absl::StatusOr<std::vector<std::string>> Abort(const std::vector<std::string>& request_ids);
+
+ private:
+  struct Impl;
+  explicit Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem::client
+
+#endif  // TANDEM_CLIENT_CLIENT_H_
