@@ -1,0 +1,144 @@
+#include "worker/engine/sampler.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "worker/engine/philox.h"
+
+namespace tandem::worker {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// The first of the highest.
+TokenId Highest(absl::Span<const float> logits) {
+  return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+}  // namespace
+
+absl::StatusOr<SampledToken> Sampler::Sample(const SampleInput& in) {
+  CHECK(!in.logits.empty());
+  // x - x is 0 for a finite number and NaN for all others; a sum of them keeps the NaN and the loop its speed.
+  float poison = 0;
+  for (float logit : in.logits) poison += logit - logit;
+  if (poison != 0) {
+    size_t at =
+        std::find_if(in.logits.begin(), in.logits.end(), [](float x) { return !std::isfinite(x); }) - in.logits.begin();
+    return absl::InternalError(
+        absl::StrCat("the model computed ", in.logits[at], " as logit of token ", at, " for output index ", in.index));
+  }
+  absl::Span<const float> logits = Adjust(in);
+  SampledToken out;
+  out.token = in.sampling->temperature > 0 ? Draw(logits, *in.sampling, in.index) : Highest(logits);
+  if (in.logprobs) out.logprobs = ComputeLogprobs(in.logits, out.token, *in.logprobs);
+  return out;
+}
+
+absl::Span<const float> Sampler::Adjust(const SampleInput& in) {
+  const Sampling& sampling = *in.sampling;
+  if (!sampling.penalizes() && in.forbidden.empty()) return in.logits;
+  adjusted_.assign(in.logits.begin(), in.logits.end());
+  if (sampling.penalizes()) {
+    CHECK(in.counts != nullptr) << "penalties without counts";
+    // Each token is changed by its own count alone, so the map's order does not show.
+    for (const auto& [token, count] : in.counts->counts()) {
+      if (token < 0 || static_cast<size_t>(token) >= adjusted_.size()) continue;
+      float& logit = adjusted_[token];
+      logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
+      if (count.in_output > 0) {
+        logit -= sampling.presence_penalty + sampling.frequency_penalty * static_cast<float>(count.in_output);
+      }
+    }
+  }
+  size_t left = adjusted_.size();
+  for (TokenId token : in.forbidden) {
+    if (token < 0 || static_cast<size_t>(token) >= adjusted_.size() || adjusted_[token] == kNever) continue;
+    // A vocabulary of stop tokens only: something must come, so the last one stays allowed.
+    if (--left == 0) break;
+    adjusted_[token] = kNever;
+  }
+  return adjusted_;
+}
+
+TokenId Sampler::Draw(absl::Span<const float> logits, const Sampling& sampling, uint64_t index) {
+  const double highest = logits[Highest(logits)];
+  const double scale = 1.0 / sampling.temperature;
+  candidates_.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    candidates_[i] = {.weight = std::exp((logits[i] - highest) * scale), .token = static_cast<TokenId>(i)};
+  }
+  size_t count = candidates_.size();
+  auto better = [](const Candidate& a, const Candidate& b) {
+    return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
+  };
+  if (sampling.top_k > 0 && static_cast<size_t>(sampling.top_k) < count) {
+    count = sampling.top_k;
+    std::partial_sort(candidates_.begin(), candidates_.begin() + count, candidates_.end(), better);
+  }
+  if (sampling.top_p < 1) {
+    double total = 0;
+    for (size_t i = 0; i < count; ++i) total += candidates_[i].weight;
+    // The kept tokens are nearly always few: sort a growing head instead of the whole vocabulary.
+    size_t kept = 0;
+    for (size_t head = 64;; head *= 8) {
+      head = std::min(head, count);
+      std::partial_sort(candidates_.begin(), candidates_.begin() + head, candidates_.begin() + count, better);
+      kept = CutTopP(sampling.top_p, total, head);
+      if (kept < head || head == count) break;
+    }
+    count = kept;
+  }
+  if (sampling.min_p > 0) {
+    auto end = std::remove_if(candidates_.begin(), candidates_.begin() + count,
+                              [&](const Candidate& c) { return c.weight < sampling.min_p; });
+    count = end - candidates_.begin();
+  }
+  CHECK_GT(count, 0u);
+  double total = 0;
+  for (size_t i = 0; i < count; ++i) total += candidates_[i].weight;
+  double rest = UniformDraw(sampling.seed, index) * total;
+  TokenId last = candidates_[0].token;
+  for (size_t i = 0; i < count; ++i) {
+    if (candidates_[i].weight == 0) continue;
+    last = candidates_[i].token;
+    rest -= candidates_[i].weight;
+    if (rest < 0) break;
+  }
+  return last;
+}
+
+// The least number of candidates, of the `count` that are sorted, whose share reaches `top_p`; at least one.
+size_t Sampler::CutTopP(double top_p, double total, size_t count) {
+  double sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    sum += candidates_[i].weight;
+    if (sum >= top_p * total) return i + 1;
+  }
+  return count;
+}
+
+PositionLogprobs ComputeLogprobs(absl::Span<const float> logits, TokenId chosen, uint32_t top) {
+  double highest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (float logit : logits) sum += std::exp(logit - highest);
+  const double norm = highest + std::log(sum);
+  auto logprob = [&](TokenId token) {
+    return TokenLogprob{.token = token, .logprob = static_cast<float>(logits[token] - norm)};
+  };
+  PositionLogprobs out{.chosen = logprob(chosen)};
+  std::vector<TokenId> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  size_t count = std::min<size_t>(top, order.size());
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](TokenId a, TokenId b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+  for (size_t i = 0; i < count; ++i) out.top.push_back(logprob(order[i]));
+  return out;
+}
+
+}  // namespace tandem::worker
