@@ -1,0 +1,18 @@
+#include "worker/comm/group_channel.h"
+
+#include <utility>
+
+#include "worker/comm/shm_communicator.h"
+#include "worker/comm/solo_communicator.h"
+
+namespace tandem::worker {
+
+GroupChannel::GroupChannel(GroupIdentity identity)
+    : identity_(std::move(identity)), communicator_(std::make_unique<SoloCommunicator>()) {}
+
+GroupChannel::GroupChannel(GroupIdentity identity, std::shared_ptr<GroupMember> member, absl::Duration call_timeout)
+    : identity_(std::move(identity)),
+      plans_(std::make_unique<PlanRing>(member, call_timeout)),
+      communicator_(std::make_unique<ShmCommunicator>(member, call_timeout)) {}
+
+}  // namespace tandem::worker
