@@ -186,8 +186,8 @@ absl::StatusOr<std::unique_ptr<GroupChannel>> Visit(const GroupIdentity& identit
     absl::StatusOr<KnockResult> result = Knock(identity, options, patience);
     if (!result.ok()) return result.status();
     if (result->channel != nullptr) return std::move(result->channel);
-    if (absl::Status status = patience.Check(); !status.ok()) return Prefixed(identity, result->try_again, status);
     std::this_thread::sleep_for(patience.Slice(pause));
+    if (absl::Status status = patience.Check(); !status.ok()) return Prefixed(identity, result->try_again, status);
   }
 }
 
