@@ -1,6 +1,6 @@
 // The latency of AllReduceSum between processes of one host.
 //
-//   allreduce_bench [--ranks=2] [--tries=5] [--pin=true]
+//   allreduce_bench [--ranks=2] [--tries=5] [--pin=true] [--slot-kib=128]
 //
 // Each size is measured in `tries` rounds. Every round gives the median and the 99th percentile of its calls as rank 0
 // sees them; printed is the round with the best median, for other work on the machine only ever adds time. "GB/s" is
@@ -101,7 +101,7 @@ void RunCases(GroupChannel& channel, int tries) {
   }
 }
 
-int Run(int ranks, int tries, bool pin) {
+int Run(int ranks, int tries, bool pin, const JoinOptions& options) {
   std::vector<UniqueFd> pipes;
   for (int rank = 1; rank < ranks; ++rank) {
     int fds[2];
@@ -120,7 +120,8 @@ int Run(int ranks, int tries, bool pin) {
     if (length <= 0) _exit(1);
     std::unique_ptr<Rendezvous> rendezvous = *Rendezvous::Start();
     auto channel = JoinGroup(
-        *rendezvous, Identity(rank, ranks, std::string(host, static_cast<size_t>(length)), rendezvous->endpoint()));
+        *rendezvous, Identity(rank, ranks, std::string(host, static_cast<size_t>(length)), rendezvous->endpoint()),
+        options);
     CHECK(channel.ok()) << channel.status();
     RunCases(**channel, tries);
     _exit(0);
@@ -129,7 +130,7 @@ int Run(int ranks, int tries, bool pin) {
   std::unique_ptr<Rendezvous> rendezvous = *Rendezvous::Start();
   const std::string& endpoint = rendezvous->endpoint();
   for (const UniqueFd& pipe : pipes) PCHECK(write(pipe.get(), endpoint.data(), endpoint.size()) > 0);
-  auto channel = JoinGroup(*rendezvous, Identity(0, ranks, endpoint, endpoint));
+  auto channel = JoinGroup(*rendezvous, Identity(0, ranks, endpoint, endpoint), options);
   CHECK(channel.ok()) << channel.status();
   RunCases(**channel, tries);
   int failed = 0;
@@ -138,18 +139,20 @@ int Run(int ranks, int tries, bool pin) {
 }
 
 int Main(int argc, char** argv) {
-  int ranks = 2, tries = 5;
+  int ranks = 2, tries = 5, slot_kib = 128;
   bool pin = true;
   std::string command = argv[0];
   for (int i = 1; i < argc; ++i) {
     absl::StrAppend(&command, " ", argv[i]);
     absl::string_view value = argv[i];
-    const bool known = absl::ConsumePrefix(&value, "--ranks=")   ? absl::SimpleAtoi(value, &ranks)
-                       : absl::ConsumePrefix(&value, "--tries=") ? absl::SimpleAtoi(value, &tries)
-                       : absl::ConsumePrefix(&value, "--pin=")   ? absl::SimpleAtob(value, &pin)
-                                                                 : false;
-    if (!known || ranks < 2 || ranks > kMaxRanks || tries < 1) {
-      std::fprintf(stderr, "\"%s\": use --ranks=2..%d --tries=1.. --pin=true|false\n", argv[i], kMaxRanks);
+    const bool known = absl::ConsumePrefix(&value, "--ranks=")      ? absl::SimpleAtoi(value, &ranks)
+                       : absl::ConsumePrefix(&value, "--tries=")    ? absl::SimpleAtoi(value, &tries)
+                       : absl::ConsumePrefix(&value, "--pin=")      ? absl::SimpleAtob(value, &pin)
+                       : absl::ConsumePrefix(&value, "--slot-kib=") ? absl::SimpleAtoi(value, &slot_kib)
+                                                                    : false;
+    if (!known || ranks < 2 || ranks > kMaxRanks || tries < 1 || slot_kib < 4) {
+      std::fprintf(stderr, "\"%s\": use --ranks=2..%d --tries=1.. --pin=true|false --slot-kib=4..\n", argv[i],
+                   kMaxRanks);
       return 2;
     }
   }
@@ -158,7 +161,9 @@ int Main(int argc, char** argv) {
   std::printf("%s, %d cores; %s\n%d ranks, %s, best of %d rounds\n", CpuModel().c_str(), cores, command.c_str(), ranks,
               pin ? "one core each" : "not pinned", tries);
   std::fflush(stdout);
-  return Run(ranks, tries, pin);
+  JoinOptions options;
+  options.shape.slot_bytes = static_cast<uint64_t>(slot_kib) << 10;
+  return Run(ranks, tries, pin, options);
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ Rendezvous::Rendezvous(const Options& options, std::string endpoint, UniqueFd li
 Rendezvous::~Rendezvous() {
   CHECK_EQ(eventfd_write(stop_.get(), 1), 0);
   thread_.join();
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   CHECK(openings_.empty()) << openings_.size() << " groups are still forming";
 }
 
@@ -75,7 +75,7 @@ bool Rendezvous::Opening::Complete() const {
 absl::StatusOr<std::vector<Rendezvous::Joined>> Rendezvous::Admit(const GroupIdentity& identity,
                                                                   const Patience& patience) {
   const Key key(identity.group_id, identity.epoch);
-  absl::MutexLock lock(&mu_);
+  std::unique_lock lock(mu_);
   auto [it, inserted] = openings_.try_emplace(key);
   if (!inserted) return absl::AlreadyExistsError(absl::StrCat(identity.ToString(), " is forming already"));
   Opening& opening = it->second;  // A map's nodes stay where they are.
@@ -86,10 +86,11 @@ absl::StatusOr<std::vector<Rendezvous::Joined>> Rendezvous::Admit(const GroupIde
   while (!opening.Complete()) {
     status = patience.Check();
     if (!status.ok()) break;
-    mu_.AwaitWithTimeout(absl::Condition(&opening, &Opening::Complete), absl::FromChrono(patience.Slice()));
+    joined_.wait_for(lock, patience.Slice());
   }
   std::vector<std::optional<Joined>> ranks = std::move(opening.ranks);
   openings_.erase(it);
+  lock.unlock();
 
   if (status.ok()) {
     std::vector<Joined> joined;
@@ -170,7 +171,7 @@ bool Rendezvous::Hear(Pending& pending) {
   if (!hello.has_value() || !peer.ok()) return true;  // Not one of ours: it gets no answer.
   std::optional<Notice> answer;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     answer = Judge(*hello, pending, *peer);
   }
   if (answer.has_value()) SendPacket(pending.socket.get(), AsBytes(*answer)).IgnoreError();
@@ -219,6 +220,7 @@ std::optional<Notice> Rendezvous::Judge(const Hello& hello, Pending& pending, co
   absl::StatusOr<UniqueFd> pidfd = OpenPidFd(peer.pid);
   if (!pidfd.ok()) return Refusal(pidfd.status().code(), pidfd.status().message());
   seat = Joined{std::move(pending.socket), peer.pid, *std::move(pidfd)};
+  joined_.notify_all();
   return std::nullopt;
 }
 

@@ -5,11 +5,9 @@
 #include <glog/logging.h>
 
 #include <algorithm>
-#include <string>
+#include <mutex>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "worker/comm/communicator.h"
 
 namespace tandem::worker {
@@ -30,12 +28,12 @@ class SoloCommunicator final : public Communicator {
   absl::Status Barrier() override { return Health(); }
 
   absl::Status Health() const override {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     return status_;
   }
 
   void Abort(absl::string_view reason) override {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (status_.ok()) status_ = absl::AbortedError(absl::StrCat("group aborted: rank 0: ", reason));
   }
 
@@ -47,8 +45,8 @@ class SoloCommunicator final : public Communicator {
     return Health();
   }
 
-  mutable absl::Mutex mu_;
-  absl::Status status_ ABSL_GUARDED_BY(mu_);
+  mutable std::mutex mu_;
+  absl::Status status_;  // Guarded by mu_.
 };
 
 }  // namespace tandem::worker
