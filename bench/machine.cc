@@ -37,7 +37,8 @@ double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 // Four independent sums of 64 bytes each keep every load port busy; the compiler may not drop them, since they are
 // returned.
-static uint64_t __attribute__((noinline)) Sum(const uint64_t* data, size_t words) {
+__attribute__((noinline, target_clones("avx512f", "avx2", "default"))) static uint64_t Sum(const uint64_t* data,
+                                                                                           size_t words) {
   uint64_t lanes[32] = {};
   for (size_t i = 0; i + 32 <= words; i += 32) {
     for (int k = 0; k < 32; ++k) lanes[k] += data[i + k];
