@@ -1,0 +1,170 @@
+// Ids and text equal those of the reference implementations (scripts/goldens/make_tokenizer_goldens.py), and the text
+// of a stream does not depend on how it is cut.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+
+#include "absl/strings/escaping.h"
+#include "scheduler/tokenizer/incremental_detokenizer.h"
+#include "scheduler/tokenizer/tokenizer.h"
+
+namespace tandem::tokenizer {
+namespace {
+
+namespace fs = std::filesystem;
+using Ids = std::vector<int32_t>;
+
+fs::path SourceDir() {
+  const char* dir = std::getenv("TANDEM_SOURCE_DIR");
+  return dir == nullptr ? fs::current_path() : fs::path(dir);
+}
+
+fs::path GoldenDir() { return SourceDir() / "tests" / "golden" / "tokenizer"; }
+fs::path SharedDir() { return SourceDir().parent_path() / "shared" / "tokenizers"; }
+
+nlohmann::json ReadJson(const fs::path& path) {
+  std::ifstream in(path);
+  EXPECT_TRUE(in) << path;
+  return nlohmann::json::parse(in);
+}
+
+struct Case {
+  const char* name;
+  enum Place { kGolden, kModels, kGpt2, kMistral } place;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
+class GoldenTest : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    const fs::path golden = GoldenDir() / "ids" / (std::string(GetParam().name) + ".json");
+    fs::path folder;
+    switch (GetParam().place) {
+      case Case::kGolden:
+        folder = GoldenDir() / GetParam().name;
+        break;
+      case Case::kModels:
+        folder = SourceDir() / "models" / GetParam().name;
+        break;
+      case Case::kGpt2:
+        folder = SharedDir() / "gpt2";
+        break;
+      case Case::kMistral:
+        folder = MistralFolder();
+        break;
+    }
+    if (!fs::exists(folder)) GTEST_SKIP() << "no tokenizer at " << folder << ": real vocabularies are not committed";
+    ASSERT_TRUE(fs::exists(golden)) << golden << " is missing: run scripts/goldens/make_tokenizer_goldens.py";
+    auto loaded = Tokenizer::Load(folder.string());
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    tokenizer_ = *loaded;
+    golden_ = ReadJson(golden);
+    const nlohmann::json texts = ReadJson(GoldenDir() / "strings.json");
+    strings_ = texts["strings"].get<std::vector<std::string>>();
+    special_ = texts["special"].get<std::vector<std::string>>();
+    ASSERT_EQ(strings_.size(), 500u);
+    ASSERT_EQ(golden_["ids"].size(), strings_.size());
+    ASSERT_EQ(golden_["special"].size(), special_.size());
+  }
+
+  // The file must be called tokenizer.model in a model folder; here its name has the version.
+  static fs::path MistralFolder() {
+    const std::string version = std::string(GetParam().name).substr(std::string("mistral_").size());
+    const fs::path file = SharedDir() / "mistral" / ("tokenizer." + version + ".model");
+    if (!fs::exists(file)) return file;
+    const fs::path folder = fs::path(testing::TempDir()) / ("tokenizer_golden_" + version);
+    fs::create_directories(folder);
+    fs::remove(folder / "tokenizer.model");
+    fs::create_symlink(file, folder / "tokenizer.model");
+    return folder;
+  }
+
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  nlohmann::json golden_;
+  std::vector<std::string> strings_;
+  std::vector<std::string> special_;
+};
+
+TEST_P(GoldenTest, IdsEqualTheReference) {
+  for (size_t i = 0; i < strings_.size(); ++i) {
+    const auto ids = tokenizer_->Encode(strings_[i]);
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    EXPECT_EQ(*ids, golden_["ids"][i].get<Ids>()) << "string " << i << ": " << absl::CHexEscape(strings_[i]);
+  }
+}
+
+TEST_P(GoldenTest, SpecialTokensInTheText) {
+  EncodeOptions plain;
+  plain.parse_special = false;
+  for (size_t i = 0; i < special_.size(); ++i) {
+    const auto parsed = tokenizer_->Encode(special_[i]);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(*parsed, golden_["special"][i].get<Ids>()) << special_[i];
+    const auto ids = tokenizer_->Encode(special_[i], plain);
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    EXPECT_EQ(*ids, golden_["plain"][i].get<Ids>()) << special_[i];
+  }
+}
+
+TEST_P(GoldenTest, TextEqualsTheReference) {
+  for (size_t i = 0; i < strings_.size(); ++i) {
+    const Ids ids = golden_["ids"][i].get<Ids>();
+    const std::string expected = golden_["text"][i].is_null() ? strings_[i] : golden_["text"][i].get<std::string>();
+    EXPECT_EQ(tokenizer_->Decode(ids), expected) << "string " << i << ": " << absl::CHexEscape(strings_[i]);
+  }
+}
+
+// T(end) - T(begin) for random cuts, with random ids too: what a model says need not be what a text encodes to.
+TEST_P(GoldenTest, StreamedTextIsTheWholeTextHoweverCut) {
+  std::mt19937 random(7);
+  for (size_t i = 0; i < strings_.size(); ++i) {
+    Ids ids = golden_["ids"][i].get<Ids>();
+    if (i % 2 == 1) {
+      ids.clear();
+      for (size_t n = random() % 40; n > 0; --n)
+        ids.push_back(static_cast<int32_t>(random() % (tokenizer_->vocab_size() + 3)));
+    }
+    for (bool skip : {true, false}) {
+      DetokenizeOptions options;
+      options.skip_special_tokens = skip;
+      IncrementalDetokenizer detokenizer(*tokenizer_, options);
+      std::string streamed;
+      const size_t cut = ids.empty() ? 0 : random() % ids.size();
+      for (size_t k = 0; k < ids.size(); ++k) {
+        if (k == cut) {
+          // A resume: a fresh detokenizer that drops the text of the first k tokens.
+          IncrementalDetokenizer resumed(*tokenizer_, options);
+          std::string dropped;
+          for (size_t j = 0; j < k; ++j) resumed.Append(ids[j], &dropped);
+          EXPECT_EQ(dropped, streamed);
+          detokenizer = resumed;
+        }
+        detokenizer.Append(ids[k], &streamed);
+        // What was handed out is stable: it begins the text of the whole.
+        EXPECT_EQ(tokenizer_->Decode(ids, skip).substr(0, streamed.size()), streamed);
+      }
+      detokenizer.Flush(&streamed);
+      EXPECT_EQ(streamed, tokenizer_->Decode(ids, skip));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenTest,
+                         testing::Values(Case{"llama3_style", Case::kGolden}, Case{"qwen2_style", Case::kGolden},
+                                         Case{"spm_style", Case::kGolden}, Case{"metaspace_style", Case::kGolden},
+                                         Case{"tandem-tiny", Case::kModels}, Case{"gpt2", Case::kGpt2},
+                                         Case{"mistral_v1", Case::kMistral}, Case{"mistral_v3", Case::kMistral}),
+                         [](const testing::TestParamInfo<Case>& info) {
+                           std::string name = info.param.name;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace tandem::tokenizer
