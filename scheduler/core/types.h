@@ -6,6 +6,7 @@
 #include <compare>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tandem::core {
@@ -29,6 +30,10 @@ struct GroupId {
 struct RequestId {
   uint64_t hi = 0, lo = 0;
   auto operator<=>(const RequestId&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H h, RequestId id) {
+    return H::combine(std::move(h), id.hi, id.lo);
+  }
 };
 // 128 random bits of one worker process. A new one means that the process before it is gone, with all it held.
 struct Incarnation {
@@ -106,6 +111,7 @@ enum class Reason {
   kModelMismatch,
   kCancelled,
   kNotFound,
+  kModelUnusable,  // FAILED_PRECONDITION: its files are missing, malformed or not supported
 };
 
 enum class DeviceState { kStarting, kActive, kDraining, kDrained, kFailed, kLost };
@@ -161,6 +167,8 @@ struct DeviceSpec {
 struct CoreOptions {
   Duration suspect_after = Milliseconds(2500);  // five heartbeats
   Duration fence_after = Milliseconds(5000);    // ten heartbeats: the worker is taken for frozen
+  Duration detach_grace = Milliseconds(1000);   // a stream that broke: the process may dial again, or is dead by then
+  Duration stuck_after = Seconds(10);           // a rank that is busy and makes no progress; DESIGN 21
   Duration reattach_window = Seconds(5);  // after a start nothing is formed until all known devices came back, or this
   Duration form_deadline = Seconds(20);   // bootstrap of one group
   Duration load_deadline = Seconds(600);  // reading 100 GB from a disk of 200 MB/s
@@ -170,6 +178,8 @@ struct CoreOptions {
   Duration drain_deadline = Seconds(600);
   int waiting_room_requests = 1024;        // per installation
   Tokens waiting_room_tokens = {4 << 20};  // prompt tokens waiting, all models: bounds the shell's payloads
+  Duration retry_hint = Seconds(1);        // RetryInfo of a refusal that will pass
+  int most_attempts = 3;                   // a request that engines refuse to start is not sent round forever
   int engine_queue = 2;                    // bind late: at most this many beyond what an engine runs
   double overcommit = 1.0;                 // booked KV over real KV
   Tokens default_output = {256};           // expected output before the model has any history

@@ -1,0 +1,129 @@
+#include "scheduler/core/admission.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/assignment.h"
+#include "scheduler/core/request_life.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+struct Refusal {
+  Reason reason = Reason::kNone;
+  std::string message;
+};
+
+Refusal CheckNumbers(const RequestArrived& event, const ModelSpec& spec) {
+  const int64_t prompt = event.prompt.value, known = event.known_output.value, context = spec.max_model_len;
+  if (prompt < 1) return {Reason::kInvalidParameter, "the prompt has no tokens"};
+  if (known < 0) return {Reason::kInvalidParameter, absl::StrCat("resume_token_ids counts ", known)};
+  if (prompt + known + 1 > context) {
+    return {Reason::kContextLengthExceeded,
+            absl::StrCat("the prompt has ", prompt + known, " tokens; the context of models/", spec.name, " is ",
+                         context, " and at least 1 must be left")};
+  }
+  if (!event.max_tokens.has_value()) return {};
+  const int64_t most = event.max_tokens->value;
+  if (most < 1) return {Reason::kInvalidParameter, absl::StrCat("max_tokens is ", most, "; it must be at least 1")};
+  if (known >= most) {
+    return {Reason::kInvalidParameter, absl::StrCat("resume_token_ids has ", known, " tokens, max_tokens is ", most,
+                                                    ": nothing is left to compute")};
+  }
+  if (most > context - prompt) {
+    return {Reason::kContextLengthExceeded,
+            absl::StrCat("prompt (", prompt, ") and max_tokens (", most, ") are more than the context of models/",
+                         spec.name, ", ", context)};
+  }
+  return {};
+}
+
+}  // namespace
+
+void Handle(ClusterState& state, const ModelConfigured& event, Actions& out) {
+  const ModelId id{static_cast<uint32_t>(state.models.size())};
+  Model& model = state.models.emplace_back();
+  model.id = id;
+  model.spec = event.spec;
+  model.waits_for = absl::StrCat(Name(model), " has not been placed yet");
+  // A name beats an alias, and the first claim beats later ones; the shell checked the configuration.
+  state.model_names[model.spec.name] = id;
+  for (const std::string& alias : model.spec.aliases) state.model_names.emplace(alias, id);
+  state.place_wanted = true;
+  out.push_back(Tell{Name(model), "configured"});
+}
+
+void Handle(ClusterState& state, const RequestArrived& event, Actions& out) {
+  if (std::as_const(state).Find(event.request) != nullptr) {
+    ++state.counters.stale_attempts;  // the shell draws ids; a repeated one would end somebody else's stream
+    return;
+  }
+  const auto refuse = [&](Refusal refusal) {
+    ++state.counters.refused;
+    out.push_back(FailRequest{event.request, refusal.reason, std::move(refusal.message), std::nullopt});
+  };
+  const Model* model = state.FindModel(event.model);
+  if (model == nullptr) {
+    std::vector<std::string> names;
+    for (const Model& known : state.models) names.push_back(known.spec.name);
+    return refuse({Reason::kModelNotFound,
+                   absl::StrCat("no model named '", event.model, "'; there ", names.size() == 1 ? "is " : "are ",
+                                names.empty() ? "none" : List(names, 8))});
+  }
+  if (Refusal refusal = CheckNumbers(event, model->spec); refusal.reason != Reason::kNone)
+    return refuse(std::move(refusal));
+  if (event.deadline.has_value() && event.deadline->us <= 0) {
+    return refuse({Reason::kDeadlineExceeded, "the deadline had passed when it arrived"});
+  }
+  Request& request = state.AddRequest(event.request);
+  request.model = model->id;
+  request.prompt = event.prompt;
+  request.known_output = event.known_output;
+  request.output = event.known_output;
+  request.max_tokens = event.max_tokens.value_or(Tokens{model->spec.max_model_len} - event.prompt);
+  request.priority = event.priority;
+  request.tenant = event.tenant;
+  request.session = event.session;
+  request.prefix = event.prefix;
+  request.arrived = state.now;
+  Note(state, request, MomentKind::kArrived, request.prompt.value);
+  if (event.deadline.has_value()) {
+    state.SetTimer(request.deadline, state.now + *event.deadline, TimerKind::kRequest, request.serial);
+  }
+  JoinQueue(state, request);
+}
+
+void SettleWaiting(ClusterState& state, Actions& out) {
+  const std::vector<Serial> joined = std::exchange(state.queued_now, {});
+  for (Serial serial : joined) {
+    const auto it = state.requests.find(serial);
+    if (it == state.requests.end() || it->second.state != RequestState::kQueued) continue;
+    Request& request = it->second;
+    const Model& model = state.At(request.model);
+    if (model.refused != Reason::kNone && state.Replicas(model) == 0) {
+      Fail(state, request, model.refused, model.refused_why, out);
+      continue;
+    }
+    // A request that lost its group was let in before; only newcomers are turned away.
+    const bool newcomer = request.attempt.counter == 0;
+    if (newcomer && state.waiting_requests > state.options.waiting_room_requests) {
+      Fail(state, request, Reason::kQueueFull,
+           absl::StrCat(state.options.waiting_room_requests, " requests wait already, the most that may"), out);
+      continue;
+    }
+    if (newcomer && state.waiting_tokens > state.options.waiting_room_tokens) {
+      Fail(state, request, Reason::kQueueFull,
+           absl::StrCat("waiting prompts would have ", state.waiting_tokens.value, " tokens of the ",
+                        state.options.waiting_room_tokens.value, " that may wait"),
+           out);
+      continue;
+    }
+    request.waits_for = WhyWaiting(state, request);
+    Note(state, request, MomentKind::kQueued);
+    out.push_back(NoteQueued{request.id, request.waits_for});
+  }
+}
+
+}  // namespace tandem::core

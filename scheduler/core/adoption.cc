@@ -1,0 +1,123 @@
+#include "scheduler/core/adoption.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/group.h"
+#include "scheduler/core/liveness.h"
+#include "scheduler/core/words.h"
+#include "scheduler/core/worker.h"
+
+namespace tandem::core {
+namespace {
+
+bool Complete(const ClusterState& state, const Adoption& adoption) {
+  if (adoption.conflict || !adoption.all_ready || adoption.kv_blocks < 1) return false;
+  if (static_cast<int>(adoption.ranks.size()) != adoption.size) return false;
+  return state.model_names.contains(adoption.model);
+}
+
+void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& out) {
+  Model& model = state.At(state.model_names.at(adoption.model));
+  Group group;
+  group.id = id;
+  group.epoch = adoption.epoch;
+  group.model = model.id;
+  group.adopted = true;
+  group.why = "formed by an earlier scheduler; all its ranks came back ready";
+  group.kv_blocks = adoption.kv_blocks;
+  group.max_sequences = std::max(1, model.spec.max_sequences);
+  group.max_model_len = model.spec.max_model_len;
+  group.created = state.now;
+  const auto cost = std::find_if(model.spec.costs.begin(), model.spec.costs.end(),
+                                 [&](const ShardCost& c) { return c.tensor_parallel == adoption.size; });
+  for (const auto& [rank, device] : adoption.ranks) {
+    Member member;
+    member.device = device;
+    member.formed = member.loaded = true;
+    if (cost != model.spec.costs.end()) member.estimated = cost->static_bytes;
+    group.members.push_back(member);
+    state.At(device).groups.push_back(id);
+    RefreshState(state.At(device));
+  }
+  if (cost != model.spec.costs.end()) {
+    group.kv_bytes = {cost->kv_bytes_per_token.value * group.block_tokens * group.kv_blocks};
+  }
+  model.groups.push_back(id);
+  Group& added = state.AddGroup(std::move(group));
+  OpenAccount(state, added);
+  state.place_wanted = true;
+  out.push_back(Tell{Name(id), absl::StrCat("adopted for ", Name(model), " on ", List(state, DevicesOf(added), 8))});
+  for (const HeldRequest& held : adoption.requests) {
+    if (held.ended) continue;
+    out.push_back(AbortAttempt{held.request, held.attempt, id, added.epoch, added.Rank0(),
+                               "assigned by a scheduler that is no more"});
+  }
+}
+
+}  // namespace
+
+void Handle(ClusterState& state, const LeaderStarted& event, Actions& out) {
+  state.leader_epoch = event.leader_epoch;
+  state.expected_devices = event.expected_devices;
+  state.SetTimer(state.reattach_until, state.now + state.options.reattach_window, TimerKind::kReattach, 0);
+  out.push_back(Tell{"scheduler", absl::StrCat("started with leader epoch ", event.leader_epoch)});
+}
+
+void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions& out) {
+  if (state.settled) {
+    return Evict(state, device, shard.group, shard.epoch, "this scheduler does not know the group", out);
+  }
+  Adoption& adoption = state.adoptions[shard.group];
+  if (adoption.ranks.empty()) {
+    adoption.epoch = shard.epoch;
+    adoption.model = shard.model;
+    adoption.size = shard.size;
+    adoption.kv_blocks = shard.kv_blocks;
+  }
+  const bool fits = shard.epoch == adoption.epoch && shard.model == adoption.model && shard.size == adoption.size &&
+                    shard.rank >= 0 && shard.rank < shard.size && !adoption.ranks.contains(shard.rank);
+  if (!fits) {
+    adoption.conflict = true;
+    return Evict(state, device, shard.group, shard.epoch, "its ranks do not agree on what it is", out);
+  }
+  adoption.ranks[shard.rank] = device.id;
+  adoption.all_ready &= shard.ready;
+  // Followers may not know the number of blocks; rank 0 does.
+  if (shard.rank == 0 || adoption.kv_blocks == 0) adoption.kv_blocks = std::max(adoption.kv_blocks, shard.kv_blocks);
+  adoption.requests.insert(adoption.requests.end(), shard.requests.begin(), shard.requests.end());
+  if (!Complete(state, adoption)) return;
+  const Adoption complete = std::move(adoption);
+  state.adoptions.erase(shard.group);
+  Adopt(state, shard.group, complete, out);
+}
+
+void ForgetClaims(ClusterState& state, DeviceId device) {
+  for (auto& [id, adoption] : state.adoptions) {
+    if (std::erase_if(adoption.ranks, [&](const auto& rank) { return rank.second == device; }) > 0)
+      adoption.conflict = true;
+  }
+}
+
+void SettleIfComplete(ClusterState& state, Actions& out) {
+  if (state.settled || state.expected_devices == 0 || state.reattach_until == kNever) return;
+  const auto attached =
+      std::count_if(state.devices.begin(), state.devices.end(), [](const Device& d) { return d.attached; });
+  if (attached >= state.expected_devices) Settle(state, out);
+}
+
+void Settle(ClusterState& state, Actions& out) {
+  state.SetTimer(state.reattach_until, kNever, TimerKind::kReattach, 0);
+  state.settled = true;
+  state.place_wanted = true;
+  for (const auto& [id, adoption] : std::exchange(state.adoptions, {})) {
+    for (const auto& [rank, device] : adoption.ranks) {
+      Evict(state, state.At(device), id, adoption.epoch, "not all of its ranks came back ready", out);
+      ArmLiveness(state, state.At(device));
+    }
+  }
+}
+
+}  // namespace tandem::core

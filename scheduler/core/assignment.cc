@@ -1,0 +1,102 @@
+#include "scheduler/core/assignment.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/booking.h"
+#include "scheduler/core/request_life.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+Group* ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
+  // The roomiest group answers at once whether any can take it; only an empty one may still stretch itself.
+  if (model.by_room.empty()) return nullptr;
+  const Group& roomiest = *state.Find(model.by_room.begin()->second);
+  const auto fits = [&](const Group& group) {
+    return request.prompt + request.known_output < group.kv.capacity &&
+           group.kv.Load() + BookingFor(group, need) <= group.kv.limit;
+  };
+  const bool any_empty = model.by_share.begin()->first == 0;
+  if (!any_empty && !fits(roomiest)) return nullptr;
+  for (const auto& [share, id] : model.by_share) {
+    Group& group = *state.Find(id);
+    if (fits(group)) return &group;
+  }
+  return nullptr;
+}
+
+void Assign(ClusterState& state, Request& request, Group& group, Tokens need, Actions& out) {
+  LeaveQueue(state, request);
+  request.state = RequestState::kAssigned;
+  request.attempt = {state.leader_epoch, request.attempt.counter + 1};
+  request.aborting = false;
+  request.waits_for.clear();
+  Book(state, group, request, BookingFor(group, need));
+  ++state.running_requests;
+  Note(state, request, MomentKind::kAssigned, request.booked.value);
+  out.push_back(AssignRequest{request.id, request.attempt, group.id, group.epoch, group.Rank0(), request.max_tokens,
+                              request.deadline});
+}
+
+// The prompt is longer than any ready group's whole cache: the model's files promised more than the devices gave.
+bool TooLongForEvery(const ClusterState& state, const Model& model, const Request& request) {
+  bool any_ready = false;
+  for (GroupId id : model.groups) {
+    const Group& group = *state.Find(id);
+    if (!group.CountsAsReplica()) continue;
+    if (group.state != GroupState::kReady) return false;
+    any_ready = true;
+    if (request.prompt + request.known_output < group.kv.capacity) return false;
+  }
+  return any_ready;
+}
+
+}  // namespace
+
+void AssignWaiting(ClusterState& state, Actions& out) {
+  while (!state.helped.empty()) {
+    Model& model = state.At(*state.helped.begin());
+    state.helped.erase(state.helped.begin());
+    while (!model.queue.empty()) {
+      Request& request = state.At(model.queue.begin()->second);
+      const Tokens need = EstimateNeed(state, request);
+      if (Group* group = ChooseGroup(state, model, request, need)) {
+        Assign(state, request, *group, need, out);
+      } else if (TooLongForEvery(state, model, request)) {
+        Fail(state, request, Reason::kContextLengthExceeded,
+             absl::StrCat("the prompt has ", request.prompt.value,
+                          " tokens, more than the whole KV cache of any group of ", Name(model)),
+             out);
+      } else {
+        break;
+      }
+    }
+  }
+}
+
+std::string WhyWaiting(const ClusterState& state, const Request& request) {
+  const Model& model = state.At(request.model);
+  if (state.ReadyReplicas(model) == 0) {
+    for (GroupId id : model.groups) {
+      const Group& group = *state.Find(id);
+      if (!group.CountsAsReplica()) continue;
+      return absl::StrCat(Name(model), " is ", group.state == GroupState::kForming ? "forming" : "loading", " on ",
+                          Name(id), " (", List(state, DevicesOf(group)), ")");
+    }
+    return model.waits_for.empty() ? absl::StrCat(Name(model), " has no group yet") : model.waits_for;
+  }
+  if (const int position = state.QueuePosition(request); position > 1) {
+    return absl::StrCat(Count(position - 1, "request"), " of ", Name(model), " before it");
+  }
+  const Tokens need = EstimateNeed(state, request);
+  if (model.by_room.empty()) {
+    return absl::StrCat("every group of ", Name(model), " runs as many requests as it may, or is out of reach");
+  }
+  return absl::StrCat("needs ", need.value, " tokens of KV; the roomiest of ",
+                      Count(static_cast<int64_t>(model.by_room.size()), "admitting group"), " has ",
+                      std::max<int64_t>(0, -model.by_room.begin()->first));
+}
+
+}  // namespace tandem::core

@@ -1,0 +1,24 @@
+// Which ready group takes which request: the decision of microseconds.
+//
+// The queue of a model is tried from its head until the first request that fits nowhere, so that nobody is overtaken
+// by a smaller one for ever. Among the groups with room the least booked share of KV wins, ties go to the lowest id.
+// Only the models that an event may have helped are tried.
+#ifndef TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_
+#define TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_
+
+#include <string>
+
+#include "scheduler/core/action.h"
+#include "scheduler/core/cluster_state.h"
+
+namespace tandem::core {
+
+// Empties state.helped.
+void AssignWaiting(ClusterState& state, Actions& out);
+
+// What a queued request waits for, in one sentence.
+std::string WhyWaiting(const ClusterState& state, const Request& request);
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_

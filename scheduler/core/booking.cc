@@ -1,0 +1,107 @@
+#include "scheduler/core/booking.h"
+
+#include <algorithm>
+
+#include "scheduler/core/check.h"
+
+namespace tandem::core {
+namespace {
+
+Tokens WholeBlocks(Tokens tokens, int32_t block) { return {(tokens.value + block - 1) / block * block}; }
+
+// May take one more request: in service, every rank within reach, and a place left in the engine.
+bool Admits(const ClusterState& state, const Group& group) {
+  if (group.state != GroupState::kReady || !group.InService()) return false;
+  if (static_cast<int>(group.requests.size()) >= group.max_sequences + state.options.engine_queue) return false;
+  return std::all_of(group.members.begin(), group.members.end(), [&](const Member& member) {
+    const Device& device = state.At(member.device);
+    return device.attached && !device.suspect;
+  });
+}
+
+}  // namespace
+
+Tokens EstimateNeed(const ClusterState& state, const Request& request) {
+  const Tokens left = request.max_tokens - request.known_output;
+  const Tokens expected = state.At(request.model).outputs.P90(state.options.default_output);
+  return request.prompt + request.known_output + std::min(left, expected);
+}
+
+Tokens BookingFor(const Group& group, Tokens need) {
+  const Tokens booking = WholeBlocks(need, group.block_tokens);
+  return group.requests.empty() ? std::min(booking, group.kv.limit) : booking;
+}
+
+void Book(ClusterState& state, Group& group, Request& request, Tokens tokens) {
+  CORE_CHECK(!request.HoldsBooking() && tokens.value > 0, "request ", request.serial, " books ", tokens.value);
+  request.group = group.id;
+  request.booked = tokens;
+  request.started = false;
+  group.kv.booked += tokens;
+  group.requests.insert(request.serial);
+  Reindex(state, group);
+}
+
+void MarkStarted(Group& group, Request& request) {
+  if (request.started) return;
+  request.started = true;
+  group.kv.booked_started += request.booked;
+}
+
+void MarkPreempted(Group& group, Request& request) {
+  if (!request.started) return;
+  request.started = false;
+  group.kv.booked_started -= request.booked;
+}
+
+void Release(ClusterState& state, Request& request) {
+  Group* group = state.Find(request.group);
+  CORE_CHECK(group != nullptr && group->requests.erase(request.serial) == 1, "request ", request.serial,
+             " releases what it does not hold");
+  if (request.started) {
+    group->kv.booked_started -= request.booked;
+    // It took its overrun with it; the next heartbeat knows better.
+    const Tokens overrun = request.prompt + request.output - request.booked;
+    group->kv.correction -= std::clamp(overrun, Tokens{0}, group->kv.correction);
+  }
+  group->kv.booked -= request.booked;
+  CORE_CHECK(group->kv.booked.value >= 0 && group->kv.booked_started.value >= 0, "group ", group->id.value);
+  request.booked = {};
+  request.started = false;
+  if (group->requests.empty()) group->kv.correction = {};
+  if (group->state == GroupState::kDraining) state.drains_touched = true;
+  if (Reindex(state, *group)) state.helped.insert(group->model);
+}
+
+void Correct(ClusterState& state, Group& group, int32_t free_blocks) {
+  group.free_blocks = std::clamp(free_blocks, 0, group.kv_blocks);
+  const Tokens used{int64_t{group.kv_blocks - group.free_blocks} * group.block_tokens};
+  const Tokens before = group.kv.correction;
+  group.kv.correction = group.requests.empty() ? Tokens{} : std::max(Tokens{}, used - group.kv.booked_started);
+  if (group.kv.correction == before) return;
+  if (Reindex(state, group) && group.kv.correction < before) state.helped.insert(group.model);
+}
+
+bool Reindex(ClusterState& state, Group& group) {
+  Model& model = state.At(group.model);
+  const bool admits = Admits(state, group);
+  // Shares in millionths of the limit, so that groups of unequal size compare.
+  const int64_t load = group.kv.Load().value;
+  const int64_t share = admits ? load * 1000000 / std::max<int64_t>(1, group.kv.limit.value) : 0;
+  const int64_t room = group.kv.limit.value - load;
+  if (group.indexed && admits && share == group.share_key && -room == group.room_key) return true;
+  if (group.indexed) {
+    model.by_share.erase({group.share_key, group.id});
+    model.by_room.erase({group.room_key, group.id});
+  }
+  group.indexed = admits;
+  if (admits) {
+    group.share_key = share;
+    group.room_key = -room;
+    model.by_share.insert({share, group.id});
+    model.by_room.insert({-room, group.id});
+  }
+  return admits;
+}
+
+}  // namespace tandem::core

@@ -1,0 +1,134 @@
+#include "scheduler/core/cluster_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "scheduler/core/check.h"
+
+namespace tandem::core {
+
+Device& ClusterState::At(DeviceId id) {
+  CORE_CHECK(id.value < devices.size(), "device ", id.value, " of ", devices.size());
+  return devices[id.value];
+}
+const Device& ClusterState::At(DeviceId id) const { return const_cast<ClusterState*>(this)->At(id); }
+
+Model& ClusterState::At(ModelId id) {
+  CORE_CHECK(id.value < models.size(), "model ", id.value, " of ", models.size());
+  return models[id.value];
+}
+const Model& ClusterState::At(ModelId id) const { return const_cast<ClusterState*>(this)->At(id); }
+
+Device* ClusterState::Find(DeviceId id) { return id.value < devices.size() ? &devices[id.value] : nullptr; }
+
+Group* ClusterState::Find(GroupId id) {
+  const auto it = group_index_.find(id.value);
+  return it == group_index_.end() ? nullptr : it->second;
+}
+
+const Group* ClusterState::Find(GroupId id) const {
+  if (const auto it = group_index_.find(id.value); it != group_index_.end()) return it->second;
+  const auto it = std::find_if(dissolved.rbegin(), dissolved.rend(), [&](const Group& g) { return g.id == id; });
+  return it == dissolved.rend() ? nullptr : &*it;
+}
+
+Request* ClusterState::Find(RequestId id) {
+  const auto it = request_index_.find(id);
+  return it == request_index_.end() ? nullptr : it->second;
+}
+
+const Request* ClusterState::Find(RequestId id) const {
+  if (const auto it = request_index_.find(id); it != request_index_.end()) return it->second;
+  const auto it = std::find_if(ended.rbegin(), ended.rend(), [&](const Request& r) { return r.id == id; });
+  return it == ended.rend() ? nullptr : &*it;
+}
+
+Request& ClusterState::At(Serial serial) {
+  const auto it = requests.find(serial);
+  CORE_CHECK(it != requests.end(), "request number ", serial);
+  return it->second;
+}
+
+Model* ClusterState::FindModel(absl::string_view name) {
+  auto it = model_names.find(std::string(name));
+  if (it == model_names.end()) it = model_names.find("*");
+  return it == model_names.end() ? nullptr : &At(it->second);
+}
+const Model* ClusterState::FindModel(absl::string_view name) const {
+  return const_cast<ClusterState*>(this)->FindModel(name);
+}
+
+Request& ClusterState::AddRequest(RequestId id) {
+  const Serial serial = ++last_serial;
+  Request& request = requests.emplace_hint(requests.end(), serial, Request{})->second;
+  request.id = id;
+  request.serial = serial;
+  const bool fresh = request_index_.emplace(id, &request).second;
+  CORE_CHECK(fresh, "request number ", serial, " has the id of one that lives");
+  return request;
+}
+
+void ClusterState::Remember(Request& request) {
+  CORE_CHECK(request.told && !request.HoldsBooking(), "request number ", request.serial);
+  request_index_.erase(request.id);
+  const auto node = requests.find(request.serial);
+  ended.push_back(std::move(node->second));
+  requests.erase(node);
+  while (ended.size() > static_cast<size_t>(options.remembered)) ended.pop_front();
+}
+
+Group& ClusterState::AddGroup(Group group) {
+  const GroupId id = group.id;
+  Group& added = groups.emplace(id, std::move(group)).first->second;
+  group_index_.emplace(id.value, &added);
+  return added;
+}
+
+void ClusterState::Remember(Group& group) {
+  CORE_CHECK(group.requests.empty() && !group.indexed, "group ", group.id.value, " still serves");
+  group_index_.erase(group.id.value);
+  const auto node = groups.find(group.id);
+  dissolved.push_back(std::move(node->second));
+  groups.erase(node);
+  while (dissolved.size() > static_cast<size_t>(options.remembered)) dissolved.pop_front();
+}
+
+void ClusterState::SetTimer(Instant& slot, Instant at, TimerKind kind, uint64_t subject) {
+  if (slot == at) return;
+  if (slot != kNever) timers.erase(Timer{slot, kind, subject});
+  slot = at;
+  if (at != kNever) timers.insert(Timer{at, kind, subject});
+}
+
+Bytes ClusterState::MemoryOurs(DeviceId id) const {
+  Bytes total;
+  for (GroupId group_id : At(id).groups) {
+    const Group* group = Find(group_id);
+    for (const Member& member : group->members) {
+      if (member.device != id) continue;
+      total += (member.measured.value > 0 ? member.measured : member.estimated) + group->kv_bytes;
+    }
+  }
+  return total;
+}
+
+int ClusterState::ReadyReplicas(const Model& model) const {
+  return static_cast<int>(std::count_if(model.groups.begin(), model.groups.end(), [&](GroupId id) {
+    const Group* group = Find(id);
+    return group->InService() && group->state == GroupState::kReady;
+  }));
+}
+
+int ClusterState::Replicas(const Model& model) const {
+  return static_cast<int>(
+      std::count_if(model.groups.begin(), model.groups.end(), [&](GroupId id) { return Find(id)->CountsAsReplica(); }));
+}
+
+int ClusterState::QueuePosition(const Request& request) const {
+  if (request.state != RequestState::kQueued) return 0;
+  const auto& queue = At(request.model).queue;
+  const auto it = queue.find({-request.priority, request.serial});
+  return it == queue.end() ? 0 : static_cast<int>(std::distance(queue.begin(), it)) + 1;
+}
+
+}  // namespace tandem::core

@@ -1,0 +1,334 @@
+// All that the core knows: devices, groups, models, requests, drains. Plain readable data; the shell's admin views and
+// explain read it, the files of each noun change it, CheckInvariants (invariants.h) says what must hold between steps.
+//
+// Owned by Core, touched by its one thread. Tables are dense or ordered; the two hash indexes are looked up and never
+// iterated, so that equal histories give equal results in every process. Elements do not move while they live.
+#ifndef TANDEM_SCHEDULER_CORE_CLUSTER_STATE_H_
+#define TANDEM_SCHEDULER_CORE_CLUSTER_STATE_H_
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "scheduler/core/action.h"
+#include "scheduler/core/event.h"
+#include "scheduler/core/output_history.h"
+#include "scheduler/core/placement_report.h"
+#include "scheduler/core/types.h"
+
+namespace tandem::core {
+
+// Serial number of a request in order of arrival: the key of the ordered tables.
+using Serial = uint64_t;
+
+// ---- devices ------------------------------------------------------------------------------------------------------
+
+// A group of an earlier life that the worker still holds and was told to leave. Until it did, its device is not free.
+struct Leftover {
+  GroupId group;
+  GroupEpoch epoch;
+  auto operator<=>(const Leftover&) const = default;
+};
+
+struct Device {
+  DeviceId id;
+  DeviceSpec spec;  // as its worker described it last
+  Incarnation incarnation;
+  DeviceState state = DeviceState::kLost;
+  bool attached = false;      // its stream is open
+  bool suspect = false;       // attached, silent for longer than suspect_after
+  bool parked = false;        // attached after a drain, without context and memory
+  bool cordoned = false;      // no new group is formed here
+  bool drain_wanted = false;  // an operator's wish; it outlives the worker
+  std::string reason;         // of the cordon, drain or loss
+  Instant last_heard;         // heartbeat, attach or report
+  Instant detached_at = kNever;
+  Bytes memory_free;            // by the last heartbeat
+  std::vector<GroupId> groups;  // that it is a member of and has not left
+  std::vector<Leftover> leftovers;
+  Instant leave_deadline = kNever;  // of the leftovers
+  Instant timer = kNever;           // when liveness looks again
+
+  bool Free() const { return groups.empty() && leftovers.empty(); }
+};
+
+// ---- groups -------------------------------------------------------------------------------------------------------
+
+// One rank.
+struct Member {
+  DeviceId device;
+  bool formed = false;
+  bool loaded = false;
+  bool out = false;  // it left, failed, or its process is gone
+  Bytes estimated;   // weights and activations by the formula
+  Bytes measured;    // the same as the worker measured it; 0 until loaded
+  uint64_t progress = 0;
+  Instant progress_at;  // when `progress` changed, or the rank was idle
+  Duration longest;     // between two changes under load
+};
+
+// How a group that leaves service does so.
+enum class Ending { kNo, kDissolving, kAborting };
+
+// The scheduler's account of a group's KV, in tokens. `booked` is what was promised at assignment; the engine's free
+// blocks may show that more is gone, and that surplus is `correction`.
+struct KvAccount {
+  Tokens capacity;        // blocks times block size
+  Tokens limit;           // capacity times overcommit
+  Tokens booked;          // sum over `requests`
+  Tokens booked_started;  // of which the engine has begun
+  Tokens correction;      // used by its own word beyond booked_started, at the last heartbeat
+  Tokens Load() const { return booked + correction; }
+};
+
+struct Group {
+  GroupId id;
+  GroupEpoch epoch;
+  ModelId model;
+  GroupState state = GroupState::kForming;
+  Ending ending = Ending::kNo;
+  std::vector<Member> members;  // in rank order; members[0] decides
+  std::string why;              // how it came to be placed here
+  std::string reason;           // why it left service
+  Reason end_reason = Reason::kNone;
+  bool adopted = false;     // formed by an earlier scheduler
+  Bytes kv_min, kv_target;  // per rank, as asked
+  Bytes kv_bytes;           // of rank 0, as taken
+  int32_t kv_blocks = 0;
+  int32_t block_tokens = 16;
+  int32_t max_sequences = 0;
+  int32_t max_model_len = 0;
+  std::string numerics_id;
+  KvAccount kv;
+  absl::btree_set<Serial> requests;  // with a booking here
+  // By rank 0's last heartbeat.
+  int32_t free_blocks = 0;
+  int32_t running = 0;
+  int32_t waiting = 0;
+  uint64_t steps = 0;
+  uint64_t preemptions = 0;
+
+  Instant created, ready_at = kNever, ended_at = kNever;
+  Instant deadline = kNever;  // of forming, loading, leaving
+
+  // Its entries in Model::by_share and by_room; absent while it admits nothing.
+  bool indexed = false;
+  int64_t share_key = 0, room_key = 0;
+
+  DeviceId Rank0() const { return members.front().device; }
+  bool InService() const { return ending == Ending::kNo && state != GroupState::kDissolved; }
+  // Serves now or soon: forming, loading or ready, and not on its way out.
+  bool CountsAsReplica() const { return InService() && state != GroupState::kDraining; }
+};
+
+// ---- models -------------------------------------------------------------------------------------------------------
+
+struct Model {
+  ModelId id;
+  ModelSpec spec;
+  std::vector<GroupId> groups;  // not dissolved, in order of forming
+  // Waiting requests: highest priority first, then by arrival.
+  absl::btree_set<std::pair<int, Serial>> queue;  // (-priority, serial)
+  // Groups that may take a request now, by booked share of KV and by KV room; least loaded first.
+  absl::btree_set<std::pair<int64_t, GroupId>> by_share;
+  absl::btree_set<std::pair<int64_t, GroupId>> by_room;  // (-room, group)
+  OutputHistory outputs;
+  PlacementReport report;  // of the last try to place a replica
+  std::string waits_for;   // why fewer replicas are ready than wanted; empty when none is missing
+  // A model that cannot be served at all: its requests are refused with this until something changes.
+  Reason refused = Reason::kNone;
+  std::string refused_why;
+  bool blocked = false;       // `refused` came from a worker: no retry before a worker or device changed
+  Duration back_off;          // of the next retry; 0 after success
+  Instant retry_at = kNever;  // no group is formed before
+};
+
+// ---- requests -----------------------------------------------------------------------------------------------------
+
+enum class MomentKind {
+  kArrived,
+  kQueued,
+  kAssigned,
+  kStarted,
+  kPreempted,
+  kRequeued,
+  kStopped,
+  kAborting,
+  kFinished,
+  kFailed,
+  kCancelled,
+};
+// One line of a request's history. `number` is the attempt's counter or a count of tokens, as the kind has it.
+struct Moment {
+  Instant at;
+  MomentKind kind = MomentKind::kArrived;
+  GroupId group;
+  int64_t number = 0;
+};
+inline constexpr size_t kMostMoments = 24;  // a request preempted a hundred times keeps its first and latest ones
+
+struct Request {
+  RequestId id;
+  Serial serial = 0;
+  ModelId model;
+  Tokens prompt;
+  Tokens known_output;
+  Tokens output;      // delivered or reported
+  Tokens max_tokens;  // of the whole output
+  int priority = 0;
+  std::string tenant;
+  std::string session;
+  std::vector<std::array<uint8_t, 16>> prefix;
+  RequestState state = RequestState::kQueued;
+  // The current attempt. `group` is set and `booked` positive from assignment until the worker said that it ended,
+  // which may be after the client got its last word: `told`.
+  Attempt attempt;
+  GroupId group;
+  Tokens booked;
+  bool started = false;   // by rank 0's word, in this attempt
+  bool aborting = false;  // AbortAttempt was sent
+  bool stopped = false;   // the router found a stop string
+  bool told = false;      // FailRequest or CompleteRequest was given out
+  int preemptions = 0;
+  Instant arrived, deadline = kNever, ended_at = kNever;
+  Reason outcome = Reason::kNone;
+  std::string outcome_text;
+  std::string waits_for;
+  std::vector<Moment> history;
+
+  bool HoldsBooking() const { return booked.value > 0; }
+};
+
+// ---- drains -------------------------------------------------------------------------------------------------------
+
+struct Drain {
+  OperationId id;
+  std::vector<DeviceId> devices;  // empty when a group is drained
+  std::vector<GroupId> groups;    // that have not ended
+  std::string reason;
+  Instant deadline = kNever;
+  OnDeadline on_deadline = OnDeadline::kWait;
+  bool past_deadline = false;
+  int requests_at_start = 0;
+  int requests_left = -1;  // as last reported
+  Instant next_report = kNever;
+};
+
+// ---- time ---------------------------------------------------------------------------------------------------------
+
+enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest };
+struct Timer {
+  Instant at;
+  TimerKind kind = TimerKind::kPlacement;
+  uint64_t subject = 0;  // index, id or serial
+  auto operator<=>(const Timer&) const = default;
+};
+
+// What was counted and otherwise ignored, and what became of requests.
+struct Counters {
+  uint64_t finished = 0, failed = 0, cancelled = 0, refused = 0;
+  uint64_t stale_groups = 0;    // messages about a group or epoch that is no more
+  uint64_t stale_attempts = 0;  // about a request or attempt that is no more
+  uint64_t stale_workers = 0;   // from a worker process that was replaced or dropped
+  uint64_t Stale() const { return stale_groups + stale_attempts + stale_workers; }
+};
+
+// A held group of an earlier scheduler, while its ranks come back one by one.
+struct Adoption {
+  GroupEpoch epoch;
+  std::string model;
+  int size = 0;
+  std::map<int, DeviceId> ranks;
+  bool all_ready = true;
+  bool conflict = false;  // two ranks disagree; it can only be aborted
+  int32_t kv_blocks = 0;  // least over the ranks
+  std::vector<HeldRequest> requests;
+};
+
+struct ClusterState {
+  ClusterState() = default;
+  ClusterState(ClusterState&&) = default;  // moving leaves the elements of the tables where they are
+  ClusterState& operator=(ClusterState&&) = default;
+
+  CoreOptions options;
+  Instant now;
+  uint64_t leader_epoch = 0;
+  uint32_t last_group = 0;  // counter of GroupId and GroupEpoch
+  Serial last_serial = 0;
+  int expected_devices = 0;
+  Instant reattach_until = kNever;  // nothing is formed before; kNever once over or not begun
+  bool settled = false;             // forming is allowed
+
+  std::deque<Device> devices;  // by DeviceId
+  std::map<std::string, DeviceId> device_names;
+  std::map<std::string, std::vector<DeviceId>> nodes;  // ascending
+  std::deque<Model> models;                            // by ModelId
+  std::map<std::string, ModelId> model_names;          // names and aliases
+  std::map<GroupId, Group> groups;                     // that live
+  std::deque<Group> dissolved;                         // the last options.remembered, oldest first
+  std::map<GroupId, Adoption> adoptions;
+  std::map<Serial, Request> requests;   // that live or hold a booking
+  std::deque<Request> ended;            // the last options.remembered, oldest first
+  std::map<OperationId, Drain> drains;  // under way
+
+  int waiting_requests = 0;  // in all queues
+  Tokens waiting_tokens;
+  int running_requests = 0;  // assigned or running, not told yet
+  Counters counters;
+  absl::btree_set<Timer> timers;
+  Instant placement_at = kNever;  // the kPlacement timer
+  bool memory_awaited = false;    // some replica waits for memory that others use: heartbeats are news
+
+  // Scratch of one step.
+  absl::btree_set<ModelId> helped;  // their queues are tried at its end
+  std::vector<Serial> queued_now;   // joined a queue in this step
+  bool place_wanted = false;        // a replica may be missing, or a device was freed
+  bool drains_touched = false;      // a group that drains lost a request, or ended
+
+  // ---- look-ups; null or CHECK where absent ----
+  Device& At(DeviceId id);
+  const Device& At(DeviceId id) const;
+  Model& At(ModelId id);
+  const Model& At(ModelId id) const;
+  Device* Find(DeviceId id);
+  Group* Find(GroupId id);
+  const Group* Find(GroupId id) const;  // also the dissolved ones that are remembered
+  Request* Find(RequestId id);
+  const Request* Find(RequestId id) const;  // also the ended ones that are remembered
+  Request& At(Serial serial);
+  // By name, alias, or the alias "*".
+  Model* FindModel(absl::string_view name);
+  const Model* FindModel(absl::string_view name) const;
+
+  Request& AddRequest(RequestId id);
+  // Moves it to `ended`. REQUIRES: told, no booking.
+  void Remember(Request& request);
+  Group& AddGroup(Group group);
+  // Moves it to `dissolved`. REQUIRES: no request, no member inside.
+  void Remember(Group& group);
+
+  void SetTimer(Instant& slot, Instant at, TimerKind kind, uint64_t subject);
+
+  // Ledger of a device: weights, activations and KV of all its shards.
+  Bytes MemoryOurs(DeviceId id) const;
+  int ReadyReplicas(const Model& model) const;
+  int Replicas(const Model& model) const;  // that serve or will
+  // Place in the queue, from 1; 0 when it does not wait.
+  int QueuePosition(const Request& request) const;
+
+ private:
+  absl::flat_hash_map<RequestId, Request*> request_index_;
+  absl::flat_hash_map<uint64_t, Group*> group_index_;
+};
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_CLUSTER_STATE_H_

@@ -1,0 +1,161 @@
+// Explain: the decisions of the core as sentences. Reads the state, changes nothing.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "scheduler/core/assignment.h"
+#include "scheduler/core/core.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+std::string Line(const ClusterState& state, const Request& request, const Moment& moment) {
+  const std::string when = absl::StrCat("+", Words(moment.at - request.arrived), " ");
+  const std::string on = moment.group.value != 0 ? absl::StrCat(" on ", Name(moment.group)) : "";
+  switch (moment.kind) {
+    case MomentKind::kArrived:
+      return absl::StrCat(when, "arrived for ", Name(state.At(request.model)), " with ", moment.number,
+                          " prompt tokens");
+    case MomentKind::kQueued:
+      return absl::StrCat(when, "had to wait");
+    case MomentKind::kAssigned:
+      return absl::StrCat(when, "assigned", on, ", ", moment.number, " tokens of KV booked");
+    case MomentKind::kStarted:
+      return absl::StrCat(when, "started", on, ", ", moment.number, " prompt tokens cached");
+    case MomentKind::kPreempted:
+      return absl::StrCat(when, "preempted", on, ", to be computed again");
+    case MomentKind::kRequeued:
+      return absl::StrCat(when, "back in the queue: it had not started");
+    case MomentKind::kStopped:
+      return absl::StrCat(when, "a stop string after ", moment.number, " tokens");
+    case MomentKind::kAborting:
+      return absl::StrCat(when, "told", on, " to stop");
+    case MomentKind::kFinished:
+      return absl::StrCat(when, "finished with ", moment.number, " tokens");
+    case MomentKind::kFailed:
+      return absl::StrCat(when, "failed");
+    case MomentKind::kCancelled:
+      return absl::StrCat(when, "cancelled");
+  }
+  return when;
+}
+
+std::string Summary(const ClusterState& state, const Request& request) {
+  const std::string subject = Name(request.id);
+  switch (request.state) {
+    case RequestState::kQueued:
+      return absl::StrCat(subject, " waits as number ", state.QueuePosition(request), ": ", WhyWaiting(state, request));
+    case RequestState::kAssigned:
+    case RequestState::kRunning:
+    case RequestState::kMigrating:
+      return absl::StrCat(subject, " is ", Words(request.state), " on ", Name(request.group));
+    case RequestState::kFinished:
+      return absl::StrCat(subject, " finished with ", request.output.value, " tokens");
+    case RequestState::kFailed:
+      return absl::StrCat(subject, " failed: ", Words(request.outcome), ": ", request.outcome_text);
+    case RequestState::kCancelled:
+      return absl::StrCat(subject, " was cancelled: ", request.outcome_text);
+  }
+  return subject;
+}
+
+// The queue and the other groups, from the point of view of a request.
+void AddAlternatives(const ClusterState& state, const Request& request, Lines& lines) {
+  for (GroupId id : state.At(request.model).groups) {
+    const Group& group = *state.Find(id);
+    lines.push_back(absl::StrCat(Name(id), " ", Words(group.state), ": ", group.kv.Load().value, " of ",
+                                 group.kv.limit.value, " tokens booked, ", group.requests.size(), " of ",
+                                 group.max_sequences + state.options.engine_queue, " places taken",
+                                 id == request.group ? " (this one)" : ""));
+  }
+}
+
+void AddAccount(const ClusterState& state, const Group& group, Lines& lines) {
+  if (group.ready_at == kNever) return;
+  lines.push_back(absl::StrCat("KV: ", group.kv_blocks, " blocks of ", group.block_tokens, " tokens, ",
+                               group.free_blocks, " free by rank 0's word; ", group.kv.booked.value, " tokens booked, ",
+                               group.kv.correction.value, " used beyond that, limit ", group.kv.limit.value));
+  lines.push_back(absl::StrCat("requests: ", group.requests.size(), " here (", group.running, " running and ",
+                               group.waiting, " waiting in the engine), at most ", group.max_sequences, " + ",
+                               state.options.engine_queue));
+}
+
+void AddReport(const ClusterState& state, const PlacementReport& report, Lines& lines) {
+  if (report.verdict == Verdict::kNotTried) return;
+  lines.push_back(absl::StrCat("placement, ", Words(state.now - report.at), " ago: ", report.sentence));
+  for (const std::string& degree : report.degrees) lines.push_back(degree);
+  Lines fallen;
+  for (int i = 0; i < kObstacles; ++i) {
+    if (report.counts[i] > 0) fallen.push_back(absl::StrCat(report.counts[i], " ", Describe(static_cast<Obstacle>(i))));
+  }
+  if (!fallen.empty())
+    lines.push_back(absl::StrCat("of ", report.considered, " devices fell out: ", absl::StrJoin(fallen, ", ")));
+  for (const Loser& loser : report.losers) lines.push_back(absl::StrCat("not ", loser.text));
+}
+
+}  // namespace
+
+absl::StatusOr<Lines> Core::ExplainRequest(RequestId id) const {
+  const Request* request = state_.Find(id);
+  if (request == nullptr) return absl::NotFoundError(absl::StrCat(Name(id), " is not known, or ended too long ago"));
+  Lines lines = {Summary(state_, *request)};
+  const bool over = request->told;
+  if (!over) AddAlternatives(state_, *request, lines);
+  if (request->HoldsBooking() && over) {
+    lines.push_back(absl::StrCat("its ", request->booked.value, " tokens on ", Name(request->group),
+                                 " are booked until the engine says that it stopped"));
+  }
+  lines.push_back(absl::StrCat("prompt ", request->prompt.value, " tokens, at most ", request->max_tokens.value,
+                               " output; priority ", request->priority, "; preempted ", request->preemptions,
+                               " times; attempt ", request->attempt.counter));
+  for (const Moment& moment : request->history) lines.push_back(Line(state_, *request, moment));
+  return lines;
+}
+
+absl::StatusOr<Lines> Core::ExplainGroup(GroupId id) const {
+  const Group* group = state_.Find(id);
+  if (group == nullptr)
+    return absl::NotFoundError(absl::StrCat(Name(id), " is not known, or was dissolved too long ago"));
+  Lines lines = {absl::StrCat(Name(id), " is ", Words(group->state), " for ", Name(state_.At(group->model)),
+                              group->reason.empty() ? "" : ": ", group->reason)};
+  lines.push_back(absl::StrCat("placed ", group->why));
+  for (size_t rank = 0; rank < group->members.size(); ++rank) {
+    const Member& member = group->members[rank];
+    const char* stage = member.out ? "out" : member.loaded ? "loaded" : member.formed ? "formed" : "asked";
+    lines.push_back(absl::StrCat("rank ", rank, ": ", Name(state_, member.device), ", ", stage, ", ",
+                                 Words(member.estimated), " estimated, ",
+                                 member.measured.value > 0 ? Words(member.measured) : "not", " measured"));
+  }
+  lines.push_back("a worker that exits ends the whole group: each rank holds a slice of every layer");
+  AddAccount(state_, *group, lines);
+  return lines;
+}
+
+absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
+  const Model* model = state_.FindModel(name);
+  if (model == nullptr) return absl::NotFoundError(absl::StrCat("no model named '", name, "'"));
+  const int ready = state_.ReadyReplicas(*model);
+  Lines lines = {absl::StrCat(Name(*model), ": ", ready, " of ", Count(model->spec.replicas_min, "replica"), " ready",
+                              model->waits_for.empty() ? "" : "; ", model->waits_for)};
+  if (model->refused != Reason::kNone && state_.Replicas(*model) == 0) {
+    lines.push_back(absl::StrCat("requests are refused: ", Words(model->refused), ": ", model->refused_why));
+  }
+  for (GroupId id : model->groups) {
+    const Group& group = *state_.Find(id);
+    lines.push_back(absl::StrCat(Name(id), " ", Words(group.state), " on ", List(state_, DevicesOf(group), 8)));
+  }
+  lines.push_back(absl::StrCat(Count(static_cast<int64_t>(model->queue.size()), "request"),
+                               " waiting; outputs of 9 in 10 requests end within ",
+                               model->outputs.P90(state_.options.default_output).value, " tokens"));
+  AddReport(state_, model->report, lines);
+  return lines;
+}
+
+}  // namespace tandem::core

@@ -1,0 +1,220 @@
+#include "scheduler/core/request_life.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/booking.h"
+#include "scheduler/core/check.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+// Trying again later may help, and the caller should not come back at once.
+bool WillPass(Reason reason) {
+  switch (reason) {
+    case Reason::kTenantLimit:
+    case Reason::kQueueFull:
+    case Reason::kDraining:
+    case Reason::kNoCapacity:
+    case Reason::kModelLoading:
+    case Reason::kDrainAborted:
+    case Reason::kWorkerLost:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// From here on nothing more is said to the client.
+void CloseBooks(ClusterState& state, Request& request, RequestState end) {
+  CORE_CHECK(!request.told, "request ", request.serial, " is told its end twice");
+  if (request.state == RequestState::kQueued) {
+    LeaveQueue(state, request);
+  } else {
+    --state.running_requests;
+  }
+  request.told = true;
+  request.state = end;
+  request.ended_at = state.now;
+  request.waits_for.clear();
+  state.SetTimer(request.deadline, kNever, TimerKind::kRequest, request.serial);
+}
+
+void Complete(ClusterState& state, Request& request, Actions& out) {
+  CloseBooks(state, request, RequestState::kFinished);
+  ++state.counters.finished;
+  Note(state, request, MomentKind::kFinished, request.output.value);
+  out.push_back(CompleteRequest{request.id, request.output});
+}
+
+// The request that a worker's or the router's message means, or null and counted.
+Request* Current(ClusterState& state, RequestId id, Attempt attempt) {
+  Request* request = state.Find(id);
+  if (request != nullptr && request->HoldsBooking() && request->attempt == attempt) return request;
+  ++state.counters.stale_attempts;
+  return nullptr;
+}
+
+void Requeue(ClusterState& state, Request& request) {
+  --state.running_requests;
+  request.state = RequestState::kQueued;
+  request.group = {};
+  Note(state, request, MomentKind::kRequeued);
+  JoinQueue(state, request);
+}
+
+}  // namespace
+
+void Note(const ClusterState& state, Request& request, MomentKind kind, int64_t number) {
+  if (request.history.size() >= kMostMoments) request.history.erase(request.history.begin() + kMostMoments / 2);
+  request.history.push_back({state.now, kind, request.group, number});
+}
+
+void JoinQueue(ClusterState& state, Request& request) {
+  Model& model = state.At(request.model);
+  model.queue.insert({-request.priority, request.serial});
+  ++state.waiting_requests;
+  state.waiting_tokens += request.prompt;
+  state.queued_now.push_back(request.serial);
+  state.helped.insert(request.model);
+}
+
+void LeaveQueue(ClusterState& state, Request& request) {
+  const size_t erased = state.At(request.model).queue.erase({-request.priority, request.serial});
+  CORE_CHECK(erased == 1, "request ", request.serial, " is not in its queue");
+  --state.waiting_requests;
+  state.waiting_tokens -= request.prompt;
+  state.helped.insert(request.model);
+}
+
+void Fail(ClusterState& state, Request& request, Reason reason, std::string message, Actions& out) {
+  const bool cancelled = reason == Reason::kCancelled;
+  CloseBooks(state, request, cancelled ? RequestState::kCancelled : RequestState::kFailed);
+  ++(cancelled ? state.counters.cancelled : state.counters.failed);
+  Note(state, request, cancelled ? MomentKind::kCancelled : MomentKind::kFailed);
+  request.outcome = reason;
+  request.outcome_text = message;
+  FailRequest fail{request.id, reason, std::move(message), std::nullopt};
+  if (WillPass(reason)) fail.retry_after = state.options.retry_hint;
+  out.push_back(std::move(fail));
+  if (!request.HoldsBooking()) state.Remember(request);
+}
+
+void AbortCurrent(ClusterState& state, Request& request, const std::string& why, Actions& out) {
+  if (request.aborting || !request.HoldsBooking()) return;
+  const Group& group = *state.Find(request.group);
+  request.aborting = true;
+  Note(state, request, MomentKind::kAborting);
+  out.push_back(AbortAttempt{request.id, request.attempt, group.id, group.epoch, group.Rank0(), why});
+}
+
+void LoseAttempt(ClusterState& state, Request& request, Reason reason, const std::string& why, Actions& out) {
+  const bool began = request.state != RequestState::kAssigned;
+  Release(state, request);
+  if (request.told) return state.Remember(request);
+  if (request.stopped) {  // the client has its end already
+    Complete(state, request, out);
+    return state.Remember(request);
+  }
+  if (began) return Fail(state, request, reason, why, out);
+  Requeue(state, request);
+}
+
+void FailQueue(ClusterState& state, Model& model, Reason reason, const std::string& why, Actions& out) {
+  while (!model.queue.empty()) Fail(state, state.At(model.queue.begin()->second), reason, why, out);
+}
+
+void Handle(ClusterState& state, const RequestCancelled& event, Actions& out) {
+  Request* request = state.Find(event.request);
+  if (request == nullptr || request->told || request->stopped) return;  // it ended while the cancel was on its way
+  static constexpr const char* kWhy[] = {"the client left", "cancelled by the client", "cancelled by an operator"};
+  const std::string why = kWhy[static_cast<int>(event.cause)];
+  AbortCurrent(state, *request, why, out);
+  Fail(state, *request, Reason::kCancelled, why, out);
+}
+
+void Handle(ClusterState& state, const RequestStarted& event, Actions&) {
+  Request* request = Current(state, event.request, event.attempt);
+  if (request == nullptr) return;
+  Group& group = *state.Find(request->group);
+  if (request->started) return;  // said twice
+  MarkStarted(group, *request);
+  if (request->told) return;
+  request->state = RequestState::kRunning;
+  Note(state, *request, MomentKind::kStarted, event.cached.value);
+}
+
+void Handle(ClusterState& state, const RequestPreempted& event, Actions&) {
+  Request* request = Current(state, event.request, event.attempt);
+  if (request == nullptr) return;
+  MarkPreempted(*state.Find(request->group), *request);
+  if (request->told) return;
+  ++request->preemptions;
+  Note(state, *request, MomentKind::kPreempted);
+}
+
+void Handle(ClusterState& state, const RequestEnded& event, Actions& out) {
+  Request* request = Current(state, event.request, event.attempt);
+  if (request == nullptr) return;
+  if (!request->stopped && !request->told) request->output = std::max(request->output, event.output);
+  const bool began = request->state != RequestState::kAssigned;
+  const Model& model = state.At(request->model);
+  const std::string group = Name(request->group);
+  const bool normal = event.how == EndedHow::kStopped || event.how == EndedHow::kLengthReached;
+  if (normal && !request->stopped) state.At(request->model).outputs.Add(event.output);
+  Release(state, *request);
+  if (request->told) return state.Remember(*request);
+  if (normal || request->stopped) {
+    Complete(state, *request, out);
+    return state.Remember(*request);
+  }
+  const std::string said = event.message.empty() ? "" : absl::StrCat(": ", event.message);
+  switch (event.how) {
+    case EndedHow::kFault:
+      return Fail(state, *request, Reason::kEngineFault, absl::StrCat("the engine of ", group, " failed", said), out);
+    case EndedHow::kAborted:  // not by us: its group is going, or the worker let it go
+      if (!began && request->attempt.counter < static_cast<uint32_t>(state.options.most_attempts)) {
+        return Requeue(state, *request);
+      }
+      return Fail(state, *request, Reason::kWorkerLost, absl::StrCat("aborted by ", group, said), out);
+    default:  // refused before it ran
+      if (request->attempt.counter < static_cast<uint32_t>(state.options.most_attempts)) {
+        return Requeue(state, *request);
+      }
+      return Fail(state, *request, Reason::kEngineFault,
+                  absl::StrCat(Name(model), " refused it ", request->attempt.counter, " times", said), out);
+  }
+}
+
+void Handle(ClusterState& state, const RequestStopped& event, Actions& out) {
+  Request* request = Current(state, event.request, event.attempt);
+  if (request == nullptr || request->told || request->stopped) return;
+  request->stopped = true;
+  request->output = event.output;
+  state.At(request->model).outputs.Add(event.output);
+  state.SetTimer(request->deadline, kNever, TimerKind::kRequest, request->serial);
+  Note(state, *request, MomentKind::kStopped, event.output.value);
+  AbortCurrent(state, *request, "a stop string was found", out);
+}
+
+void Handle(ClusterState& state, const ClientStalled& event, Actions& out) {
+  Request* request = state.Find(event.request);
+  if (request == nullptr || request->told || request->stopped) return;
+  const std::string why = "the client does not read its stream";
+  AbortCurrent(state, *request, why, out);
+  Fail(state, *request, Reason::kCancelled, why, out);
+}
+
+void OnDeadlineOf(ClusterState& state, Serial serial, Actions& out) {
+  Request& request = state.At(serial);
+  const Duration age = state.now - request.arrived;
+  const bool queued = request.state == RequestState::kQueued;
+  const std::string why = absl::StrCat("deadline passed after ", Words(age), queued ? " in the queue: " : "",
+                                       queued ? request.waits_for : "");
+  AbortCurrent(state, request, "deadline", out);
+  Fail(state, request, Reason::kDeadlineExceeded, why, out);
+}
+
+}  // namespace tandem::core
