@@ -28,7 +28,7 @@ std::string Absolute(const std::string& path, const std::filesystem::path& base)
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {
-    return absl::NotFoundError(absl::StrCat("configuration ", path, ": no such file"));
+    return absl::InvalidArgumentError(absl::StrCat("configuration ", path, ": no such file"));
   }
   std::ifstream in(path, std::ios::binary);
   std::ostringstream text;

@@ -95,7 +95,7 @@ using Environment = std::map<std::string, std::string>;
 Environment ProcessEnvironment();
 
 // `path` empty: no file. A relative path inside the file is relative to the file's folder, elsewhere to the working
-// folder. NOT_FOUND for a file that is not there, INVALID_ARGUMENT for all else, with file and line.
+// folder. Every failure is INVALID_ARGUMENT and names file and line, variable or flag.
 absl::StatusOr<LoadedConfig> LoadClusterConfig(const std::string& path, const std::vector<FlagValue>& flags = {},
                                                const Environment& environment = ProcessEnvironment());
 

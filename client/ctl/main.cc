@@ -1,0 +1,44 @@
+// tandemctl: the command line for operators and the launcher of one machine.
+#include <glog/logging.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+
+#include "client/ctl/context.h"
+#include "client/ctl/verbs.h"
+
+int main(int argc, char** argv) {
+  using tandem::client::ctl::Context;
+  FLAGS_logtostderr = true;
+  google::InitGoogleLogging(argv[0]);
+  signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, not the end of the program
+
+  Context context;
+  CLI::App app("tandemctl: start, watch and operate Tandem");
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--config", context.config_path, "Configuration of the cluster (YAML)");
+  app.add_option("--server", context.server, "HOST:PORT of the scheduler's clients; or TANDEM_SERVER");
+  // After `up` it is that verb's own option: where to serve.
+  app.add_option("--admin", context.admin, "HOST:PORT of the scheduler's operators; or TANDEM_ADMIN");
+  app.footer(
+      "Exit codes: 0 ok, 1 failure, 2 usage, 3 timed out waiting, 4 not found, 5 scheduler unreachable, 6 refused");
+
+  namespace ctl = tandem::client::ctl;
+  for (const auto add : {ctl::AddUp, ctl::AddWait, ctl::AddStatus, ctl::AddGet, ctl::AddDescribe, ctl::AddExplain,
+                         ctl::AddGenerate, ctl::AddCordon, ctl::AddDrain, ctl::AddTopology, ctl::AddEvents,
+                         ctl::AddReplay, ctl::AddConfig, ctl::AddVersion}) {
+    add(app, context);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForAllHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "tandemctl: " << error.what() << "\n";
+    return ctl::kUsage;
+  }
+  return context.exit_code;
+}

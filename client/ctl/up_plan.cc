@@ -1,0 +1,136 @@
+#include "client/ctl/up_plan.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "config/endpoint.h"
+
+namespace tandem::client::ctl {
+namespace {
+
+constexpr int kWorkersStage = 0, kSchedulerStage = 1;  // workers say goodbye while somebody listens
+
+absl::StatusOr<std::string> Program(const std::string& bin, const char* name) {
+  const std::string path = (std::filesystem::path(bin) / name).string();
+  if (access(path.c_str(), X_OK) == 0) return path;
+  return absl::UnknownError(absl::StrCat(name, " is not beside tandemctl in ", bin, "; build it first"));
+}
+
+std::vector<std::string> ChooseDevices(const config::DevicesConfig& devices, int cores,
+                                       std::vector<std::string>& notes) {
+  if (!devices.select.empty()) return devices.select;
+  std::vector<std::string> chosen = {"cpu:0"};
+  if (cores >= 2) chosen.push_back("cpu:1");
+  notes.push_back(absl::StrCat("devices.select is all, and this build has no CUDA workers: using ",
+                               absl::StrJoin(chosen, ", "), " of ", cores, " cores"));
+  return chosen;
+}
+
+// An unset address says: any. Nobody can dial it, so workers of this machine use loopback.
+std::string DialAddress(config::Endpoint endpoint) {
+  if (endpoint.host == "0.0.0.0") endpoint.host = "127.0.0.1";
+  if (endpoint.host == "::") endpoint.host = "::1";
+  return endpoint.ToString();
+}
+
+}  // namespace
+
+absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::string& config_path,
+                              const std::string& bin, const std::string& node, int cores) {
+  const auto scheduler = Program(bin, "tandem-scheduler");
+  if (!scheduler.ok()) return scheduler.status();
+  const auto worker = Program(bin, "tandem-worker");
+  if (!worker.ok()) return worker.status();
+  const auto workers_door = config::ParseEndpoint(config.server.workers);
+  if (!workers_door.ok()) return workers_door.status();
+  if (workers_door->port == 0) {
+    return absl::InvalidArgumentError("server.workers: port 0 is any free port, which no worker could find");
+  }
+  const config::DevicesConfig& devices = config.devices;
+  if (devices.reserve_bytes != 0 && devices.reserve_bytes >= devices.cpu_memory_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("devices.reserve of ", devices.reserve_bytes,
+                                                   " bytes leaves nothing of devices.cpu_memory, ",
+                                                   devices.cpu_memory_bytes, " bytes a device"));
+  }
+
+  UpPlan plan;
+  plan.devices = ChooseDevices(devices, cores, plan.notes);
+  for (const std::string& device : plan.devices) {
+    if (!absl::StartsWith(device, "cpu:")) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "devices.select: ", device, " needs a worker that this build has not; it has CPU workers, cpu:N"));
+    }
+  }
+
+  ChildSpec spec{"scheduler", {*scheduler}, kSchedulerStage, /*essential=*/true};
+  const auto flag = [&spec](const char* name, const std::string& value) {
+    spec.argv.push_back(name);
+    spec.argv.push_back(value);
+  };
+  if (!config_path.empty()) flag("--config", config_path);
+  flag("--clients", config.server.clients);
+  flag("--workers", config.server.workers);
+  flag("--admin", config.server.admin);
+  flag("--state-dir", config.state_dir);
+  flag("--model-root", config.model_root);
+  plan.children.push_back(spec);
+
+  for (const std::string& device : plan.devices) {
+    spec = ChildSpec{"worker " + device, {*worker}, kWorkersStage, /*essential=*/false};
+    flag("--device", device);
+    flag("--scheduler", DialAddress(*workers_door));
+    flag("--node", node);
+    flag("--model-root", config.model_root);
+    flag("--cpu-devices", absl::StrCat(plan.devices.size()));
+    if (devices.cpu_memory_bytes != 0) {
+      flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes - devices.reserve_bytes));
+    }
+    if (devices.cpu_threads != 0) flag("--cpu-threads", absl::StrCat(devices.cpu_threads));
+    flag("--memory-utilization", absl::StrFormat("%.10g", devices.memory_utilization));
+    spec.argv.push_back("--die-with-parent");
+    plan.children.push_back(spec);
+  }
+  return plan;
+}
+
+absl::Status CheckPortsFree(const config::ServerConfig& server) {
+  const std::pair<const char*, const std::string&> doors[] = {
+      {"clients", server.clients}, {"workers", server.workers}, {"admin", server.admin}};
+  for (const auto& [door, address] : doors) {
+    const auto endpoint = config::ParseEndpoint(address);
+    if (!endpoint.ok()) return endpoint.status();
+    if (endpoint->port == 0) continue;
+    addrinfo hints = {};
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    addrinfo* found = nullptr;
+    const int error = getaddrinfo(endpoint->host.c_str(), absl::StrCat(endpoint->port).c_str(), &hints, &found);
+    if (error != 0) {
+      return absl::InvalidArgumentError(absl::StrCat("server.", door, ": ", address, ": ", gai_strerror(error)));
+    }
+    const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));  // a closed connection's leftovers are not a holder
+    const bool bound = bind(fd, found->ai_addr, found->ai_addrlen) == 0;
+    const int bind_error = errno;
+    freeaddrinfo(found);
+    close(fd);
+    if (bound) continue;
+    if (bind_error == EADDRINUSE) {
+      return absl::UnknownError(absl::StrCat("port ", endpoint->port, " is in use (server.", door, ", ", address,
+                                             "); end what listens there, or choose another with --", door));
+    }
+    return absl::ErrnoToStatus(bind_error, absl::StrCat("server.", door, ": ", address));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tandem::client::ctl

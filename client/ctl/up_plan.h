@@ -1,0 +1,31 @@
+// What `tandemctl up` runs: the programs and their command lines, from one configuration. No process is started here.
+#ifndef TANDEM_CLIENT_CTL_UP_PLAN_H_
+#define TANDEM_CLIENT_CTL_UP_PLAN_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/ctl/supervisor.h"
+#include "config/cluster_config.h"
+
+namespace tandem::client::ctl {
+
+struct UpPlan {
+  std::vector<std::string> devices;  // "cpu:0", "cpu:1"
+  std::vector<ChildSpec> children;   // the scheduler first
+  std::vector<std::string> notes;    // what was chosen for the user, one sentence each
+};
+
+// `bin` holds tandem-scheduler and tandem-worker; `cores` are this machine's. FAILED_PRECONDITION for devices that no
+// worker of this build can be, INVALID_ARGUMENT for addresses that workers could not dial.
+absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::string& config_path,
+                              const std::string& bin, const std::string& node, int cores);
+
+// Says which port of this configuration another program holds, before anything is started.
+absl::Status CheckPortsFree(const config::ServerConfig& server);
+
+}  // namespace tandem::client::ctl
+
+#endif  // TANDEM_CLIENT_CTL_UP_PLAN_H_
