@@ -1,29 +1,25 @@
 // The latency of AllReduceSum between processes of one host.
 //
-//   allreduce_bench [--ranks=2] [--tries=5] [--pin=true] [--slot-kib=128]
+//   allreduce_bench [--ranks=2] [--tries=5] [--pin=true] [--slot-kib=512]
 //
 // Each size is measured in `tries` rounds. Every round gives the median and the 99th percentile of its calls as rank 0
 // sees them; printed is the round with the best median, for other work on the machine only ever adds time. "GB/s" is
 // the size of the message over that median.
 #include <glog/logging.h>
-#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "bench/machine.h"
 #include "worker/comm/group_bootstrap.h"
 
 namespace tandem::worker {
@@ -42,24 +38,6 @@ constexpr Case kCases[] = {{"4 KiB", 4 << 10, 20000},
                            {"64 KiB", 64 << 10, 5000},
                            {"1 MiB", 1 << 20, 400},
                            {"32 MiB", 32 << 20, 15}};
-
-std::string CpuModel() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (absl::StartsWith(line, "model name")) {
-      const std::pair<std::string, std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 1));
-      return std::string(absl::StripAsciiWhitespace(parts.second));
-    }
-  }
-  return "unknown CPU";
-}
-
-void PinToCore(int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core, &set);
-  PCHECK(sched_setaffinity(0, sizeof(set), &set) == 0) << "core " << core;
-}
 
 GroupIdentity Identity(int rank, int ranks, const std::string& host, const std::string& own) {
   GroupIdentity identity;
@@ -114,7 +92,7 @@ int Run(int ranks, int tries, bool pin, const JoinOptions& options) {
       continue;
     }
     close(fds[1]);
-    if (pin) PinToCore(rank);
+    if (pin) bench::PinToCore(rank);
     char host[256];
     const ssize_t length = read(fds[0], host, sizeof(host));
     if (length <= 0) _exit(1);
@@ -126,7 +104,7 @@ int Run(int ranks, int tries, bool pin, const JoinOptions& options) {
     RunCases(**channel, tries);
     _exit(0);
   }
-  if (pin) PinToCore(0);
+  if (pin) bench::PinToCore(0);
   std::unique_ptr<Rendezvous> rendezvous = *Rendezvous::Start();
   const std::string& endpoint = rendezvous->endpoint();
   for (const UniqueFd& pipe : pipes) PCHECK(write(pipe.get(), endpoint.data(), endpoint.size()) > 0);
@@ -139,11 +117,9 @@ int Run(int ranks, int tries, bool pin, const JoinOptions& options) {
 }
 
 int Main(int argc, char** argv) {
-  int ranks = 2, tries = 5, slot_kib = 128;
+  int ranks = 2, tries = 5, slot_kib = 512;
   bool pin = true;
-  std::string command = argv[0];
   for (int i = 1; i < argc; ++i) {
-    absl::StrAppend(&command, " ", argv[i]);
     absl::string_view value = argv[i];
     const bool known = absl::ConsumePrefix(&value, "--ranks=")      ? absl::SimpleAtoi(value, &ranks)
                        : absl::ConsumePrefix(&value, "--tries=")    ? absl::SimpleAtoi(value, &tries)
@@ -156,10 +132,10 @@ int Main(int argc, char** argv) {
       return 2;
     }
   }
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  if (pin && ranks > cores) pin = false;  // A core for each, or none for any.
-  std::printf("%s, %d cores; %s\n%d ranks, %s, best of %d rounds\n", CpuModel().c_str(), cores, command.c_str(), ranks,
-              pin ? "one core each" : "not pinned", tries);
+  // A core for each, or none for any.
+  if (ranks > static_cast<int>(std::thread::hardware_concurrency())) pin = false;
+  bench::PrintMachine(argc, argv);
+  std::printf("%d ranks, %s, best of %d rounds\n", ranks, pin ? "one core each" : "not pinned", tries);
   std::fflush(stdout);
   JoinOptions options;
   options.shape.slot_bytes = static_cast<uint64_t>(slot_kib) << 10;

@@ -28,7 +28,7 @@ inline constexpr size_t kLine = 128;
 
 struct GroupShape {
   uint32_t ranks = 0;
-  uint64_t slot_bytes = 128 << 10;  // Of one half. Two ranks' halves stay within a core's L2.
+  uint64_t slot_bytes = 512 << 10;  // Of one half. Larger pieces wait less often; this much still fits an L2.
   uint64_t ring_bytes = 4 << 20;
 
   friend bool operator==(const GroupShape&, const GroupShape&) = default;
