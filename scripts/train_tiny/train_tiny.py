@@ -1,6 +1,6 @@
 """Makes models/tandem-tiny: writes the text (corpus.py), fits a tokenizer, trains a small Llama, saves it as bfloat16.
 
-    python train_tiny.py --out models/tandem-tiny --steps 900
+    python train_tiny.py --out models/tandem-tiny --steps 2800
 
 Needs torch, transformers, tokenizers and safetensors; a CPU is enough. The same seed, steps, threads and library
 versions give the same file. README.md beside this script says what was run for the model in the tree.
@@ -22,14 +22,14 @@ from corpus import Corpus
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 VOCABULARY = 2000  # With the two special tokens, which stand at the end as in Llama 3. 500 rows a rank at four ranks.
 CONTEXT = 1024
-# Tokens of one step, and how they are cut: mostly short rows, every fourth step long ones, so that the late positions
-# are trained too.
+# Tokens of one step, and the rows it is cut into. Every row begins with a document, as every prompt does; the short rows
+# teach that beginning, the long ones the late positions.
 STEP_TOKENS = 1024
-ROW_LENGTHS = (256, 256, 256, CONTEXT)
+ROW_LENGTHS = (128, 256, 128, CONTEXT)
 # Words, numbers of up to three digits, runs of punctuation, white space: the split of Llama 3.
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-# Questions and answers for SURFACE's chat door; the model has seen no other form of conversation.
+# Questions and answers, for chat requests; the model has seen no other form of conversation.
 CHAT_TEMPLATE = ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
                  "{{ 'Q: ' + message['content'] + '\\n' }}{% elif message['role'] == 'assistant' %}"
                  "{{ 'A: ' + message['content'] + '\\n' }}{% endif %}{% endfor %}"
@@ -85,16 +85,23 @@ def model_config(tokenizer):
     }
 
 
-def token_stream(tokenizer, corpus, count):
-    """`count` ids of documents one after another, each between its begin and its end."""
-    ids, end = [], tokenizer.token_to_id(EOS)
-    while len(ids) < count:
+def encoded_documents(tokenizer, corpus):
+    """Lists of ids without end, each from the begin token to the end token."""
+    end = tokenizer.token_to_id(EOS)
+    while True:
         for encoding in tokenizer.encode_batch([corpus.document() for _ in range(1000)]):
-            ids += encoding.ids + [end]
-    return torch.tensor(ids[:count], dtype=torch.long)
+            yield encoding.ids + [end]
 
 
-def train(model, stream, steps, peak):
+def take_row(documents, length):
+    """`length` ids: whole documents, the last one cut off where the row ends."""
+    ids = []
+    while len(ids) < length:
+        ids += next(documents)
+    return ids[:length]
+
+
+def train(model, documents, steps, peak):
     decayed = [p for p in model.parameters() if p.dim() > 1]
     kept = [p for p in model.parameters() if p.dim() <= 1]
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": kept, "weight_decay": 0.0}],
@@ -107,10 +114,12 @@ def train(model, stream, steps, peak):
             rate = peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm))))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        piece = stream[step * STEP_TOKENS:(step + 1) * STEP_TOKENS]
-        rows = piece.view(-1, ROW_LENGTHS[step % len(ROW_LENGTHS)])
-        logits = model(rows[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+        length = ROW_LENGTHS[step % len(ROW_LENGTHS)]
+        rows = torch.tensor([take_row(documents, length) for _ in range(STEP_TOKENS // length)])
+        # Only the products are bfloat16 here; weights, gradients and the optimiser stay float32.
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(rows[:, :-1], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -147,7 +156,7 @@ def save(out, model, tokenizer, config):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the model")
-    parser.add_argument("--steps", type=int, default=900, help=f"steps of {STEP_TOKENS} tokens")
+    parser.add_argument("--steps", type=int, default=2800, help=f"steps of {STEP_TOKENS} tokens")
     parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=20240607)
     parser.add_argument("--threads", type=int, default=1)
@@ -158,12 +167,12 @@ def main():
     # The vocabulary is fitted on its own text, so that it does not depend on the number of steps.
     words = Corpus(arguments.seed)
     tokenizer = fit_tokenizer(words.document() for _ in range(20000))
-    stream = token_stream(tokenizer, Corpus(arguments.seed + 1), arguments.steps * STEP_TOKENS)
+    documents = encoded_documents(tokenizer, Corpus(arguments.seed + 1))
     config = model_config(tokenizer)
     model = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in config.items() if k != "torch_dtype"}))
     model = model.to(torch.float32).train()
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(stream)} tokens", flush=True)
-    train(model, stream, arguments.steps, arguments.rate)
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, {arguments.steps * STEP_TOKENS} tokens", flush=True)
+    train(model, documents, arguments.steps, arguments.rate)
     save(arguments.out, model, tokenizer, config)
 
 
