@@ -70,8 +70,8 @@ def main():
                               "min_top2_logit_gap": round(gap, 6), "text": tokenizer.decode(ids)})
     if len(cases) < WANTED:
         raise SystemExit(f"{len(cases)} prompts have gaps of {MIN_GAP} or more, {WANTED} are needed: add prompts")
-    golden = {"about": "greedy continuations of tandem-tiny, float32 arithmetic on its bfloat16 weights, end token ignored; "
-                       "made by scripts/goldens/make_tiny_goldens.py",
+    golden = {"about": "greedy continuations of tandem-tiny, float32 arithmetic on its bfloat16 weights, end token "
+                       "ignored; made by scripts/goldens/make_tiny_goldens.py",
               "steps": STEPS, "cases": cases}
     # One line for a list of ids keeps the file readable in a review.
     text = json.dumps(golden, indent=1, ensure_ascii=False)

@@ -1,8 +1,8 @@
 """Writes the training text of tandem-tiny: a list of short English documents, the same for the same seed.
 
 Everything comes from three files beside this one, all written for this project: passages.txt (kept word for word),
-patterns.txt (sentences with slots) and words.txt (what may stand in a slot). Inside one document a slot keeps its value,
-so a story stays with its hero and a fact with its subject; {tool} and {tool2} are always two different tools.
+patterns.txt (sentences with slots) and words.txt (what may stand in a slot). Inside one document a slot keeps its
+value, so a story stays with its hero and a fact with its subject; {tool} and {tool2} are always two different tools.
 
     python corpus.py --documents 20 --seed 1        prints some of it
 """

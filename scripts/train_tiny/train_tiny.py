@@ -20,9 +20,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from corpus import Corpus
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
-VOCABULARY = 2000  # With the two special tokens, which stand at the end as in Llama 3. 500 rows a rank at four ranks.
+VOCABULARY = 2000  # With the two special tokens, which stand at the end as in Llama 3.
 CONTEXT = 1024
-# Tokens of one step, and the rows it is cut into. Every row begins with a document, as every prompt does; the short rows
+# Tokens of one step, and the rows it is cut into. Every row begins with a document, as every prompt does; short rows
 # teach that beginning, the long ones the late positions.
 STEP_TOKENS = 1024
 ROW_LENGTHS = (128, 256, 128, CONTEXT)
@@ -53,7 +53,7 @@ def fit_tokenizer(documents):
                                       special_tokens=[(BOS, tokenizer.token_to_id(BOS))]),
     ])
     if tokenizer.get_vocab_size() != VOCABULARY:
-        raise SystemExit(f"the text gave {tokenizer.get_vocab_size()} tokens, {VOCABULARY} were wanted: write more text")
+        raise SystemExit(f"the text gave {tokenizer.get_vocab_size()} tokens, {VOCABULARY} are needed: write more text")
     return tokenizer
 
 
@@ -125,7 +125,8 @@ def train(model, documents, steps, peak):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if step % 50 == 0 or step == steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.3f}  rate {rate:.5f}  {time.monotonic() - began:6.0f} s", flush=True)
+            seconds = time.monotonic() - began
+            print(f"step {step:5d}  loss {loss.item():.3f}  rate {rate:.5f}  {seconds:6.0f} s", flush=True)
 
 
 def write_json(path, value):
@@ -150,7 +151,8 @@ def save(out, model, tokenizer, config):
                         "special": True} for i, token in ((begin, BOS), (end, EOS))}
     write_json(out / "tokenizer_config.json", {
         "added_tokens_decoder": special, "bos_token": BOS, "eos_token": EOS, "chat_template": CHAT_TEMPLATE,
-        "clean_up_tokenization_spaces": False, "model_max_length": CONTEXT, "tokenizer_class": "PreTrainedTokenizerFast"})
+        "clean_up_tokenization_spaces": False, "model_max_length": CONTEXT,
+        "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def main():
@@ -171,7 +173,8 @@ def main():
     config = model_config(tokenizer)
     model = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in config.items() if k != "torch_dtype"}))
     model = model.to(torch.float32).train()
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {arguments.steps * STEP_TOKENS} tokens", flush=True)
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{size} parameters, {arguments.steps * STEP_TOKENS} tokens", flush=True)
     train(model, documents, arguments.steps, arguments.rate)
     save(arguments.out, model, tokenizer, config)
 
