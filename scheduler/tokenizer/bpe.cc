@@ -12,8 +12,18 @@ namespace {
 constexpr int32_t kNone = -1;
 // A word up to this many symbols is merged by looking at all pairs again after each join: no heap, no allocation.
 constexpr size_t kFewSymbols = 24;
+constexpr absl::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 // About 40 bytes of working memory for each byte of a word; also keeps offsets within 32 bits.
 constexpr size_t kMaxWordBytes = 64 << 20;
+
+// The first U+2581 at or behind `begin` that follows another character, or the end.
+size_t PartEndAtSpace(absl::string_view word, size_t begin) {
+  size_t at = begin;  // everything in [begin, at) is U+2581
+  while (word.substr(at, kSpaceSymbol.size()) == kSpaceSymbol) at += kSpaceSymbol.size();
+  return std::min(word.find(kSpaceSymbol, at), word.size());
+}
+
+absl::Status TooMany(size_t max_ids) { return absl::OutOfRangeError(absl::StrCat("more than ", max_ids, " tokens")); }
 
 }  // namespace
 
@@ -41,6 +51,7 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const BpeOptions& options
     AppendChar(static_cast<char32_t>(c), &piece);
     char_ids_[c] = vocabulary_->Find(piece).value_or(kNone);
   }
+  parts_at_space_ = vocabulary_->Find(kSpaceSymbol).has_value();
   for (size_t b = 0; b < byte_ids_.size(); ++b) {
     byte_ids_[b] = vocabulary_->Find(BytePiece(static_cast<uint8_t>(b))).value_or(kNone);
   }
@@ -62,6 +73,7 @@ absl::StatusOr<Bpe> Bpe::FromMerges(std::shared_ptr<const Vocabulary> vocabulary
     // A pair that is listed twice counts with its last place, as in the reference.
     bpe.by_pair_[{*bpe.vocabulary_->Find(left), *bpe.vocabulary_->Find(right)}] = {static_cast<uint32_t>(rank),
                                                                                    *bpe.vocabulary_->Find(joined)};
+    bpe.NoteJoin(joined);
   }
   return bpe;
 }
@@ -82,8 +94,13 @@ Bpe Bpe::FromScores(std::shared_ptr<const Vocabulary> vocabulary, absl::Span<con
     const std::string& piece = *bpe.vocabulary_->Piece(static_cast<int64_t>(id));
     bpe.by_text_[piece] = {static_cast<uint32_t>(rank), static_cast<int32_t>(id)};
     bpe.longest_text_ = std::max(bpe.longest_text_, piece.size());
+    bpe.NoteJoin(piece);
   }
   return bpe;
+}
+
+void Bpe::NoteJoin(absl::string_view joined) {
+  parts_at_space_ = parts_at_space_ && PartEndAtSpace(joined, 0) == joined.size();
 }
 
 std::optional<Bpe::Join> Bpe::FindJoin(absl::string_view word, const Symbol& left, const Symbol& right) const {
@@ -217,27 +234,39 @@ void Bpe::MergeMany(absl::string_view word, std::vector<Symbol>* symbols) const 
 
 absl::Status Bpe::Encode(absl::string_view word, absl::Span<const Frozen> frozen, size_t max_ids,
                          std::vector<int32_t>* ids) const {
-  const auto too_many = [&] { return absl::OutOfRangeError(absl::StrCat("more than ", max_ids, " tokens")); };
   if (options_.ignore_merges) {
     if (const std::optional<int32_t> id = vocabulary_->Find(word)) {
-      if (ids->size() >= max_ids) return too_many();
+      if (ids->size() >= max_ids) return TooMany(max_ids);
       ids->push_back(*id);
       return absl::OkStatus();
     }
   }
+  if (!parts_at_space_ || !frozen.empty()) return EncodePart(word, frozen, max_ids, ids);
+  for (size_t begin = 0; begin < word.size();) {
+    const size_t end = PartEndAtSpace(word, begin);
+    if (absl::Status status = EncodePart(word.substr(begin, end - begin), {}, max_ids, ids); !status.ok()) {
+      return status;
+    }
+    begin = end;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Bpe::EncodePart(absl::string_view part, absl::Span<const Frozen> frozen, size_t max_ids,
+                             std::vector<int32_t>* ids) const {
   // No piece stands for more bytes than the longest has, so a huge word need not be merged to be known as too long.
   const size_t longest = std::max<size_t>(vocabulary_->longest_piece_bytes(), 1);
-  if (word.size() / longest > max_ids && KeptBytes(word) / longest > max_ids) return too_many();
-  if (word.size() > kMaxWordBytes) {
-    return absl::OutOfRangeError(absl::StrCat("one word has ", word.size(), " bytes, the limit is ", kMaxWordBytes));
+  if (part.size() / longest > max_ids && KeptBytes(part) / longest > max_ids) return TooMany(max_ids);
+  if (part.size() > kMaxWordBytes) {
+    return absl::OutOfRangeError(absl::StrCat("one word has ", part.size(), " bytes, the limit is ", kMaxWordBytes));
   }
-  std::vector<Symbol> symbols = Split(word, frozen);
+  std::vector<Symbol> symbols = Split(part, frozen);
   if (symbols.size() <= kFewSymbols) {
-    MergeFew(word, &symbols);
+    MergeFew(part, &symbols);
   } else {
-    MergeMany(word, &symbols);
+    MergeMany(part, &symbols);
   }
-  if (symbols.size() > max_ids - std::min(max_ids, ids->size())) return too_many();
+  if (symbols.size() > max_ids - std::min(max_ids, ids->size())) return TooMany(max_ids);
   for (const Symbol& symbol : symbols) ids->push_back(symbol.id);
   return absl::OkStatus();
 }

@@ -72,6 +72,9 @@ class Bpe {
   std::vector<Symbol> Split(absl::string_view word, absl::Span<const Frozen> frozen) const;
   // How much of `word` is sure to appear in pieces; unknown characters may vanish or share an unk.
   size_t KeptBytes(absl::string_view word) const;
+  absl::Status EncodePart(absl::string_view part, absl::Span<const Frozen> frozen, size_t max_ids,
+                          std::vector<int32_t>* ids) const;
+  void NoteJoin(absl::string_view joined);  // keeps parts_at_space_ true to its word
   void MergeFew(absl::string_view word, std::vector<Symbol>* symbols) const;
   void MergeMany(absl::string_view word, std::vector<Symbol>* symbols) const;
 
@@ -83,6 +86,9 @@ class Bpe {
   absl::flat_hash_map<std::pair<int32_t, int32_t>, Join> by_pair_;
   absl::flat_hash_map<absl::string_view, Join> by_text_;
   size_t longest_text_ = 0;
+  // U+2581 is a piece, and stands in no join behind another character: a SentencePiece text, which comes as one word,
+  // can be merged word by word.
+  bool parts_at_space_ = false;
 };
 
 }  // namespace tandem::tokenizer
