@@ -1,0 +1,542 @@
+// The members of every event and action by name, for format.h and parse.h. A new member is added here too; the round
+// trip in format_test.cc notices one that is missing.
+#ifndef TANDEM_SCHEDULER_CORE_EVENT_FIELDS_H_
+#define TANDEM_SCHEDULER_CORE_EVENT_FIELDS_H_
+
+#include "scheduler/core/action.h"
+#include "scheduler/core/event.h"
+#include "scheduler/core/text.h"
+#include "scheduler/core/types.h"
+
+namespace tandem::core {
+
+// ---- enums --------------------------------------------------------------------------------------------------------
+
+template <>
+struct EnumWords<Reason> {
+  static constexpr const char* kWords[] = {"none",
+                                           "invalid-parameter",
+                                           "context-length-exceeded",
+                                           "model-not-found",
+                                           "tenant-limit",
+                                           "queue-full",
+                                           "draining",
+                                           "no-capacity",
+                                           "model-loading",
+                                           "drain-aborted",
+                                           "worker-lost",
+                                           "deadline-unreachable",
+                                           "deadline-exceeded",
+                                           "engine-fault",
+                                           "would-lose-last-replica",
+                                           "never-fits",
+                                           "model-mismatch",
+                                           "cancelled",
+                                           "not-found",
+                                           "model-unusable"};
+};
+template <>
+struct EnumWords<GroupFailure> {
+  static constexpr const char* kWords[] = {"bootstrap", "model-unusable", "model-mismatch", "never-fits", "no-capacity",
+                                           "peer-lost", "communicator",   "engine-fault",   "aborted",    "stale-epoch",
+                                           "busy"};
+};
+template <>
+struct EnumWords<CancelCause> {
+  static constexpr const char* kWords[] = {"client-left", "client-asked", "admin-asked"};
+};
+template <>
+struct EnumWords<EndedHow> {
+  static constexpr const char* kWords[] = {"stopped", "length-reached", "aborted", "refused", "fault"};
+};
+template <>
+struct EnumWords<OnDeadline> {
+  static constexpr const char* kWords[] = {"wait", "abort"};
+};
+
+// ---- parts --------------------------------------------------------------------------------------------------------
+
+template <>
+struct Fields<ShardCost> {
+  static void Visit(auto&& v) {
+    using T = ShardCost;
+    v("tensor_parallel", &T::tensor_parallel);
+    v("impossible", &T::impossible);
+    v("static_bytes", &T::static_bytes);
+    v("kv_bytes_per_token", &T::kv_bytes_per_token);
+  }
+};
+template <>
+struct Fields<ModelSpec> {
+  static void Visit(auto&& v) {
+    using T = ModelSpec;
+    v("name", &T::name);
+    v("aliases", &T::aliases);
+    v("path", &T::path);
+    v("revision", &T::revision);
+    v("task", &T::task);
+    v("dtype", &T::dtype);
+    v("tensor_parallel", &T::tensor_parallel);
+    v("replicas_min", &T::replicas_min);
+    v("replicas_max", &T::replicas_max);
+    v("max_model_len", &T::max_model_len);
+    v("max_sequences", &T::max_sequences);
+    v("max_batch_tokens", &T::max_batch_tokens);
+    v("priority", &T::priority);
+    v("memory_utilization", &T::memory_utilization);
+    v("costs", &T::costs);
+  }
+};
+template <>
+struct Fields<DeviceSpec> {
+  static void Visit(auto&& v) {
+    using T = DeviceSpec;
+    v("node", &T::node);
+    v("index", &T::index);
+    v("kind", &T::kind);
+    v("model", &T::model);
+    v("uuid", &T::uuid);
+    v("pci_bus_id", &T::pci_bus_id);
+    v("numa_node", &T::numa_node);
+    v("threads", &T::threads);
+    v("build", &T::build);
+    v("numerics", &T::numerics);
+    v("memory_total", &T::memory_total);
+    v("memory_free", &T::memory_free);
+    v("memory_budget", &T::memory_budget);
+  }
+};
+template <>
+struct Fields<HeldRequest> {
+  static void Visit(auto&& v) {
+    using T = HeldRequest;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("prompt", &T::prompt);
+    v("output", &T::output);
+    v("ended", &T::ended);
+  }
+};
+template <>
+struct Fields<HeldShard> {
+  static void Visit(auto&& v) {
+    using T = HeldShard;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("rank", &T::rank);
+    v("size", &T::size);
+    v("model", &T::model);
+    v("ready", &T::ready);
+    v("kv_blocks", &T::kv_blocks);
+    v("requests", &T::requests);
+  }
+};
+template <>
+struct Fields<GroupLoad> {
+  static void Visit(auto&& v) {
+    using T = GroupLoad;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("progress", &T::progress);
+    v("busy", &T::busy);
+    v("rank0", &T::rank0);
+    v("free_blocks", &T::free_blocks);
+    v("running", &T::running);
+    v("waiting", &T::waiting);
+    v("steps", &T::steps);
+    v("preemptions", &T::preemptions);
+  }
+};
+
+// ---- events -------------------------------------------------------------------------------------------------------
+
+template <>
+struct Fields<LeaderStarted> {
+  static constexpr const char* kWord = "leader-started";
+  static void Visit(auto&& v) {
+    using T = LeaderStarted;
+    v("leader_epoch", &T::leader_epoch);
+    v("expected_devices", &T::expected_devices);
+  }
+};
+template <>
+struct Fields<ModelConfigured> {
+  static constexpr const char* kWord = "model-configured";
+  static void Visit(auto&& v) {
+    using T = ModelConfigured;
+    v("spec", &T::spec);
+  }
+};
+template <>
+struct Fields<Ticked> {
+  static constexpr const char* kWord = "ticked";
+  static void Visit(auto&&) {}
+};
+template <>
+struct Fields<WorkerAttached> {
+  static constexpr const char* kWord = "worker-attached";
+  static void Visit(auto&& v) {
+    using T = WorkerAttached;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
+    v("parked", &T::parked);
+    v("shards", &T::shards);
+  }
+};
+template <>
+struct Fields<WorkerDetached> {
+  static constexpr const char* kWord = "worker-detached";
+  static void Visit(auto&& v) {
+    using T = WorkerDetached;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
+    v("process_gone", &T::process_gone);
+    v("why", &T::why);
+  }
+};
+template <>
+struct Fields<HeartbeatReceived> {
+  static constexpr const char* kWord = "heartbeat-received";
+  static void Visit(auto&& v) {
+    using T = HeartbeatReceived;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
+    v("memory_free", &T::memory_free);
+    v("loads", &T::loads);
+  }
+};
+template <>
+struct Fields<GroupFormed> {
+  static constexpr const char* kWord = "group-formed";
+  static void Visit(auto&& v) {
+    using T = GroupFormed;
+    v("device", &T::device);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+  }
+};
+template <>
+struct Fields<ModelLoaded> {
+  static constexpr const char* kWord = "model-loaded";
+  static void Visit(auto&& v) {
+    using T = ModelLoaded;
+    v("device", &T::device);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("static_bytes", &T::static_bytes);
+  }
+};
+template <>
+struct Fields<GroupReady> {
+  static constexpr const char* kWord = "group-ready";
+  static void Visit(auto&& v) {
+    using T = GroupReady;
+    v("device", &T::device);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("kv_blocks", &T::kv_blocks);
+    v("block_tokens", &T::block_tokens);
+    v("max_sequences", &T::max_sequences);
+    v("max_model_len", &T::max_model_len);
+    v("kv_bytes", &T::kv_bytes);
+    v("numerics_id", &T::numerics_id);
+  }
+};
+template <>
+struct Fields<GroupFailed> {
+  static constexpr const char* kWord = "group-failed";
+  static void Visit(auto&& v) {
+    using T = GroupFailed;
+    v("device", &T::device);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("failure", &T::failure);
+    v("message", &T::message);
+  }
+};
+template <>
+struct Fields<GroupLeft> {
+  static constexpr const char* kWord = "group-left";
+  static void Visit(auto&& v) {
+    using T = GroupLeft;
+    v("device", &T::device);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+  }
+};
+template <>
+struct Fields<RequestArrived> {
+  static constexpr const char* kWord = "request-arrived";
+  static void Visit(auto&& v) {
+    using T = RequestArrived;
+    v("request", &T::request);
+    v("model", &T::model);
+    v("prompt", &T::prompt);
+    v("known_output", &T::known_output);
+    v("max_tokens", &T::max_tokens);
+    v("deadline", &T::deadline);
+    v("priority", &T::priority);
+    v("tenant", &T::tenant);
+    v("session", &T::session);
+    v("prefix", &T::prefix);
+  }
+};
+template <>
+struct Fields<RequestCancelled> {
+  static constexpr const char* kWord = "request-cancelled";
+  static void Visit(auto&& v) {
+    using T = RequestCancelled;
+    v("request", &T::request);
+    v("cause", &T::cause);
+  }
+};
+template <>
+struct Fields<RequestStarted> {
+  static constexpr const char* kWord = "request-started";
+  static void Visit(auto&& v) {
+    using T = RequestStarted;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("cached", &T::cached);
+  }
+};
+template <>
+struct Fields<RequestPreempted> {
+  static constexpr const char* kWord = "request-preempted";
+  static void Visit(auto&& v) {
+    using T = RequestPreempted;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+  }
+};
+template <>
+struct Fields<RequestEnded> {
+  static constexpr const char* kWord = "request-ended";
+  static void Visit(auto&& v) {
+    using T = RequestEnded;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("how", &T::how);
+    v("output", &T::output);
+    v("message", &T::message);
+  }
+};
+template <>
+struct Fields<RequestStopped> {
+  static constexpr const char* kWord = "request-stopped";
+  static void Visit(auto&& v) {
+    using T = RequestStopped;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("output", &T::output);
+  }
+};
+template <>
+struct Fields<ClientStalled> {
+  static constexpr const char* kWord = "client-stalled";
+  static void Visit(auto&& v) {
+    using T = ClientStalled;
+    v("request", &T::request);
+  }
+};
+template <>
+struct Fields<CordonRequested> {
+  static constexpr const char* kWord = "cordon-requested";
+  static void Visit(auto&& v) {
+    using T = CordonRequested;
+    v("device", &T::device);
+    v("reason", &T::reason);
+  }
+};
+template <>
+struct Fields<UncordonRequested> {
+  static constexpr const char* kWord = "uncordon-requested";
+  static void Visit(auto&& v) {
+    using T = UncordonRequested;
+    v("device", &T::device);
+  }
+};
+template <>
+struct Fields<DrainRequested> {
+  static constexpr const char* kWord = "drain-requested";
+  static void Visit(auto&& v) {
+    using T = DrainRequested;
+    v("operation", &T::operation);
+    v("devices", &T::devices);
+    v("group", &T::group);
+    v("reason", &T::reason);
+    v("deadline", &T::deadline);
+    v("on_deadline", &T::on_deadline);
+    v("force", &T::force);
+  }
+};
+template <>
+struct Fields<UndrainRequested> {
+  static constexpr const char* kWord = "undrain-requested";
+  static void Visit(auto&& v) {
+    using T = UndrainRequested;
+    v("device", &T::device);
+  }
+};
+
+// ---- actions ------------------------------------------------------------------------------------------------------
+
+template <>
+struct Fields<AdmitWorker> {
+  static constexpr const char* kWord = "admit-worker";
+  static void Visit(auto&& v) {
+    using T = AdmitWorker;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
+  }
+};
+template <>
+struct Fields<RefuseWorker> {
+  static constexpr const char* kWord = "refuse-worker";
+  static void Visit(auto&& v) {
+    using T = RefuseWorker;
+    v("device_name", &T::device_name);
+    v("incarnation", &T::incarnation);
+    v("why", &T::why);
+  }
+};
+template <>
+struct Fields<FormGroup> {
+  static constexpr const char* kWord = "form-group";
+  static void Visit(auto&& v) {
+    using T = FormGroup;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("model", &T::model);
+    v("members", &T::members);
+    v("deadline", &T::deadline);
+  }
+};
+template <>
+struct Fields<LoadModel> {
+  static constexpr const char* kWord = "load-model";
+  static void Visit(auto&& v) {
+    using T = LoadModel;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("model", &T::model);
+    v("members", &T::members);
+    v("kv_min", &T::kv_min);
+    v("kv_target", &T::kv_target);
+    v("deadline", &T::deadline);
+  }
+};
+template <>
+struct Fields<DissolveGroup> {
+  static constexpr const char* kWord = "dissolve-group";
+  static void Visit(auto&& v) {
+    using T = DissolveGroup;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("members", &T::members);
+  }
+};
+template <>
+struct Fields<AbortGroup> {
+  static constexpr const char* kWord = "abort-group";
+  static void Visit(auto&& v) {
+    using T = AbortGroup;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("members", &T::members);
+    v("why", &T::why);
+  }
+};
+template <>
+struct Fields<DropWorker> {
+  static constexpr const char* kWord = "drop-worker";
+  static void Visit(auto&& v) {
+    using T = DropWorker;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
+    v("why", &T::why);
+  }
+};
+template <>
+struct Fields<AssignRequest> {
+  static constexpr const char* kWord = "assign-request";
+  static void Visit(auto&& v) {
+    using T = AssignRequest;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("rank0", &T::rank0);
+    v("max_tokens", &T::max_tokens);
+    v("deadline", &T::deadline);
+  }
+};
+template <>
+struct Fields<AbortAttempt> {
+  static constexpr const char* kWord = "abort-attempt";
+  static void Visit(auto&& v) {
+    using T = AbortAttempt;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("rank0", &T::rank0);
+    v("why", &T::why);
+  }
+};
+template <>
+struct Fields<NoteQueued> {
+  static constexpr const char* kWord = "note-queued";
+  static void Visit(auto&& v) {
+    using T = NoteQueued;
+    v("request", &T::request);
+    v("why", &T::why);
+  }
+};
+template <>
+struct Fields<FailRequest> {
+  static constexpr const char* kWord = "fail-request";
+  static void Visit(auto&& v) {
+    using T = FailRequest;
+    v("request", &T::request);
+    v("reason", &T::reason);
+    v("message", &T::message);
+    v("retry_after", &T::retry_after);
+  }
+};
+template <>
+struct Fields<CompleteRequest> {
+  static constexpr const char* kWord = "complete-request";
+  static void Visit(auto&& v) {
+    using T = CompleteRequest;
+    v("request", &T::request);
+    v("output", &T::output);
+  }
+};
+template <>
+struct Fields<ReportDrain> {
+  static constexpr const char* kWord = "report-drain";
+  static void Visit(auto&& v) {
+    using T = ReportDrain;
+    v("operation", &T::operation);
+    v("message", &T::message);
+    v("requests_left", &T::requests_left);
+    v("deadline_left", &T::deadline_left);
+    v("overdue", &T::overdue);
+    v("done", &T::done);
+    v("refused", &T::refused);
+  }
+};
+template <>
+struct Fields<Tell> {
+  static constexpr const char* kWord = "tell";
+  static void Visit(auto&& v) {
+    using T = Tell;
+    v("subject", &T::subject);
+    v("text", &T::text);
+  }
+};
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_EVENT_FIELDS_H_

@@ -1,0 +1,213 @@
+#include "scheduler/core/invariants.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+class Checker {
+ public:
+  explicit Checker(const ClusterState& state) : state_(state) {}
+
+  std::vector<std::string> Run() {
+    Devices();
+    Groups();
+    Models();
+    Requests();
+    Drains();
+    Timers();
+    Scratch();
+    return std::move(violations_);
+  }
+
+ private:
+  template <typename... Parts>
+  void Hold(bool condition, const Parts&... parts) {
+    if (!condition) violations_.push_back(absl::StrCat(parts...));
+  }
+  const Group* Live(GroupId id) const {
+    const auto it = state_.groups.find(id);
+    return it == state_.groups.end() ? nullptr : &it->second;
+  }
+
+  void Devices() {
+    for (const Device& device : state_.devices) {
+      const std::string name = device.spec.Name();
+      Hold(device.groups.size() <= 1, name, " is in ", device.groups.size(), " groups");
+      for (GroupId id : device.groups) {
+        const Group* group = Live(id);
+        Hold(group != nullptr, name, " is in ", Name(id), ", which is not there");
+        if (group == nullptr) continue;
+        const auto in = std::count_if(group->members.begin(), group->members.end(),
+                                      [&](const Member& m) { return m.device == device.id && !m.out; });
+        Hold(in == 1, name, " is ", in, " members of ", Name(id));
+      }
+      Hold(!device.attached || device.state != DeviceState::kLost, name, " is attached and LOST");
+      Hold(device.state != DeviceState::kLost || device.groups.empty(), name, " is LOST and in a group");
+      Hold(device.state != DeviceState::kDrained || device.Free(), name, " is DRAINED and not free");
+      Hold(!device.drain_wanted || device.cordoned, name, " drains and is not cordoned");
+      Hold(!device.attached || device.timer != kNever, name, " is attached and not watched");
+      Hold(device.leftovers.empty() || device.leave_deadline != kNever, name, " may keep its leftovers for ever");
+    }
+  }
+
+  void Groups() {
+    std::set<GroupEpoch> epochs;
+    for (const auto& [id, group] : state_.groups) {
+      const std::string name = Name(id);
+      Hold(state_.Find(id) == &group, name, " is not indexed");
+      Hold(epochs.insert(group.epoch).second, name, " shares its epoch");
+      const GroupEpoch newest{state_.leader_epoch, state_.last_group};
+      Hold(group.adopted || group.epoch <= newest, name, " has an epoch that was never given");
+      Hold(group.state != GroupState::kDissolved, name, " is dissolved and lives");
+      Members(name, group);
+      Account(name, group);
+      const Model& model = state_.At(group.model);
+      Hold(std::count(model.groups.begin(), model.groups.end(), id) == 1, name, " is not in the list of its model");
+      Hold(model.by_share.contains({group.share_key, id}) == group.indexed, name, " is wrong in by_share");
+      Hold(model.by_room.contains({group.room_key, id}) == group.indexed, name, " is wrong in by_room");
+      const bool may_serve = group.state == GroupState::kReady && group.ending == Ending::kNo;
+      Hold(!group.indexed || may_serve, name, " admits requests and is ", Words(group.state));
+      Hold(group.requests.empty() || group.ending == Ending::kNo, name, " ends and still has requests");
+      const bool waits =
+          group.state == GroupState::kForming || group.state == GroupState::kLoading || group.ending != Ending::kNo;
+      Hold(!waits || group.deadline != kNever, name, " may wait for ever");
+    }
+  }
+
+  void Members(const std::string& name, const Group& group) {
+    std::set<DeviceId> devices;
+    bool any_inside = false;
+    for (const Member& member : group.members) {
+      Hold(devices.insert(member.device).second, name, " has a device twice");
+      const Device& device = state_.At(member.device);
+      const bool listed = std::find(device.groups.begin(), device.groups.end(), group.id) != device.groups.end();
+      Hold(listed == !member.out, name, " and ", device.spec.Name(), " do not agree");
+      any_inside |= !member.out;
+      Hold(!member.out || group.ending != Ending::kNo, name, " serves without a rank");
+      Hold(group.adopted || member.estimated + group.kv_min <= device.spec.memory_budget || member.out, name,
+           " exceeds the budget of ", device.spec.Name());
+    }
+    Hold(any_inside, name, " has no member left");
+  }
+
+  void Account(const std::string& name, const Group& group) {
+    Tokens booked, started;
+    for (Serial serial : group.requests) {
+      const auto it = state_.requests.find(serial);
+      Hold(it != state_.requests.end(), name, " holds a booking of nobody");
+      if (it == state_.requests.end()) continue;
+      Hold(it->second.group == group.id, name, " holds a booking of a request that is elsewhere");
+      booked += it->second.booked;
+      if (it->second.started) started += it->second.booked;
+    }
+    Hold(booked == group.kv.booked, name, " booked ", group.kv.booked.value, ", its requests ", booked.value);
+    Hold(started == group.kv.booked_started, name, " booked_started ", group.kv.booked_started.value, " against ",
+         started.value);
+    Hold(group.kv.booked <= group.kv.limit, name, " booked ", group.kv.booked.value, " over ", group.kv.limit.value);
+    Hold(group.kv.correction.value >= 0, name, " has a negative correction");
+    const size_t places = static_cast<size_t>(group.max_sequences + state_.options.engine_queue);
+    Hold(group.requests.empty() || group.requests.size() <= places, name, " has more requests than places");
+  }
+
+  void Models() {
+    for (const Model& model : state_.models) {
+      const std::string name = Name(model);
+      for (GroupId id : model.groups) Hold(Live(id) != nullptr, name, " lists ", Name(id), ", which is not there");
+      Hold(model.by_share.size() == model.by_room.size(), name, " has unequal indexes");
+      for (const auto& [share, id] : model.by_share)
+        Hold(Live(id) != nullptr && Live(id)->indexed, name, " indexes ", Name(id));
+      for (const auto& [priority, serial] : model.queue) {
+        const auto it = state_.requests.find(serial);
+        Hold(it != state_.requests.end() && it->second.state == RequestState::kQueued, name,
+             " queues what does not wait");
+      }
+    }
+  }
+
+  void Requests() {
+    int waiting = 0, running = 0;
+    Tokens tokens;
+    for (const auto& [serial, request] : state_.requests) {
+      const std::string name = absl::StrCat("request number ", serial);
+      Hold(state_.Find(request.id) == &request, name, " is not indexed");
+      const auto& queue = state_.At(request.model).queue;
+      const bool queued = queue.contains({-request.priority, serial});
+      const Group* group = request.HoldsBooking() ? Live(request.group) : nullptr;
+      const bool booked = group != nullptr && group->requests.contains(serial);
+      Hold(request.HoldsBooking() == booked, name, " and its group do not agree on its booking");
+      switch (request.state) {
+        case RequestState::kQueued:
+          ++waiting, tokens += request.prompt;
+          Hold(queued && !booked && !request.told, name, " is QUEUED and queued=", queued, " booked=", booked);
+          break;
+        case RequestState::kAssigned:
+        case RequestState::kRunning:
+        case RequestState::kMigrating:
+          ++running;
+          Hold(!queued && booked && !request.told, name, " is ", Words(request.state), " and queued=", queued,
+               " booked=", booked);
+          break;
+        default:
+          Hold(!queued && booked && request.told, name, " has ended and is kept without a booking");
+      }
+      Hold(request.output <= request.max_tokens || request.told, name, " has more output than asked for");
+    }
+    Hold(waiting == state_.waiting_requests, "waiting_requests ", state_.waiting_requests, " against ", waiting);
+    Hold(tokens == state_.waiting_tokens, "waiting_tokens ", state_.waiting_tokens.value, " against ", tokens.value);
+    Hold(running == state_.running_requests, "running_requests ", state_.running_requests, " against ", running);
+    for (const Request& request : state_.ended)
+      Hold(request.told && !request.HoldsBooking(), "an ended request is not over");
+  }
+
+  void Drains() {
+    for (const auto& [id, group] : state_.groups) {
+      if (group.state != GroupState::kDraining || group.ending != Ending::kNo) continue;
+      Hold(!group.requests.empty(), Name(id), " is drained empty and not dissolved");
+      bool wanted = std::any_of(group.members.begin(), group.members.end(),
+                                [&](const Member& m) { return state_.At(m.device).drain_wanted; });
+      for (const auto& [op, drain] : state_.drains) {
+        wanted |= std::find(drain.groups.begin(), drain.groups.end(), id) != drain.groups.end();
+      }
+      Hold(wanted, Name(id), " drains and nobody wants it");
+    }
+    for (const auto& [op, drain] : state_.drains)
+      Hold(drain.next_report != kNever, "drain ", op.value, " is forgotten");
+  }
+
+  void Timers() {
+    const auto set = [&](Instant at, TimerKind kind, uint64_t subject) {
+      if (at == kNever) return;
+      ++expected_timers_;
+      Hold(state_.timers.contains(Timer{at, kind, subject}), "timer ", static_cast<int>(kind), " of ", subject,
+           " is missing");
+    };
+    for (const Device& device : state_.devices) set(device.timer, TimerKind::kDevice, device.id.value);
+    for (const auto& [id, group] : state_.groups) set(group.deadline, TimerKind::kGroup, id.value);
+    for (const auto& [serial, request] : state_.requests) set(request.deadline, TimerKind::kRequest, serial);
+    for (const auto& [id, drain] : state_.drains) set(drain.next_report, TimerKind::kDrain, id.value);
+    set(state_.reattach_until, TimerKind::kReattach, 0);
+    set(state_.placement_at, TimerKind::kPlacement, 0);
+    Hold(expected_timers_ == state_.timers.size(), state_.timers.size(), " timers, ", expected_timers_, " owners");
+    Hold(state_.timers.empty() || state_.timers.begin()->at > state_.now, "a timer is due and was not fired");
+  }
+
+  void Scratch() {
+    Hold(state_.helped.empty() && state_.queued_now.empty() && !state_.place_wanted && !state_.drains_touched,
+         "a step left work undone");
+  }
+
+  const ClusterState& state_;
+  std::vector<std::string> violations_;
+  size_t expected_timers_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::string> CheckInvariants(const ClusterState& state) { return Checker(state).Run(); }
+
+}  // namespace tandem::core
