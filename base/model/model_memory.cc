@@ -9,8 +9,8 @@ namespace {
 
 int64_t BufferBytes(int64_t floats) { return RoundUp(floats * 4, kBufferAlignment); }
 
-int64_t PackedBytes(int64_t columns, int64_t inner, int64_t element_bytes) {
-  return RoundUp(columns, kPanelColumns) * inner * element_bytes;
+int64_t KvHeadBytes(const DecoderConfig& config, int64_t element_bytes) {
+  return RoundUp(config.head_dim, kKvLanes) * element_bytes;
 }
 
 absl::Status Indivisible(absl::string_view what, int32_t count, int32_t ranks) {
@@ -19,6 +19,15 @@ absl::Status Indivisible(absl::string_view what, int32_t count, int32_t ranks) {
 }
 
 }  // namespace
+
+int64_t PackedBytes(int64_t columns, int64_t inner, DType stored) {
+  const int64_t padded_inner = stored == DType::kBFloat16 ? RoundUp(inner, 2) : inner;
+  return RoundUp(columns, kPanelColumns) * padded_inner * BytesOf(stored);
+}
+
+int64_t KvBytesPerToken(const DecoderConfig& config, const RankShape& shape, DType stored) {
+  return int64_t{2} * config.layers * shape.kv_heads * KvHeadBytes(config, BytesOf(stored));
+}
 
 absl::StatusOr<RankShape> ShapeOfRank(const DecoderConfig& config, int32_t ranks) {
   if (ranks < 1 || ranks > 1024) {
@@ -71,7 +80,7 @@ ArenaSizes SizeArena(const DecoderConfig& config, const RankShape& shape, int32_
 absl::StatusOr<RankMemory> MemoryOfRank(const DecoderConfig& config, const MemoryQuery& query) {
   const absl::StatusOr<RankShape> shape = ShapeOfRank(config, query.ranks);
   if (!shape.ok()) return shape.status();
-  const int64_t element = BytesOf(query.stored_dtype);
+  const DType stored = query.stored_dtype;
   const int64_t hidden = config.hidden;
   const int64_t attention_width = int64_t{shape->heads} * config.head_dim;
   const int64_t qkv_width = attention_width + int64_t{2} * shape->kv_heads * config.head_dim;
@@ -79,8 +88,8 @@ absl::StatusOr<RankMemory> MemoryOfRank(const DecoderConfig& config, const Memor
   const int64_t norm = (config.norm == Norm::kLayer ? 2 : 1) * BufferBytes(hidden);
 
   int64_t layer = 2 * norm;
-  layer += PackedBytes(qkv_width, hidden, element) + PackedBytes(hidden, attention_width, element);
-  layer += PackedBytes(mlp_width, hidden, element) + PackedBytes(hidden, shape->intermediate, element);
+  layer += PackedBytes(qkv_width, hidden, stored) + PackedBytes(hidden, attention_width, stored);
+  layer += PackedBytes(mlp_width, hidden, stored) + PackedBytes(hidden, shape->intermediate, stored);
   // The biases of split-up inputs are added once, on rank 0; the formula is rank 0's.
   if (config.qkv_bias) layer += BufferBytes(qkv_width);
   if (config.attention_out_bias) layer += BufferBytes(hidden);
@@ -88,11 +97,11 @@ absl::StatusOr<RankMemory> MemoryOfRank(const DecoderConfig& config, const Memor
 
   RankMemory memory;
   memory.weight_bytes = layer * config.layers + norm;
-  memory.weight_bytes += (config.tied_embeddings ? 1 : 2) * PackedBytes(shape->vocab, hidden, element);
+  memory.weight_bytes += (config.tied_embeddings ? 1 : 2) * PackedBytes(shape->vocab, hidden, stored);
   if (config.position == Position::kLearned) memory.weight_bytes += BufferBytes(config.max_positions * hidden);
   memory.activation_bytes =
       SizeArena(config, *shape, query.max_batch_tokens, query.max_sequences, /*first_rank=*/true).total_bytes;
-  memory.kv_bytes_per_token = int64_t{2} * config.layers * shape->kv_heads * config.head_dim * element;
+  memory.kv_bytes_per_token = KvBytesPerToken(config, *shape, stored);
   return memory;
 }
 

@@ -17,6 +17,8 @@ namespace tandem::model {
 
 // Packed matrices come in panels of this many output columns.
 inline constexpr int64_t kPanelColumns = 64;
+// Keys and values of one head are padded to a multiple of this many elements.
+inline constexpr int64_t kKvLanes = 16;
 // Every buffer begins on a cache line.
 inline constexpr int64_t kBufferAlignment = 64;
 
@@ -53,6 +55,12 @@ struct RankMemory {
 };
 
 absl::StatusOr<RankMemory> MemoryOfRank(const DecoderConfig& config, const MemoryQuery& query);
+
+// A matrix of `columns` outputs over `inner` inputs in the packed layout (worker/model/packed_matrix.h). bfloat16 keeps
+// two inputs together, so an odd `inner` is padded.
+int64_t PackedBytes(int64_t columns, int64_t inner, DType stored);
+
+int64_t KvBytesPerToken(const DecoderConfig& config, const RankShape& shape, DType stored);
 
 // Floats of each buffer of the arena, shared with the executor that allocates them.
 struct ArenaSizes {
