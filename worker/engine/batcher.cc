@@ -7,11 +7,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/prefix_hash/prefix_hash.h"
 
 namespace tandem::worker {
 
-Batcher::Batcher(const BatcherLimits& limits, int32_t num_blocks, std::vector<TokenId> eos_ids, PrefixHash prefix_hash)
-    : limits_(limits), eos_ids_(std::move(eos_ids)), prefix_hash_(std::move(prefix_hash)), pool_(num_blocks) {
+Batcher::Batcher(const BatcherLimits& limits, int32_t num_blocks, std::vector<TokenId> eos_ids)
+    : limits_(limits), eos_ids_(std::move(eos_ids)), pool_(num_blocks) {
   CHECK_GE(limits_.max_sequences, 1u);
   CHECK_GE(limits_.max_batch_tokens, limits_.max_sequences) << "every running sequence has a token in a step";
   for (uint32_t slot = 0; slot < limits_.max_sequences; ++slot) free_slots_.insert(slot);
@@ -267,7 +268,7 @@ const BlockHash& Batcher::HashOf(Sequence& sequence, int32_t block) {
     const BlockHash* parent = next == 0 ? nullptr : &sequence.hashes.back();
     auto tokens = absl::MakeConstSpan(sequence.tokens).subspan(next * kBlockTokens, kBlockTokens);
     CHECK_EQ(tokens.size(), static_cast<size_t>(kBlockTokens));
-    BlockHash hash = prefix_hash_(parent, sequence.request->cache_salt, tokens);
+    BlockHash hash = HashPrefixBlock(parent, sequence.request->cache_salt, tokens);
     sequence.hashes.push_back(hash);
   }
   return sequence.hashes[block];

@@ -22,7 +22,6 @@
 #define TANDEM_WORKER_ENGINE_BATCHER_H_
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -55,13 +54,9 @@ struct BatcherLimits {
 
 class Batcher {
  public:
-  // hash = (hash of the block before, or none for the first; salt; the block's tokens). DESIGN 17.
-  using PrefixHash =
-      std::function<BlockHash(const BlockHash* parent, absl::string_view salt, absl::Span<const TokenId>)>;
-
   static constexpr uint32_t kLeastPrefill = 16;
 
-  Batcher(const BatcherLimits& limits, int32_t num_blocks, std::vector<TokenId> eos_ids, PrefixHash prefix_hash);
+  Batcher(const BatcherLimits& limits, int32_t num_blocks, std::vector<TokenId> eos_ids);
 
   // Puts `request` behind the waiting ones. One that can not run ends at once, by an update; one whose known output
   // already ends it, too.
@@ -127,7 +122,6 @@ class Batcher {
 
   const BatcherLimits limits_;
   const std::vector<TokenId> eos_ids_;
-  const PrefixHash prefix_hash_;
 
   BlockAllocator pool_;
   std::map<AttemptId, std::unique_ptr<Sequence>> sequences_;

@@ -16,25 +16,6 @@ using ::testing::HasSubstr;
 
 constexpr GroupEpoch kEpoch{.leader = 1, .counter = 1};
 
-BlockHash TestHash(const BlockHash* parent, absl::string_view salt, absl::Span<const TokenId> tokens) {
-  uint64_t a = 17, b = 71;
-  auto mix = [&](uint64_t word) {
-    a = ChainOn(a, static_cast<TokenId>(word % 65521));
-    b = ChainOn(b ^ a, static_cast<TokenId>(word % 65519));
-  };
-  for (char c : salt) mix(c);
-  if (parent != nullptr) {
-    for (uint8_t byte : *parent) mix(byte);
-  }
-  for (TokenId token : tokens) mix(token);
-  BlockHash hash;
-  for (int i = 0; i < 8; ++i) {
-    hash[i] = static_cast<uint8_t>(a >> (8 * i));
-    hash[8 + i] = static_cast<uint8_t>(b >> (8 * i));
-  }
-  return hash;
-}
-
 AttemptId Id(uint32_t name) {
   AttemptId id{.attempt = {.leader = 1, .counter = 1}};
   for (int i = 0; i < 4; ++i) id.request[i] = static_cast<uint8_t>(name >> (8 * i));
@@ -46,7 +27,7 @@ class Bench {
  public:
   explicit Bench(BatcherLimits limits, int32_t blocks)
       : limits_(limits),
-        batcher_(limits, blocks, {kFakeEos}, TestHash),
+        batcher_(limits, blocks, {kFakeEos}),
         table_(1, kEpoch,
                {.max_sequences = limits.max_sequences,
                 .max_batch_tokens = limits.max_batch_tokens,

@@ -92,4 +92,8 @@ absl::StatusOr<StepInput> SequenceTable::Apply(const StepPlan& plan) {
   return StepInput{.sequences = inputs_};
 }
 
+void SequenceTable::RetireAll() {
+  for (Row& row : rows_) row = Row();
+}
+
 }  // namespace tandem::worker

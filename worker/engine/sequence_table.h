@@ -35,6 +35,9 @@ class SequenceTable {
   // The executor's input for `plan`. Its spans point into `plan` and into this table: valid until either changes.
   absl::StatusOr<StepInput> Apply(const StepPlan& plan);
 
+  // Forgets all sequences; for a step that all ranks know to be the warm-up.
+  void RetireAll();
+
   uint64_t last_step() const { return last_step_; }
 
  private:

@@ -1,0 +1,147 @@
+#include "worker/engine/leader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace tandem::worker {
+namespace {
+
+BatcherLimits LimitsOf(const Shard& shard) {
+  return {.max_sequences = shard.spec().max_sequences,
+          .max_batch_tokens = shard.spec().max_batch_tokens,
+          .max_model_len = shard.max_model_len(),
+          .step_budget_us = int64_t{shard.spec().step_budget_ms} * 1000,
+          .prefix_cache = shard.spec().prefix_cache};
+}
+
+}  // namespace
+
+Leader::Leader(Shard* shard, std::function<void(Report)> report)
+    : shard_(shard),
+      report_(std::move(report)),
+      batcher_(LimitsOf(*shard), shard->kv_blocks(), shard->executor().facts().eos_ids),
+      log_(std::make_shared<RequestLog>()) {}
+
+std::optional<std::string> Leader::Unusable(const Request& request) const {
+  const int32_t vocab = shard_->executor().facts().vocab_size;
+  for (const std::vector<TokenId>* ids : {&request.prompt, &request.output}) {
+    auto bad = std::find_if(ids->begin(), ids->end(), [&](TokenId id) { return id < 0 || id >= vocab; });
+    if (bad != ids->end()) return absl::StrCat("token id ", *bad, " is not in the vocabulary of ", vocab);
+  }
+  return std::nullopt;
+}
+
+void Leader::Assign(Request request) {
+  if (std::optional<AttemptId> held = log_->LatestAttempt(request.id.request)) {
+    if (held->attempt >= request.id.attempt) return;  // Said twice, or late.
+    batcher_.Abort(*held, absl::StrCat("attempt ", request.id.attempt.ToString(), " took its place"));
+  }
+  AttemptId id = request.id;
+  std::optional<std::string> unusable = Unusable(request);
+  auto shared = std::make_shared<const Request>(std::move(request));
+  log_->Add(shared);
+  if (unusable) {
+    Flush();
+    RequestUpdate refused{id, Ended{.how = Ended::How::kRefused, .message = *std::move(unusable)}};
+    log_->Note(refused);
+    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = {std::move(refused)}});
+    return;
+  }
+  batcher_.Add(std::move(shared));
+  Flush();
+}
+
+void Leader::Abort(const AttemptId& id, absl::string_view reason) {
+  if (!batcher_.Abort(id, reason) && !log_->has(id)) {
+    report_(StepDone{.group = shard_->ref(),
+                     .step = shard_->steps(),
+                     .updates = {{id, Ended{.how = Ended::How::kAborted, .message = "it never came to this worker"}}}});
+  }
+  Flush();
+}
+
+void Leader::AbortAll(absl::string_view reason) {
+  batcher_.AbortAll(reason);
+  Flush();
+}
+
+void Leader::Replay(const AttemptId& id, uint32_t from_index) {
+  std::vector<RequestUpdate> updates = log_->Replay(id, from_index);
+  if (!log_->has(id)) {
+    updates.push_back({id, Ended{.how = Ended::How::kAborted, .message = "this worker has no log of this attempt"}});
+  }
+  if (!updates.empty()) {
+    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = std::move(updates)});
+  }
+}
+
+void Leader::Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention) {
+  log_->Acknowledge(id, now, retention);
+}
+
+absl::Status Leader::Step(SteadyTime now) {
+  batcher_.Expire(now);
+  std::optional<StepPlan> plan = batcher_.Plan(cost_.cost());
+  if (!plan) {
+    Flush();
+    return absl::OkStatus();
+  }
+  const int64_t tokens = static_cast<int64_t>(plan->tokens.size());
+  const auto start = std::chrono::steady_clock::now();
+  absl::StatusOr<absl::Span<const float>> logits = shard_->Lead(*std::move(plan));
+  if (!logits.ok()) return logits.status();
+  std::vector<SampledToken> sampled;
+  if (absl::Status status = Sample(*logits, sampled); !status.ok()) return status;
+  batcher_.Commit(sampled);
+  Flush();
+  cost_.Observe(tokens, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+  return absl::OkStatus();
+}
+
+absl::Status Leader::Sample(absl::Span<const float> logits, std::vector<SampledToken>& tokens) {
+  const size_t vocab = static_cast<size_t>(shard_->executor().facts().vocab_size);
+  absl::Span<Sequence* const> wanted = batcher_.sampled();
+  if (logits.size() != wanted.size() * vocab) {
+    return absl::InternalError(absl::StrCat("the executor gave ", logits.size(), " logits for ", wanted.size(),
+                                            " sequences and a vocabulary of ", vocab));
+  }
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Sequence& sequence = *wanted[i];
+    absl::StatusOr<SampledToken> token = sampler_.Sample({.logits = logits.subspan(i * vocab, vocab),
+                                                          .sampling = &sequence.request->sampling,
+                                                          .counts = &sequence.counts,
+                                                          .forbidden = batcher_.Forbidden(sequence),
+                                                          .index = sequence.output_tokens(),
+                                                          .logprobs = sequence.request->logprobs});
+    if (!token.ok()) return token.status();
+    tokens.push_back(*std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+// Tells log and scheduler what happened. The log first: what was told can be told again.
+void Leader::Flush() {
+  std::vector<RequestUpdate> updates = batcher_.TakeUpdates();
+  for (const RequestUpdate& update : updates) log_->Note(update);
+  if (!updates.empty()) {
+    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = std::move(updates)});
+  }
+  if (BlockAllocator::Changes changes = batcher_.TakeCacheChanges(); !changes.empty()) {
+    report_(CacheChanged{.group = shard_->ref(), .changes = std::move(changes)});
+  }
+}
+
+void Leader::FillStatus(ShardStatus& status) const {
+  status.free_blocks = batcher_.free_blocks();
+  status.cached_blocks = batcher_.cached_blocks();
+  status.running = batcher_.running();
+  status.waiting = batcher_.waiting();
+  status.preemptions = batcher_.preemptions();
+  status.step_us_mean = cost_.mean_us();
+}
+
+}  // namespace tandem::worker
