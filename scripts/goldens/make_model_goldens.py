@@ -140,7 +140,9 @@ def make(name, config, options):
     randomize(model, generator)
     model.tie_weights()
     dtype = options.get("dtype", torch.float32)
-    model = model.to(dtype).float().eval()  # The reference sees what the file holds.
+    for parameter in model.parameters():  # The reference sees what the file holds. (model.to would round the RoPE too.)
+        parameter.data = parameter.data.to(dtype).float()
+    model.eval()
     write_folder(folder, model, **options)
 
     low = rounded(model)
