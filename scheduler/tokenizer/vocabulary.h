@@ -21,7 +21,7 @@ std::optional<uint8_t> ParseBytePiece(absl::string_view piece);
 
 class Vocabulary {
  public:
-  static constexpr int64_t kMaxId = (1 << 24) - 1;  // the largest known vocabularies stay below 2^19
+  static constexpr int64_t kMaxId = (1 << 21) - 1;  // the largest known vocabularies stay below 2^19
   static constexpr size_t kMaxPieceBytes = 64 * 1024;
 
   // Refuses an id or a piece that is taken, an id out of [0, kMaxId], an overlong piece.

@@ -9,10 +9,13 @@ without it the committed ones are read. FOLDER has gpt2/ and mistral/, the real 
 exists.
 
 strings.json    {"strings": [...], "special": [...]}: 500 ordinary strings, and some with special tokens in them
-ids/NAME.json   {"ids": [...], "special": [...], "plain": [...], "text": [...]}:
+components.json {"normalizers": [...], "pre_tokenizers": [...]}: parts by themselves, {"config", "cases": [[text, result]]}
+ids/NAME.json   {"ids": [...], "special": [...], "plain": [...], "noise": [...], "text": [...]}:
                 ids       of each string, with the model's special tokens around it
                 special   of each special string, special tokens recognised
                 plain     the same strings, special tokens as ordinary text (null: the reference cannot say)
+                noise     [ids, text] of random ids, as a model may say them (byte-level only: the others repair ill-formed
+                          bytes in their own ways)
                 text      what the ids of each string decode to without special tokens; null where that is the string
 """
 
@@ -197,7 +200,55 @@ def train():
             json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def by_tokenizers(tokenizer, texts, specials):
+COMPONENT_TEXTS = [
+    "", " ", "Hello, world!", " a  b\n\nc\t", "don't 'S I'LL", "x1y22 333४५½Ⅷ", "a.b,,c--d $5+3=8 «q»", "é e\u0301 ÅΣΑΣ İI ǅ", "ﬁ ½ ㎏ ﷺ ①",
+    "日本 語\u3000漢字", "👨‍👩‍👧 ☺️", "\u00a0x\u2028y\u0085 \u180ez\u200b", "a▁b▁▁c ▁", "q\u0307\u0323 ạ̇ \u1100\u1161\u11a8", "snake_case‿x ⓐ²·", "abcabcab",
+]
+
+
+def component_goldens():
+    split = pre_tokenizers.Split
+    behaviors = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
+    pre = [split(" ", b) for b in behaviors] + [split(Regex(r"\s+|b"), b, invert=i) for b in behaviors for i in (False, True)]
+    pre += [split(Regex(p), "isolated") for p in (
+        LLAMA3, QWEN2, r"\w+|[^\w\s]+", r"[\s\S]\d", r"[^\S\n]+", r"\p{Han}|\p{Greek}+", r"(?i)[a-c]+(?=c)", r"\P{L}+", r"\x41|\u00e9|[\x{300}-\x{36f}]",
+        r"(?<!a)b|(?<=a)b+?", r"\W")]
+    pre += [pre_tokenizers.ByteLevel(add_prefix_space=a, use_regex=r) for a in (False, True) for r in (False, True)]
+    pre += [pre_tokenizers.Digits(individual_digits=d) for d in (False, True)]
+    pre += [pre_tokenizers.Punctuation(behavior=b) for b in behaviors]
+    pre += [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit()]
+    pre += [pre_tokenizers.Metaspace("▁", scheme, s) for scheme in ("always", "first", "never") for s in (False, True)]
+    pre += [pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", "first"),
+                                     pre_tokenizers.Digits(True)])]
+    norm = [normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalizers.NFKD(), normalizers.Lowercase(),
+            normalizers.StripAccents(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁"), normalizers.Replace("ab", "ba"),
+            normalizers.Replace(Regex(r"\s{2,}"), " "), normalizers.Strip(True, False), normalizers.Strip(False, True),
+            normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])]
+
+    def config(part):
+        return json.loads(part.__getstate__())
+
+    def words(part, text):
+        return [word for word, _ in part.pre_tokenize_str(text)]
+
+    return {
+        "normalizers": [{"config": config(n), "cases": [[t, n.normalize_str(t)] for t in COMPONENT_TEXTS]} for n in norm],
+        "pre_tokenizers": [{"config": config(p), "cases": [[t, words(p, t)] for t in COMPONENT_TEXTS if t]} for p in pre],
+    }
+
+
+def noise(tokenizer, name):
+    rng = random.Random(name)
+    out = []
+    for _ in range(12):
+        ids = [rng.randrange(tokenizer.get_vocab_size()) for _ in range(rng.randint(1, 20))]
+        # Half of it among the single bytes, where ill-formed sequences are.
+        ids = [rng.randrange(256) if rng.random() < 0.5 else i for i in ids]
+        out.append([ids, tokenizer.decode(ids, skip_special_tokens=True)])
+    return out
+
+
+def by_tokenizers(tokenizer, texts, specials, name):
     def plain(text):
         tokenizer.encode_special_tokens = True
         ids = tokenizer.encode(text).ids
@@ -209,6 +260,7 @@ def by_tokenizers(tokenizer, texts, specials):
         "ids": ids,
         "special": [tokenizer.encode(text).ids for text in specials],
         "plain": [plain(text) for text in specials],
+        "noise": noise(tokenizer, name) if isinstance(tokenizer.decoder, decoders.ByteLevel) else [],
         "text": [tokenizer.decode(i, skip_special_tokens=True) for i in ids],
     }
 
@@ -230,6 +282,7 @@ def by_sentencepiece(path, texts, specials):
         "ids": ids,
         "special": [parsed(text) for text in specials],
         "plain": [[model.bos_id()] + model.encode(text) for text in specials],
+        "noise": [],
         "text": [model.decode([t for t in i if not model.is_control(t) and not model.is_unknown(t)]) for i in ids],
     }
 
@@ -265,6 +318,7 @@ def main():
     texts = strings()
     (OUT / "strings.json").write_text(
         json.dumps({"strings": texts, "special": SPECIAL}, ensure_ascii=False, separators=(",", ":")) + "\n")
+    (OUT / "components.json").write_text(json.dumps(component_goldens(), ensure_ascii=False, separators=(",", ":")) + "\n")
     if args.train:
         train()
     folders = [OUT / name for name in ("llama3_style", "qwen2_style", "spm_style", "metaspace_style")]
@@ -274,14 +328,14 @@ def main():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             tokenizer.no_truncation()
             tokenizer.no_padding()
-            write(folder.name, by_tokenizers(tokenizer, texts, SPECIAL), texts)
+            write(folder.name, by_tokenizers(tokenizer, texts, SPECIAL, folder.name), texts)
     gpt2 = args.tokenizers / "gpt2"
     if gpt2.exists():
         tokenizer = Tokenizer(models.BPE.from_file(str(gpt2 / "vocab.json"), str(gpt2 / "merges.txt")))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         tokenizer.add_special_tokens(["<|endoftext|>"])
-        write("gpt2", by_tokenizers(tokenizer, texts, SPECIAL), texts)
+        write("gpt2", by_tokenizers(tokenizer, texts, SPECIAL, "gpt2"), texts)
     for version in ("v1", "v3"):
         path = args.tokenizers / "mistral" / f"tokenizer.{version}.model"
         if path.exists():
