@@ -11,6 +11,12 @@ namespace tandem::worker {
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
+namespace {
+
+std::string During(absl::string_view action) { return action.empty() ? "" : absl::StrCat(" during ", action); }
+
+}  // namespace
+
 absl::StatusOr<bool> GroupMember::WaitUntil(absl::string_view action, SteadyTime deadline,
                                             absl::FunctionRef<uint32_t()> missing) {
   SteadyTime now = steady_clock::now();
@@ -18,7 +24,7 @@ absl::StatusOr<bool> GroupMember::WaitUntil(absl::string_view action, SteadyTime
   while (now < spin_end) {
     for (int i = 0; i < kLooksBeforeClock; ++i) {
       if (missing() == 0) return true;
-      _mm_pause();
+      RelaxCore();
     }
     if (memory_->aborted()) return Health(action);
     now = steady_clock::now();
@@ -61,7 +67,7 @@ void GroupMember::WakeOthers() {
 
 absl::Status GroupMember::Health(absl::string_view action) const {
   if (memory_->aborted()) {
-    return absl::AbortedError(absl::StrCat("group aborted during ", action, ": ", memory_->abort_reason()));
+    return absl::AbortedError(absl::StrCat("group aborted", During(action), ": ", memory_->abort_reason()));
   }
   if (const uint32_t dead = peers_.Dead(everyone_else()); dead != 0) return Exited(action, dead);
   return absl::OkStatus();
@@ -73,7 +79,7 @@ absl::Status GroupMember::Fail(absl::Status status) {
 }
 
 absl::Status GroupMember::Exited(absl::string_view action, uint32_t dead) const {
-  return absl::UnavailableError(absl::StrCat("peer ", Names(dead), " exited during ", action));
+  return absl::UnavailableError(absl::StrCat("peer ", Names(dead), " exited", During(action)));
 }
 
 std::string GroupMember::Names(uint32_t mask) const {

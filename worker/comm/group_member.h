@@ -11,8 +11,6 @@
 #ifndef TANDEM_WORKER_COMM_GROUP_MEMBER_H_
 #define TANDEM_WORKER_COMM_GROUP_MEMBER_H_
 
-#include <immintrin.h>
-
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -32,6 +30,15 @@ struct WaitPolicy {
   std::chrono::microseconds spin_limit{50};        // 0 where ranks outnumber the cores.
   std::chrono::milliseconds liveness_period{100};  // Between two looks at the peers while asleep.
 };
+
+// Tells the core that this is a spin: it leaves more of a shared core to its sibling, and the bus to the writer.
+inline void RelaxCore() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#endif
+}
 
 class GroupMember {
  public:
@@ -54,7 +61,7 @@ class GroupMember {
     for (int i = 0; i < kLooksBeforeClock; ++i) {
       if (missing() == 0) return absl::OkStatus();
       if (policy_.spin_limit.count() == 0) break;
-      _mm_pause();
+      RelaxCore();
     }
     return WaitLong(action, deadline, missing);
   }
@@ -66,8 +73,8 @@ class GroupMember {
   void Wake(int rank) { memory_->rank(rank).doorbell.Ring(); }
   void WakeOthers();
 
-  // OK, or why the group is spent.
-  absl::Status Health(absl::string_view action) const;
+  // OK, or why the group is spent: an abort, or any peer's end. `action`, if any, goes into the message.
+  absl::Status Health(absl::string_view action = "") const;
 
   void Abort(absl::string_view reason) { memory_->Abort(rank_, reason); }
 

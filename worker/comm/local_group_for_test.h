@@ -1,9 +1,11 @@
-// Ranks as threads of one test: they share one mapping, so ThreadSanitizer sees what they do to each other.
+// Ranks as threads of one test: they share one mapping, so ThreadSanitizer sees what they do to each other. They hardly
+// ever wake by themselves, so that a wake which somebody forgot shows as a missed deadline.
 #ifndef TANDEM_WORKER_COMM_LOCAL_GROUP_FOR_TEST_H_
 #define TANDEM_WORKER_COMM_LOCAL_GROUP_FOR_TEST_H_
 
 #include <glog/logging.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -15,8 +17,10 @@ namespace tandem::worker {
 
 class LocalGroup {
  public:
-  explicit LocalGroup(int ranks, GroupShape shape = {}, WaitPolicy policy = {}) {
+  explicit LocalGroup(int ranks, GroupShape shape = {},
+                      std::chrono::microseconds spin_limit = WaitPolicy().spin_limit) {
     shape.ranks = static_cast<uint32_t>(ranks);
+    const WaitPolicy policy{.spin_limit = spin_limit, .liveness_period = std::chrono::minutes(10)};
     absl::StatusOr<GroupMemory> memory = GroupMemory::Create(shape, 7, GroupEpoch{1, 1});
     CHECK(memory.ok()) << memory.status();
     memory_ = std::make_shared<GroupMemory>(*std::move(memory));

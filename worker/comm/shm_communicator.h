@@ -39,7 +39,7 @@ class ShmCommunicator final : public Communicator {
   absl::Status Gather(absl::Span<const float> send, absl::Span<float> receive) override;
   absl::Status AllGather(absl::Span<const uint8_t> send, absl::Span<uint8_t> receive) override;
   absl::Status Barrier() override;
-  absl::Status Health() const override { return member_->Health("a look at the peers"); }
+  absl::Status Health() const override { return member_->Health(); }
   void Abort(absl::string_view reason) override { member_->Abort(reason); }
 
  private:

@@ -154,7 +154,7 @@ TEST_P(ShmCommunicatorTest, ARankThatSkipsACallEndsItsPeersAtTheDeadline) {
 }
 
 TEST_P(ShmCommunicatorTest, RanksThatMayNotSpinStillMeet) {
-  LocalGroup group(ranks(), {}, WaitPolicy{.spin_limit = std::chrono::microseconds(0)});
+  LocalGroup group(ranks(), {}, /*spin_limit=*/std::chrono::microseconds(0));
   group.Run([&](int rank) {
     ShmCommunicator comm(group.member(rank), kCallTimeout);
     for (int call = 0; call < 300; ++call) {
