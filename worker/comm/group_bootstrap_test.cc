@@ -238,7 +238,7 @@ TEST_F(GroupBootstrapTest, GarbageAndSilenceDelayNobody) {
   const size_t before = OpenDescriptors();
   {
     std::vector<UniqueFd> crowd;
-    for (int i = 0; i < 100; ++i) {
+    for (int i = 0; i < 200; ++i) {
       absl::StatusOr<UniqueFd> socket = ConnectTo(workers_[0]->endpoint());
       if (absl::IsUnavailable(socket.status())) {  // The queue is full for a moment.
         std::this_thread::yield();
@@ -262,6 +262,17 @@ TEST_F(GroupBootstrapTest, GarbageAndSilenceDelayNobody) {
   }
   workers_.clear();
   EXPECT_LE(OpenDescriptors(), before);
+}
+
+TEST_F(GroupBootstrapTest, ASilentConnectionIsClosedAfterItsTime) {
+  Rendezvous::Options options;
+  options.hello_timeout = absl::Milliseconds(10);
+  std::unique_ptr<Rendezvous> rendezvous = *Rendezvous::Start(options);
+  absl::StatusOr<UniqueFd> socket = ConnectTo(rendezvous->endpoint());
+  ASSERT_EQ(socket.status(), absl::OkStatus());
+  const Patience patience{steady_clock::now() + std::chrono::seconds(30)};
+  absl::Status status = ReceivePacket(socket->get(), sizeof(Notice), 0, patience).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
 }
 
 TEST_F(GroupBootstrapTest, AWorkerThatIsGoneIsReportedAtOnce) {
