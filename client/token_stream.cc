@@ -95,7 +95,8 @@ bool TokenStream::Impl::WaitBeforeRetry(const absl::Status& status) {
   // An answer that must come too late is worse than the one there is.
   if (absl::Now() + wait >= deadline_) return false;
   absl::MutexLock lock(&mu_);
-  return !mu_.AwaitWithTimeout(absl::Condition(&cancelled_), wait);
+  mu_.AwaitWithTimeout(absl::Condition(&cancelled_), wait);
+  return true;  // cancelled or not: Open() looks
 }
 
 absl::Status TokenStream::Impl::CheckChunk(const v1::Chunk& chunk) {

@@ -32,7 +32,7 @@ class TokenStream::Impl {
   bool Open();                  // false: cancelled before it could
   absl::Status CloseAttempt();  // how the attempt that runs has ended
   bool MayRetry(const absl::Status& status) const;
-  bool WaitBeforeRetry(const absl::Status& status);  // false: cancelled, or the deadline comes first
+  bool WaitBeforeRetry(const absl::Status& status);  // false: the deadline comes first
   absl::Status CheckChunk(const v1::Chunk& chunk);
   void End(absl::Status status);
 

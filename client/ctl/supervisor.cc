@@ -51,6 +51,7 @@ absl::Status Supervisor::Run() {
       for (Child& child : children_) {
         if (child.process == nullptr && child.start_at <= now) Start(child);
       }
+      if (stopping_) continue;  // one of them cannot be started, and nothing goes without it
     }
     Poll(NextDeadline());
   }

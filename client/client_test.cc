@@ -1,0 +1,273 @@
+#include "client/client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "client/error.h"
+#include "client/fake_scheduler.h"
+
+namespace tandem::client {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Writer = FakeScheduler::Writer;
+
+class ClientTest : public ::testing::Test {
+ protected:
+  ClientTest() {
+    auto client = Client::Connect(scheduler_.address());
+    EXPECT_TRUE(client.ok()) << client.status();
+    client_ = std::move(*client);
+  }
+
+  static v1::GenerateRequest Prompt(const std::string& text = "once") {
+    v1::GenerateRequest request;
+    request.set_model("m");
+    request.set_text(text);
+    return request;
+  }
+  // Reads to the end and returns the text.
+  static std::string Drain(TokenStream& stream) {
+    std::string text;
+    while (const auto chunk = stream.Next()) text += chunk->text();
+    return text;
+  }
+
+  FakeScheduler scheduler_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(ClientTest, StreamsTextAndSaysHowItEnded) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest& request, Writer& writer) {
+    EXPECT_EQ(request.text(), "once");
+    FakeScheduler::Accept(writer);
+    FakeScheduler::Send(writer, 0, "upon ", {5, 6});
+    FakeScheduler::Send(writer, 2, "a time", {7});
+    return FakeScheduler::Finish(writer, 3);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "upon a time");
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->finished.reason(), v1::LENGTH);
+  EXPECT_EQ(stream.Result()->finished.usage().completion_tokens(), 3u);
+  EXPECT_EQ(stream.Result()->accepted.group(), "groups/7");
+  EXPECT_EQ(stream.Result()->attempts, 1);
+  EXPECT_FALSE(stream.Next().has_value()) << "the end stays the end";
+}
+
+TEST_F(ClientTest, AMissingTokenIsNoticed) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1, 2});
+    FakeScheduler::Send(writer, 3, "b", {4});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "a");
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(stream.Result().status().message()), HasSubstr("begins at token 3, expected 2"));
+}
+
+TEST_F(ClientTest, ARepeatedTokenIsNoticed) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1, 2});
+    FakeScheduler::Send(writer, 1, "b", {2});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "a");
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(ClientTest, ResumedTokensAreNotSentAgain) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 2, "c", {3});
+    return FakeScheduler::Finish(writer, 3);
+  };
+  v1::GenerateRequest request = Prompt();
+  request.add_resume_token_ids(1);
+  request.add_resume_token_ids(2);
+  TokenStream stream = client_->Generate(request);
+  EXPECT_EQ(Drain(stream), "c");
+  EXPECT_TRUE(stream.Result().ok()) << stream.Result().status();
+}
+
+TEST_F(ClientTest, TriesAgainBeforeTheFirstTokenWhenTheSchedulerSaysLater) {
+  scheduler_.on_generate = [](int call, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    if (call == 1) return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/20);
+    if (call == 2) {
+      FakeScheduler::Accept(writer, "the attempt that was lost");
+      return Failure(grpc::StatusCode::UNAVAILABLE, "WORKER_LOST", "lost", /*retry_ms=*/1);
+    }
+    FakeScheduler::Accept(writer, "the attempt that counts");
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::Finish(writer, 1);
+  };
+  const absl::Time begin = absl::Now();
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "a");
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->attempts, 3);
+  EXPECT_EQ(stream.Result()->accepted.request_id(), "the attempt that counts");
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(21)) << "it came back sooner than it was asked to";
+}
+
+TEST_F(ClientTest, NeverTriesAgainAfterAToken) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return Failure(grpc::StatusCode::UNAVAILABLE, "WORKER_LOST", "rank 1 is gone", /*retry_ms=*/1);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "a");
+  EXPECT_EQ(ErrorReason(stream.Result().status()), "WORKER_LOST");
+  EXPECT_EQ(scheduler_.generate_calls, 1);
+}
+
+TEST_F(ClientTest, NeverRepeatsWhatWouldFailAgain) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer&) {
+    return Failure(grpc::StatusCode::INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", "9 of 8 tokens");
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  Drain(stream);
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ErrorReason(stream.Result().status()), "CONTEXT_LENGTH_EXCEEDED");
+  EXPECT_EQ(scheduler_.generate_calls, 1);
+}
+
+TEST_F(ClientTest, GivesUpAfterItsRetriesWithTheLastReason) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer&) {
+    return Failure(grpc::StatusCode::UNAVAILABLE, "NO_CAPACITY", "later", /*retry_ms=*/0);
+  };
+  GenerateOptions options;
+  options.retries = 2;
+  TokenStream stream = client_->Generate(Prompt(), options);
+  Drain(stream);
+  EXPECT_EQ(ErrorReason(stream.Result().status()), "NO_CAPACITY");
+  EXPECT_EQ(ErrorMetadata(stream.Result().status())["waiting"], "7");
+  EXPECT_EQ(RetryDelay(stream.Result().status()), absl::ZeroDuration());
+  EXPECT_EQ(scheduler_.generate_calls, 3);
+}
+
+TEST_F(ClientTest, DoesNotWaitPastItsDeadlineToTryAgain) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer&) {
+    return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/900);
+  };
+  GenerateOptions options;
+  options.timeout = absl::Milliseconds(500);
+  const absl::Time begin = absl::Now();
+  TokenStream stream = client_->Generate(Prompt(), options);
+  Drain(stream);
+  EXPECT_EQ(ErrorReason(stream.Result().status()), "QUEUE_FULL");
+  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(500));
+}
+
+TEST_F(ClientTest, ADeadlineEndsAStreamThatStandsStill) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  GenerateOptions options;
+  options.timeout = absl::Milliseconds(200);
+  TokenStream stream = client_->Generate(Prompt(), options);
+  EXPECT_EQ(Drain(stream), "a");
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(ErrorReason(stream.Result().status()), "DEADLINE_EXCEEDED");
+}
+
+TEST_F(ClientTest, CancelFromAnotherThreadEndsTheStream) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  ASSERT_TRUE(stream.Next().has_value());
+  std::thread canceller([&stream] { stream.Cancel(); });
+  EXPECT_FALSE(stream.Next().has_value());
+  canceller.join();
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(ClientTest, CancelEndsTheWaitBeforeARetry) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer&) {
+    return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/999);
+  };
+  GenerateOptions options;
+  options.retries = 1000;
+  TokenStream stream = client_->Generate(Prompt(), options);
+  std::thread canceller([&] {
+    while (scheduler_.generate_calls == 0) absl::SleepFor(absl::Milliseconds(1));
+    stream.Cancel();
+  });
+  Drain(stream);
+  canceller.join();
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_LE(scheduler_.generate_calls, 2);
+}
+
+TEST_F(ClientTest, LeavingAStreamCancelsTheRequest) {
+  std::atomic<bool> cancelled = false;
+  scheduler_.on_generate = [&](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    const auto status = FakeScheduler::UntilCancelled(context);
+    cancelled = true;
+    return status;
+  };
+  {
+    TokenStream stream = client_->Generate(Prompt());
+    ASSERT_TRUE(stream.Next().has_value());
+  }
+  while (!cancelled) absl::SleepFor(absl::Milliseconds(1));  // a hang here is the failure
+}
+
+TEST_F(ClientTest, AStreamThatStopsWithoutAnEndIsAFailure) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return grpc::Status::OK;
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  Drain(stream);
+  EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(ClientTest, ProgressIsPassedOnAndGivesTheIdEarly) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    v1::GenerateResponse response;
+    response.mutable_progress()->set_state(v1::Progress::QUEUED);
+    response.mutable_progress()->set_waits_for("a READY group");
+    response.mutable_progress()->set_request_id("early");
+    writer.Write(response);
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::Finish(writer, 1);
+  };
+  std::vector<std::string> waits;
+  GenerateOptions options;
+  options.on_progress = [&waits](const v1::Progress& progress) { waits.push_back(progress.waits_for()); };
+  TokenStream stream = client_->Generate(Prompt(), options);
+  ASSERT_TRUE(stream.Next().has_value());
+  EXPECT_EQ(stream.accepted().request_id(), "early");
+  EXPECT_THAT(waits, ElementsAre("a READY group"));
+}
+
+TEST_F(ClientTest, CallsWithOneAnswer) {
+  v1::TokenizeRequest request;
+  request.set_text("ab");
+  const auto ids = client_->Tokenize(request);
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_THAT(ids->token_ids(), ElementsAre('a', 'b'));
+  EXPECT_THAT(*client_->Abort({"x", "y"}), ElementsAre("x"));
+  EXPECT_EQ(ErrorReason(client_->ListModels().status()), "MODEL_LOADING");
+  EXPECT_FALSE(Unreachable(client_->ListModels().status())) << "it answered";
+}
+
+TEST(ConnectTest, NobodyListensIsSaidAtOnce) {
+  const absl::Time begin = absl::Now();
+  const auto client = Client::Connect("127.0.0.1:1");
+  EXPECT_TRUE(Unreachable(client.status())) << client.status();
+  EXPECT_THAT(std::string(client.status().message()), HasSubstr("127.0.0.1:1"));
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(2));
+}
+
+}  // namespace
+}  // namespace tandem::client

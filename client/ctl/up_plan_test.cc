@@ -1,0 +1,114 @@
+#include "client/ctl/up_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace tandem::client::ctl {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class UpPlanTest : public ::testing::Test {
+ protected:
+  UpPlanTest() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "tandem-up-XXXXXX").string();
+    bin_ = mkdtemp(pattern.data());
+    for (const char* name : {"tandem-scheduler", "tandem-worker"}) {
+      std::ofstream(bin_ / name) << "#!/bin/sh\n";
+      std::filesystem::permissions(bin_ / name, std::filesystem::perms::owner_all);
+    }
+    config_.state_dir = "/state";
+    config_.model_root = "/models";
+    config_.devices.memory_utilization = 0.8;
+  }
+  ~UpPlanTest() override { std::filesystem::remove_all(bin_); }
+
+  absl::StatusOr<UpPlan> Plan(int cores = 2) const { return PlanUp(config_, "/c.yaml", bin_.string(), "box", cores); }
+  static std::string Line(const ChildSpec& child) {
+    return absl::StrJoin(child.argv.begin() + 1, child.argv.end(), " ");
+  }
+
+  std::filesystem::path bin_;
+  config::ClusterConfig config_;
+};
+
+TEST_F(UpPlanTest, OneSchedulerAndOneWorkerPerDevice) {
+  config_.devices.select = {"cpu:0", "cpu:1"};
+  config_.devices.cpu_memory_bytes = 1 << 30;
+  config_.devices.cpu_threads = 1;
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->children.size(), 3u);
+  EXPECT_EQ(Line(plan->children[0]),
+            "--config /c.yaml --clients 127.0.0.1:50051 --workers 127.0.0.1:50061 --admin 127.0.0.1:50052 "
+            "--state-dir /state --model-root /models");
+  EXPECT_TRUE(plan->children[0].essential);
+  EXPECT_EQ(plan->children[2].label, "worker cpu:1");
+  EXPECT_EQ(Line(plan->children[2]),
+            "--device cpu:1 --scheduler 127.0.0.1:50061 --node box --model-root /models --cpu-devices 2 "
+            "--cpu-memory 1073741824 --cpu-threads 1 --memory-utilization 0.8 --die-with-parent");
+  EXPECT_LT(plan->children[2].stop_stage, plan->children[0].stop_stage) << "workers end first";
+}
+
+TEST_F(UpPlanTest, AllIsWhatTheMachineHas) {
+  EXPECT_THAT(Plan(8)->devices, ElementsAre("cpu:0", "cpu:1"));
+  EXPECT_THAT(Plan(1)->devices, ElementsAre("cpu:0"));
+  EXPECT_THAT(Plan(8)->notes, ElementsAre(HasSubstr("using cpu:0, cpu:1 of 8 cores")));
+}
+
+TEST_F(UpPlanTest, WorkersOfThisMachineDialLoopbackWhenAnyAddressIsServed) {
+  config_.server.workers = "0.0.0.0:50061";
+  EXPECT_THAT(Line(Plan()->children[1]), HasSubstr("--scheduler 127.0.0.1:50061"));
+}
+
+TEST_F(UpPlanTest, AReserveIsTakenFromEachDevice) {
+  config_.devices.cpu_memory_bytes = 1000;
+  config_.devices.reserve_bytes = 400;
+  EXPECT_THAT(Line(Plan()->children[1]), HasSubstr("--cpu-memory 600"));
+  config_.devices.reserve_bytes = 1000;
+  EXPECT_FALSE(Plan().ok());
+}
+
+TEST_F(UpPlanTest, WhatCannotBeStartedIsNamed) {
+  config_.devices.select = {"cuda:0"};
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("cuda:0 needs a worker that this build has not"));
+  config_.devices.select = {};
+  config_.server.workers = "127.0.0.1:0";
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("server.workers"));
+  config_.server.workers = "127.0.0.1:50061";
+  std::filesystem::remove(bin_ / "tandem-worker");
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("tandem-worker is not beside tandemctl"));
+}
+
+TEST(CheckPortsFreeTest, APortInUseIsNamed) {
+  const int holder = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(holder, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(holder, 1), 0);
+  ASSERT_EQ(getsockname(holder, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const int port = ntohs(address.sin_port);
+
+  config::ServerConfig server;
+  server.clients = server.workers = "127.0.0.1:0";
+  server.admin = absl::StrCat("127.0.0.1:", port);
+  EXPECT_THAT(std::string(CheckPortsFree(server).message()), HasSubstr(absl::StrCat("port ", port, " is in use")));
+  close(holder);
+  EXPECT_TRUE(CheckPortsFree(server).ok());
+}
+
+}  // namespace
+}  // namespace tandem::client::ctl
