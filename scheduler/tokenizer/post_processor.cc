@@ -39,8 +39,8 @@ absl::StatusOr<Surround> ParseTemplate(const Json& list, const std::string& path
   for (size_t i = 0; i < list.size(); ++i) {
     const std::string item_path = absl::StrCat(path, "[", i, "]");
     JsonFields item(list[i], item_path);
-    if (item.AnyOrNull("Sequence") != nullptr) {
-      JsonFields sequence(*item.Object("Sequence"), absl::StrCat(item_path, ".Sequence"));
+    if (const Json* whole = item.AnyOrNull("Sequence")) {
+      JsonFields sequence(*whole, absl::StrCat(item_path, ".Sequence"));
       sequence.Ignore("type_id");
       if (sequence.String("id") != "A") sequence.Fail("id", "must be \"A\"");
       if (absl::Status status = sequence.Finish(); !status.ok()) return status;
