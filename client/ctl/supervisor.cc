@@ -154,7 +154,9 @@ void Supervisor::OnExit(Child& child) {
     child.start_at = absl::InfiniteFuture();
     return;
   }
-  const auto wait = child.restart.AfterExit(absl::Now() - child.started_at, exit.code);
+  auto wait = child.restart.AfterExit(absl::Now() - child.started_at, exit.code);
+  // Before the first readiness an end by its own will is a mistake of configuration, which no repetition mends.
+  if (child.spec.essential && exit.code.has_value() && options_.starting()) wait.reset();
   if (!wait.has_value()) {
     GiveUp(child, absl::StrCat(exit.ToString(), child.last_line.empty() ? "" : ": ", child.last_line));
     return;

@@ -30,7 +30,8 @@ struct ChildSpec {
 struct SupervisorOptions {
   absl::Duration stop_timeout = absl::Seconds(10);  // of each stage
   RestartPolicy restart;                            // each child starts with a copy
-  // A child that can never run ends everything while this is true; later only an essential one does.
+  // While this is true, a child that can never run ends everything, and so does an essential one that exits; later only
+  // an essential one that can never run does.
   std::function<bool()> starting = [] { return false; };
   // One line without a line feed: a child's, with its label, or the supervisor's own with the label "up".
   std::function<void(absl::string_view label, absl::string_view line)> log;

@@ -46,6 +46,19 @@ TEST(RestartPolicyTest, TwoMeansNever) {
   EXPECT_EQ(policy.AfterExit(absl::Minutes(5), 2), std::nullopt);
 }
 
+TEST(RestartPolicyTest, ARefusedChildWaitsFromTheFirstTimeOn) {
+  RestartPolicy policy;
+  EXPECT_EQ(policy.AfterExit(absl::Seconds(1), 3), absl::Milliseconds(500));
+  EXPECT_EQ(policy.AfterExit(absl::Seconds(1), 3), absl::Seconds(1));
+}
+
+TEST(RestartPolicyTest, AChildThatHungIsStartedAtOnceWhateverWasBefore) {
+  RestartPolicy policy;
+  policy.AfterExit(absl::Seconds(1), 1);
+  policy.AfterExit(absl::Seconds(1), 1);
+  EXPECT_EQ(policy.AfterExit(absl::Seconds(1), 4), absl::ZeroDuration());
+}
+
 // ---- the supervisor, with shell scripts for children ----------------------------------------------------------------
 
 ChildSpec Script(const std::string& label, const std::string& script, int stop_stage = 0) {
@@ -158,6 +171,14 @@ TEST_F(SupervisorTest, AnEssentialChildThatCannotRunEndsEverything) {
   bad.essential = true;
   Run({bad, Script("good", "exec sleep 100")});
   EXPECT_FALSE(Join().ok());
+}
+
+TEST_F(SupervisorTest, AnEssentialChildThatEndsWhileStartingIsNotTriedForEver) {
+  options_.starting = [] { return true; };
+  ChildSpec scheduler = Script("scheduler", "echo port 1 is in use >&2; exit 1");
+  scheduler.essential = true;
+  Run({scheduler, Script("worker", "exec sleep 100")});
+  EXPECT_THAT(std::string(Join().message()), HasSubstr("exited with code 1: port 1 is in use"));
 }
 
 TEST_F(SupervisorTest, AProgramThatIsNotThereIsNamed) {

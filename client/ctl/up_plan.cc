@@ -81,6 +81,7 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   flag("--admin", config.server.admin);
   flag("--state-dir", config.state_dir);
   flag("--model-root", config.model_root);
+  flag("--shutdown-grace", "2");  // its workers have ended by then, so nothing runs that could be waited for
   plan.children.push_back(spec);
 
   for (const std::string& device : plan.devices) {
