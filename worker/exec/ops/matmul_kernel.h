@@ -28,8 +28,10 @@ class MatmulKernel {
  private:
   using Reg = typename V::Reg;
   static constexpr int64_t kPanel = 64;
-  static constexpr int64_t kStretch = 512;  // inputs, even: 64 KiB of bfloat16
-  static constexpr int64_t kPrefetchBytes = 4096;
+  // Inputs that are used for all rows before the next are touched; even. What a panel's parts reread has to stay in the
+  // first cache, a whole panel's stretch in the second.
+  static constexpr int64_t kStretch = V::kRegistersOfMany * V::kLanes == kPanel ? 512 : 128;
+  static constexpr int kStreamingRows = 4;  // up to here a product waits for memory more than for the multipliers
 
   // One row's sums for `Registers` registers of a panel's part.
   struct Stretch {
@@ -80,15 +82,16 @@ class MatmulKernel {
         sum[r][j] = V::Load(begin + j * V::kLanes);
       }
     }
+    constexpr int kLines = Registers * V::kLanes * 4 / 64;  // One float32, or one pair of bfloat16, per lane.
     if constexpr (sizeof(W) == 4) {
       for (int64_t k = 0; k < s.inner; ++k) {
-        if constexpr (Rows == 1) Prefetch(weight + k * kPanel, 4);
+        if constexpr (Rows <= kStreamingRows) Prefetch<Rows, kLines>(weight + k * kPanel);
         Accumulate<Rows, Registers>(weight, s.input, s.input_stride, k, sum);
       }
     } else {
       int64_t k = 0;
       for (; k + 1 < s.inner; k += 2) {
-        if constexpr (Rows == 1) Prefetch(weight + k * kPanel, 4);
+        if constexpr (Rows <= kStreamingRows) Prefetch<Rows, kLines>(weight + k * kPanel);
         AccumulatePair<Rows, Registers>(weight, s.input, s.input_stride, k, true, sum);
       }
       if (k < s.inner) AccumulatePair<Rows, Registers>(weight, s.input, s.input_stride, k, false, sum);
@@ -98,8 +101,14 @@ class MatmulKernel {
     }
   }
 
-  static inline __attribute__((always_inline)) void Prefetch(const void* at, int lines) {
-    for (int i = 0; i < lines; ++i) __builtin_prefetch(static_cast<const char*>(at) + kPrefetchBytes + 64 * i);
+  // One row hurries through a panel, so its weights come straight to the first cache. Several rows stay longer with
+  // each stretch, and the next one is fetched to the second cache meanwhile.
+  template <int Rows, int Lines>
+  static inline __attribute__((always_inline)) void Prefetch(const void* at) {
+    constexpr int64_t kAhead = Rows == 1 ? 4096 : 16384;
+    for (int i = 0; i < Lines; ++i) {
+      __builtin_prefetch(static_cast<const char*>(at) + kAhead + 64 * i, /*rw=*/0, /*locality=*/Rows == 1 ? 3 : 2);
+    }
   }
 
   // A panel's part is `Registers` registers wide; the weights of lane 0 stand `pairs * lane` elements from the panel's.
@@ -139,7 +148,8 @@ class MatmulKernel {
   template <class W>
   static void RunTyped(const MatmulArgs& args) {
     const int64_t padded_inner = sizeof(W) == 2 ? (args.inner + 1) / 2 * 2 : args.inner;
-    const int64_t stretch = args.rows <= V::kMaxRows ? args.inner : kStretch;
+    const bool once = args.rows == 1 || (args.rows <= V::kMaxRows && V::kRegistersOfMany * V::kLanes == kPanel);
+    const int64_t stretch = once ? args.inner : kStretch;
     for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) {
       const W* weight = static_cast<const W*>(args.panels) + panel * kPanel * padded_inner;
       const int64_t column = panel * kPanel;
