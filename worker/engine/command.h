@@ -76,6 +76,8 @@ struct ReplayTokens {
   AttemptId id;
   uint32_t from_index = 0;
 };
+// Tell all that is logged once more, behind a ReplayBegins: the stream of tokens broke, or its reader is new.
+struct ReplayEverything {};
 // A scheduler of this leader epoch answered, with its terms. Groups of earlier ones are no longer formed.
 struct ObeyLeader {
   uint64_t leader_epoch = 0;
@@ -91,7 +93,7 @@ struct Stop {
 };
 
 using Command = std::variant<FormGroup, LoadModel, DissolveGroup, AbortGroup, AssignRequest, AbortAttempt,
-                             AcknowledgeEnd, ReplayTokens, ObeyLeader, AbortEverything, Stop>;
+                             AcknowledgeEnd, ReplayTokens, ReplayEverything, ObeyLeader, AbortEverything, Stop>;
 
 }  // namespace tandem::worker
 

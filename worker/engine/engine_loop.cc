@@ -64,9 +64,18 @@ bool EngineLoop::Post(Command command) {
 
 void EngineLoop::Interrupt(absl::string_view reason) {
   if (!reach_.group) return;
-  if (!reach_.abort_reason) reach_.abort_reason = std::string(reason);
+  if (!reach_.abort_reason) {
+    reach_.abort_reason = std::string(reason);
+    reach_.abort_at = Now();
+  }
   cancel_join_ = true;
   if (reach_.channel) reach_.channel->Abort(reason);
+}
+
+milliseconds EngineLoop::AbortOverdue() const {
+  std::lock_guard lock(mu_);
+  if (!reach_.abort_reason) return milliseconds(0);
+  return std::chrono::duration_cast<milliseconds>(Now() - reach_.abort_at);
 }
 
 std::vector<ShardStatus> EngineLoop::Status() const {
@@ -283,6 +292,11 @@ void EngineLoop::Handle(AcknowledgeEnd& command) {
 
 void EngineLoop::Handle(ReplayTokens& command) {
   if (leader_) leader_->Replay(command.id, command.from_index);
+}
+
+void EngineLoop::Handle(ReplayEverything&) {
+  options_.report(ReplayBegins{});
+  if (leader_) leader_->ReplayAll();
 }
 
 void EngineLoop::Handle(ObeyLeader& command) {

@@ -63,6 +63,10 @@ class EngineLoop {
   // Whether the thread ended, after Stop, within `timeout`.
   bool WaitUntilStopped(std::chrono::milliseconds timeout);
 
+  // For how long the engine has not come out of a group that it was told to abort. A device or a disk that does not
+  // answer can hold it for ever; then only the end of the process frees what it holds.
+  std::chrono::milliseconds AbortOverdue() const;
+
   std::vector<ShardStatus> Status() const;
   std::vector<HeldRequest> Held(const GroupRef& group) const;
 
@@ -80,6 +84,7 @@ class EngineLoop {
   void Handle(AbortAttempt& command);
   void Handle(AcknowledgeEnd& command);
   void Handle(ReplayTokens& command);
+  void Handle(ReplayEverything& command);
   void Handle(ObeyLeader& command);
   void Handle(AbortEverything& command);
   void Handle(Stop& command);
@@ -99,7 +104,8 @@ class EngineLoop {
     std::optional<GroupRef> group;  // Forming or formed.
     std::shared_ptr<GroupChannel> channel;
     bool ready = false;
-    std::optional<std::string> abort_reason;  // Somebody wants it to end.
+    std::optional<std::string> abort_reason;  // Somebody wants it to end,
+    SteadyTime abort_at{};                    // since then.
   };
   void Interrupt(absl::string_view reason);  // REQUIRES: mu_ is held.
 

@@ -79,6 +79,13 @@ void Leader::Replay(const AttemptId& id, uint32_t from_index) {
   }
 }
 
+void Leader::ReplayAll() {
+  std::vector<RequestUpdate> updates = log_->ReplayAll();
+  if (!updates.empty()) {
+    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = std::move(updates)});
+  }
+}
+
 void Leader::Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention) {
   log_->Acknowledge(id, now, retention);
 }

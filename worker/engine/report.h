@@ -87,7 +87,11 @@ struct StepDone {  // From rank 0: what the step did to its requests.
   std::vector<RequestUpdate> updates;
 };
 
-using Report = std::variant<GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, CacheChanged, StepDone>;
+// Answers ReplayEverything. Steps that were told before this and did not arrive come again behind it.
+struct ReplayBegins {};
+
+using Report =
+    std::variant<GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, CacheChanged, StepDone, ReplayBegins>;
 
 // ---- what a worker holds, at any time -------------------------------------------------------------------------------
 

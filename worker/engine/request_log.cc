@@ -46,10 +46,23 @@ void RequestLog::Expire(SteadyTime now) {
 
 std::vector<RequestUpdate> RequestLog::Replay(const AttemptId& id, uint32_t from) const {
   std::lock_guard lock(mu_);
-  auto it = entries_.find(id);
-  if (it == entries_.end()) return {};
-  const Entry& entry = it->second;
   std::vector<RequestUpdate> out;
+  auto it = entries_.find(id);
+  if (it != entries_.end()) Append(it->second, from, out);
+  return out;
+}
+
+std::vector<RequestUpdate> RequestLog::ReplayAll() const {
+  std::lock_guard lock(mu_);
+  std::vector<RequestUpdate> out;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.drop_at) Append(entry, static_cast<uint32_t>(entry.request->output.size()), out);
+  }
+  return out;
+}
+
+void RequestLog::Append(const Entry& entry, uint32_t from, std::vector<RequestUpdate>& out) {
+  const AttemptId& id = entry.request->id;
   const size_t known = entry.request->output.size();  // These have no logprobs here.
   for (size_t begin = from; begin < entry.output.size();) {
     size_t end = std::min(begin + kReplayPiece, entry.output.size());
@@ -63,7 +76,6 @@ std::vector<RequestUpdate> RequestLog::Replay(const AttemptId& id, uint32_t from
     begin = end;
   }
   if (entry.ended) out.push_back({.id = id, .what = *entry.ended});
-  return out;
 }
 
 bool RequestLog::has(const AttemptId& id) const {

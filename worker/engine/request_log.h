@@ -50,6 +50,9 @@ class RequestLog {
   // What happened from output index `from` on, as updates. Nothing if the request is unknown.
   std::vector<RequestUpdate> Replay(const AttemptId& id, uint32_t from) const;
 
+  // The same of every request whose end was not acknowledged, without the output that it came with.
+  std::vector<RequestUpdate> ReplayAll() const;
+
   bool has(const AttemptId& id) const;
   // The highest attempt of a request that is kept.
   std::optional<AttemptId> LatestAttempt(const std::array<uint8_t, 16>& request) const;
@@ -65,6 +68,8 @@ class RequestLog {
   };
 
   // Of the standard library: ThreadSanitizer does not see through a packaged abseil.
+  static void Append(const Entry& entry, uint32_t from, std::vector<RequestUpdate>& out);
+
   mutable std::mutex mu_;
   std::map<AttemptId, Entry> entries_;  // Guarded by mu_, as is:
   std::deque<AttemptId> ended_;         // Oldest first; may name entries that are gone.

@@ -1,0 +1,431 @@
+#include "worker/scheduler_link.h"
+
+#include <glog/logging.h>
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <thread>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "tandem/v1/worker.grpc.pb.h"
+#include "worker/sending_call.h"
+#include "worker/translate.h"
+
+namespace tandem::worker {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint32_t kProtocol = 1;
+constexpr milliseconds kWelcomeTimeout{5000};
+constexpr milliseconds kLeastWait{100};  // Between two attempts to dial; doubled up to the most, with jitter.
+constexpr milliseconds kMostWait{1000};
+constexpr int kMostMessageBytes = 64 << 20;
+
+using AttachReactor = grpc::ClientBidiReactor<v1::AttachRequest, v1::AttachResponse>;
+using TokensReactor = grpc::ClientWriteReactor<v1::TokensRequest>;
+
+SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::UnavailableError("the scheduler closed the stream");
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+// Answers that another attempt, as things stand, will get again.
+bool IsRefusal(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kUnauthenticated:
+      return true;
+    default:
+      return false;
+  }
+}
+
+class TokensCall final : public SendingCall<TokensReactor, v1::TokensRequest> {
+ public:
+  TokensCall() : SendingCall(Limits{}) {}
+  v1::TokensResponse* response() { return &response_; }
+
+ private:
+  void OnEnd(const grpc::Status&) override {}
+  v1::TokensResponse response_;
+};
+
+}  // namespace
+
+class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  explicit Impl(Options options)
+      : options_(std::move(options)), random_(options_.incarnation[0] | options_.incarnation[1] << 8) {}
+
+  void Start(EngineLoop* engine);
+  void Report(tandem::worker::Report report);
+  void Leave(absl::string_view reason);
+  void Close(milliseconds patience);
+
+ private:
+  class AttachCall;
+
+  // ---- the link's thread
+  void Run();
+  absl::Status RunSession();
+  bool EndSession();
+  void Dial();
+  void Beat();
+  void LookAfterEngine();
+  bool Sleep(milliseconds time);  // False if the link closes.
+  v1::AttachRequest MakeHello();
+
+  // ---- gRPC's threads
+  void OnMessage(const v1::AttachResponse& message);
+  void OnWelcome(const v1::Welcome& welcome);
+  void OnBadCommand(const v1::AttachResponse& message, const absl::Status& why);
+  void OnAttachEnd(const grpc::Status& status);
+
+  void SendTokens(const StepDone& step);
+  void SendControl(v1::AttachRequest message);
+  void End(absl::Status why);
+
+  const Options options_;
+  EngineLoop* engine_ = nullptr;
+  std::unique_ptr<v1::WorkerService::Stub> stub_;
+  std::thread thread_;
+  std::mt19937 random_;  // Of the thread, as are:
+  uint64_t beats_ = 0;
+  std::optional<SteadyTime> lost_at_;  // Since when a scheduler that was there is away.
+  bool orphaned_ = false;
+  bool complained_ = false;  // Of this outage.
+
+  std::mutex mu_;
+  std::condition_variable changed_;
+  bool closing_ = false;  // Guarded by mu_, as are:
+  bool over_ = false;     // on_end was called.
+  std::shared_ptr<AttachCall> attach_;
+  std::shared_ptr<TokensCall> tokens_;
+  std::optional<absl::Status> attach_end_;
+  bool welcomed_ = false;
+  bool gate_open_ = false;      // Steps go through: a replay has begun on this line.
+  bool replay_wanted_ = false;  // The stream of tokens broke while the line is up.
+  uint64_t highest_leader_ = 0;
+  milliseconds heartbeat_{500};
+  milliseconds orphan_grace_{60000};
+};
+
+class SchedulerLink::Impl::AttachCall final : public SendingCall<AttachReactor, v1::AttachRequest> {
+ public:
+  explicit AttachCall(std::shared_ptr<Impl> link) : SendingCall(Limits{}), link_(std::move(link)) {}
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return StopWriting();
+    link_->OnMessage(inbound_);
+    StartRead(&inbound_);
+  }
+
+ private:
+  void OnLaunch() override { StartRead(&inbound_); }
+  void OnEnd(const grpc::Status& status) override { link_->OnAttachEnd(status); }
+
+  const std::shared_ptr<Impl> link_;
+  v1::AttachResponse inbound_;
+};
+
+// ---- the owner ------------------------------------------------------------------------------------------------------
+
+void SchedulerLink::Impl::Start(EngineLoop* engine) {
+  engine_ = engine;
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Our own waits between attempts are the shorter ones.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(kMostWait.count()));
+  stub_ = v1::WorkerService::NewStub(
+      grpc::CreateCustomChannel(options_.scheduler, grpc::InsecureChannelCredentials(), arguments));
+  thread_ = std::thread([this] { Run(); });
+}
+
+void SchedulerLink::Impl::Leave(absl::string_view reason) {
+  v1::AttachRequest message;
+  message.mutable_leaving()->set_reason(reason.data(), reason.size());
+  SendControl(std::move(message));
+}
+
+void SchedulerLink::Impl::Close(milliseconds patience) {
+  std::unique_lock lock(mu_);
+  if (!thread_.joinable()) return;
+  closing_ = true;
+  if (tokens_) tokens_->CloseWhenSent();
+  if (attach_) attach_->CloseWhenSent();
+  changed_.notify_all();
+  changed_.wait_for(lock, patience, [this] { return attach_ == nullptr; });
+  if (tokens_) tokens_->Cancel();
+  if (attach_) attach_->Cancel();
+  lock.unlock();
+  thread_.join();
+}
+
+void SchedulerLink::Impl::End(absl::Status why) {
+  {
+    std::lock_guard lock(mu_);
+    if (closing_ || std::exchange(over_, true)) return;
+  }
+  options_.on_end(std::move(why));
+}
+
+// ---- reports --------------------------------------------------------------------------------------------------------
+
+void SchedulerLink::Impl::Report(tandem::worker::Report report) {
+  if (const auto* step = std::get_if<StepDone>(&report)) {
+    SendTokens(*step);
+  } else if (const auto* cache = std::get_if<CacheChanged>(&report)) {
+    for (v1::AttachRequest& message : CacheMessages(*cache)) SendControl(std::move(message));
+  } else if (std::holds_alternative<ReplayBegins>(report)) {
+    std::lock_guard lock(mu_);
+    gate_open_ = welcomed_;
+  } else {
+    SendControl(ControlMessage(report));
+  }
+}
+
+void SchedulerLink::Impl::SendControl(v1::AttachRequest message) {
+  std::lock_guard lock(mu_);
+  if (attach_) attach_->Send(std::move(message));
+}
+
+void SchedulerLink::Impl::SendTokens(const StepDone& step) {
+  std::lock_guard lock(mu_);
+  if (!gate_open_) return;
+  v1::TokensRequest message = TokensMessage(step);
+  if (!tokens_) {
+    tokens_ = std::make_shared<TokensCall>();
+    stub_->async()->Tokens(&tokens_->context(), tokens_->response(), tokens_.get());
+    tokens_->Launch(std::move(message), tokens_);
+    return;
+  }
+  if (tokens_->Send(std::move(message))) return;
+  // What this stream did not bring comes again on the next one.
+  tokens_.reset();
+  gate_open_ = false;
+  replay_wanted_ = true;
+}
+
+// ---- commands -------------------------------------------------------------------------------------------------------
+
+void SchedulerLink::Impl::OnMessage(const v1::AttachResponse& message) {
+  switch (message.command_case()) {
+    case v1::AttachResponse::kWelcome:
+      return OnWelcome(message.welcome());
+    case v1::AttachResponse::kExit:
+      return End(absl::CancelledError(absl::StrCat("the scheduler says: ", message.exit().reason())));
+    case v1::AttachResponse::kPark:
+    case v1::AttachResponse::kMeasureLink:
+      LOG(WARNING) << "this build can not do what the scheduler asks for: " << message.ShortDebugString().substr(0, 40);
+      return;
+    default:
+      break;
+  }
+  absl::StatusOr<std::optional<Command>> command = CommandFrom(message, Now());
+  if (!command.ok()) return OnBadCommand(message, command.status());
+  if (!command->has_value()) return;
+  if (!engine_->Post(**std::move(command)))
+    OnBadCommand(message, absl::ResourceExhaustedError("the engine's mailbox is full"));
+}
+
+// A request must get its end; an order for a group that can not be read is a fault of the scheduler's build.
+void SchedulerLink::Impl::OnBadCommand(const v1::AttachResponse& message, const absl::Status& why) {
+  LOG(ERROR) << "a command of the scheduler was refused: " << why.message();
+  if (!message.has_assign_request()) return;
+  const v1::AssignRequest& assign = message.assign_request();
+  StepDone refused;
+  refused.group = {.id = assign.group().group_id(),
+                   .epoch = {.leader = assign.group().epoch().leader(), .counter = assign.group().epoch().counter()}};
+  AttemptId id{.attempt = {.leader = assign.key().attempt().leader(), .counter = assign.key().attempt().counter()}};
+  if (assign.key().request_id().size() != id.request.size()) return;
+  std::copy(assign.key().request_id().begin(), assign.key().request_id().end(), id.request.begin());
+  refused.updates.push_back({id, Ended{.how = Ended::How::kRefused, .message = std::string(why.message())}});
+  SendTokens(refused);
+}
+
+void SchedulerLink::Impl::OnWelcome(const v1::Welcome& welcome) {
+  {
+    std::lock_guard lock(mu_);
+    if (!attach_ || welcomed_) return;
+    if (welcome.protocol() != kProtocol || welcome.leader_epoch() < highest_leader_) {
+      LOG(ERROR) << "not attached: the scheduler at " << options_.scheduler << " speaks protocol " << welcome.protocol()
+                 << " under leader epoch " << welcome.leader_epoch() << ", this worker speaks " << kProtocol
+                 << " and obeys " << highest_leader_;
+      attach_->Cancel();
+      return;
+    }
+    welcomed_ = true;
+    highest_leader_ = welcome.leader_epoch();
+    if (welcome.heartbeat_ms() > 0) heartbeat_ = milliseconds(welcome.heartbeat_ms());
+    if (welcome.orphan_grace_ms() > 0) orphan_grace_ = milliseconds(welcome.orphan_grace_ms());
+    changed_.notify_all();
+  }
+  LOG(INFO) << "attached to " << options_.scheduler << " as " << welcome.device_name() << ", leader epoch "
+            << welcome.leader_epoch();
+  engine_->Post(ObeyLeader{.leader_epoch = welcome.leader_epoch(), .retention = milliseconds(welcome.retention_ms())});
+  engine_->Post(ReplayEverything{});
+}
+
+void SchedulerLink::Impl::OnAttachEnd(const grpc::Status& status) {
+  std::lock_guard lock(mu_);
+  attach_end_ = FromGrpc(status);
+  changed_.notify_all();
+}
+
+// ---- the link's thread ----------------------------------------------------------------------------------------------
+
+void SchedulerLink::Impl::Run() {
+  milliseconds wait = kLeastWait;
+  while (true) {
+    Dial();
+    absl::Status why = RunSession();
+    const bool was_welcomed = EndSession();
+    {
+      std::lock_guard lock(mu_);
+      if (closing_) return;
+    }
+    if (IsRefusal(why)) return End(std::move(why));
+    if (was_welcomed) wait = kLeastWait;
+    if (was_welcomed || !complained_) {
+      LOG(WARNING) << "no scheduler at " << options_.scheduler << " (" << why.message() << "), dialling again";
+    }
+    complained_ = true;
+    if (!Sleep(wait / 2 + milliseconds(random_() % (wait.count() / 2 + 1)))) return;
+    wait = std::min(wait * 2, kMostWait);
+  }
+}
+
+void SchedulerLink::Impl::Dial() {
+  auto call = std::make_shared<AttachCall>(shared_from_this());
+  {
+    // From here on reports queue up behind the Hello, so that none falls between it and what it says.
+    std::lock_guard lock(mu_);
+    attach_ = call;
+    attach_end_.reset();
+  }
+  v1::AttachRequest hello = MakeHello();
+  stub_->async()->Attach(&call->context(), call.get());
+  call->Launch(std::move(hello), call);
+}
+
+v1::AttachRequest SchedulerLink::Impl::MakeHello() {
+  v1::AttachRequest message;
+  v1::Hello& hello = *message.mutable_hello();
+  hello.set_protocol_min(kProtocol);
+  hello.set_protocol_max(kProtocol);
+  hello.set_build(options_.build);
+  hello.set_incarnation(options_.incarnation.data(), options_.incarnation.size());
+  FillDeviceFacts(*options_.device, *hello.mutable_device());
+  hello.set_numerics(options_.numerics);
+  hello.set_rendezvous(options_.rendezvous);
+  for (const ShardStatus& status : engine_->Status()) {
+    *hello.add_shards() = HeldShardFrom(status, engine_->Held(status.group));
+  }
+  std::lock_guard lock(mu_);
+  hello.set_highest_leader_epoch(highest_leader_);
+  return message;
+}
+
+// Beats until the stream ends, and says why it did.
+absl::Status SchedulerLink::Impl::RunSession() {
+  const SteadyTime dialled = Now();
+  SteadyTime next_beat = dialled;
+  std::unique_lock lock(mu_);
+  while (!attach_end_) {
+    const SteadyTime now = Now();
+    if (welcomed_ && now >= next_beat) {
+      next_beat = now + heartbeat_;
+      lost_at_.reset();
+      orphaned_ = false;
+      complained_ = false;
+      const bool replay = std::exchange(replay_wanted_, false);
+      lock.unlock();
+      Beat();
+      if (replay) engine_->Post(ReplayEverything{});
+      lock.lock();
+      continue;
+    }
+    if (!welcomed_ && now - dialled > kWelcomeTimeout) attach_->Cancel();
+    if (closing_ && attach_) attach_->CloseWhenSent();
+    const SteadyTime wake = welcomed_ ? next_beat : now + kLeastWait;
+    changed_.wait_until(lock, wake, [&] { return attach_end_.has_value() || (welcomed_ && Now() >= next_beat); });
+    lock.unlock();
+    LookAfterEngine();
+    lock.lock();
+  }
+  return *attach_end_;
+}
+
+// Whether the scheduler had welcomed us.
+bool SchedulerLink::Impl::EndSession() {
+  std::lock_guard lock(mu_);
+  attach_.reset();
+  if (tokens_ && !closing_) tokens_->Cancel();
+  tokens_.reset();
+  gate_open_ = false;
+  replay_wanted_ = false;
+  changed_.notify_all();
+  const bool was_welcomed = std::exchange(welcomed_, false);
+  if (was_welcomed && !lost_at_) lost_at_ = Now();
+  return was_welcomed;
+}
+
+void SchedulerLink::Impl::Beat() {
+  v1::AttachRequest message;
+  v1::Heartbeat& beat = *message.mutable_heartbeat();
+  beat.set_sequence(++beats_);
+  beat.set_memory_free_bytes(options_.device->FreeOfTotal());
+  for (const ShardStatus& status : engine_->Status()) *beat.add_shards() = LoadFrom(status);
+  SendControl(std::move(message));
+}
+
+void SchedulerLink::Impl::LookAfterEngine() {
+  milliseconds grace;
+  {
+    std::lock_guard lock(mu_);
+    grace = orphan_grace_;
+  }
+  if (lost_at_ && !orphaned_ && Now() - *lost_at_ > grace) {
+    orphaned_ = true;
+    engine_->Post(AbortEverything{absl::StrCat("no scheduler for ", grace.count(), " ms")});
+  }
+  const milliseconds overdue = engine_->AbortOverdue();
+  if (overdue > options_.most_abort_time) {
+    End(absl::DeadlineExceededError(absl::StrCat("an abort hangs for ", overdue.count(), " ms")));
+  }
+}
+
+bool SchedulerLink::Impl::Sleep(milliseconds time) {
+  const SteadyTime until = Now() + time;
+  LookAfterEngine();
+  std::unique_lock lock(mu_);
+  changed_.wait_until(lock, until, [this] { return closing_; });
+  return !closing_;
+}
+
+// ---- the shell ------------------------------------------------------------------------------------------------------
+
+SchedulerLink::SchedulerLink(Options options) : impl_(std::make_shared<Impl>(std::move(options))) {}
+SchedulerLink::~SchedulerLink() { Close(milliseconds(0)); }
+void SchedulerLink::Start(EngineLoop* engine) { impl_->Start(engine); }
+void SchedulerLink::Report(tandem::worker::Report report) { impl_->Report(std::move(report)); }
+void SchedulerLink::Leave(absl::string_view reason) { impl_->Leave(reason); }
+void SchedulerLink::Close(milliseconds patience) { impl_->Close(patience); }
+
+}  // namespace tandem::worker
