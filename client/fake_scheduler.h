@@ -62,6 +62,8 @@ class FakeScheduler {
   std::function<grpc::Status(int call, grpc::ServerContext&, const v1::GenerateRequest&, Writer&)> on_generate;
   std::atomic<int> generate_calls = 0;
 
+  v1::ListModelsResponse models;  // none: ListModels answers MODEL_LOADING
+
   // What the admin answers.
   v1::GetStatusResponse status;
   std::function<grpc::Status(const v1::DrainDeviceRequest&, grpc::ServerContext&,
@@ -115,8 +117,11 @@ class FakeScheduler {
       response->add_aborted(request->request_ids(0));
       return grpc::Status::OK;
     }
-    grpc::Status ListModels(grpc::ServerContext*, const v1::ListModelsRequest*, v1::ListModelsResponse*) override {
-      return Failure(grpc::StatusCode::UNAVAILABLE, "MODEL_LOADING", "not yet");
+    grpc::Status ListModels(grpc::ServerContext*, const v1::ListModelsRequest*,
+                            v1::ListModelsResponse* response) override {
+      if (owner_.models.models_size() == 0) return Failure(grpc::StatusCode::UNAVAILABLE, "MODEL_LOADING", "not yet");
+      *response = owner_.models;
+      return grpc::Status::OK;
     }
 
    private:

@@ -17,7 +17,7 @@ namespace tandem::config {
 namespace {
 
 constexpr int kMostReplicas = 10000;
-constexpr uint64_t kLeastCpuMemory = 16ull << 20;
+constexpr uint64_t kLeastCpuMemory = 1ull << 20;
 
 // ---- readers of one value; each leaves `into` alone when it fails ---------------------------------------------------
 
@@ -193,7 +193,7 @@ constexpr ClusterKey kClusterKeys[] = {
        const auto bytes = ParseBytes(t);
        if (!bytes.ok()) return bytes.status();
        if (*bytes != 0 && *bytes < kLeastCpuMemory) {
-         return absl::InvalidArgumentError(absl::StrCat(t, " is too little for any model; at least 16MiB, or 0"));
+         return absl::InvalidArgumentError(absl::StrCat(t, " is too little for any model; at least 1MiB, or 0"));
        }
        c.devices.cpu_memory_bytes = *bytes;
        return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/ctl/interrupt.h"
 #include "client/ctl/verbs.h"
 #include "config/units.h"
@@ -103,6 +104,16 @@ void PrintJson(const Gathered& gathered, const GenerateResult& result, bool with
   std::cout << object.dump(2, ' ', false, Json::error_handler_t::replace) << std::endl;
 }
 
+// The model that is served, where there is one only.
+absl::StatusOr<std::string> OnlyModel(Client& client) {
+  const auto models = client.ListModels();
+  if (!models.ok()) return models.status();
+  if (models->models_size() == 1) return models->models(0).name();
+  std::vector<std::string> names;
+  for (const v1::ServedModel& model : models->models()) names.push_back(model.name());
+  return absl::InvalidArgumentError(absl::StrCat("--model is needed, one of: ", absl::StrJoin(names, ", ")));
+}
+
 absl::Status CheckFlags(const GenerateFlags& flags, bool has_prompt) {
   if (has_prompt == !flags.prompt_ids.empty()) {
     return absl::InvalidArgumentError("give either a PROMPT or --prompt-ids");
@@ -110,7 +121,7 @@ absl::Status CheckFlags(const GenerateFlags& flags, bool has_prompt) {
   return absl::OkStatus();
 }
 
-int Generate(const Context& context, const GenerateFlags& flags, bool has_prompt) {
+int Generate(const Context& context, GenerateFlags flags, bool has_prompt) {
   if (const auto status = CheckFlags(flags, has_prompt); !status.ok()) return Report(status);
   GenerateOptions options;
   if (!flags.timeout.empty()) {
@@ -121,6 +132,11 @@ int Generate(const Context& context, const GenerateFlags& flags, bool has_prompt
   }
   const auto client = context.ConnectClient();
   if (!client.ok()) return Report(client.status());
+  if (flags.model.empty()) {
+    const auto only = OnlyModel(**client);
+    if (!only.ok()) return Report(only.status());
+    flags.model = *only;
+  }
 
   TokenStream stream = (*client)->Generate(ToRequest(flags), options);
   const OnInterrupt on_interrupt([&stream] { stream.Cancel(); });
@@ -151,7 +167,7 @@ int Generate(const Context& context, const GenerateFlags& flags, bool has_prompt
 void AddGenerate(CLI::App& app, Context& context) {
   auto flags = std::make_shared<GenerateFlags>();
   CLI::App* generate = app.add_subcommand("generate", "Stream one completion to standard output");
-  generate->add_option("--model", flags->model, "Name or alias of the model")->required();
+  generate->add_option("--model", flags->model, "Name or alias of the model; may be left out where there is only one");
   CLI::Option* prompt = generate->add_option("PROMPT", flags->prompt, "The prompt; - reads standard input");
   generate->add_option("--prompt-ids", flags->prompt_ids, "The prompt as token ids: 1,2,3")->delimiter(',');
   generate->add_option("--max-tokens", flags->max_tokens, "At most so many tokens; default: what the context leaves");

@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
   CLI::App app("tandemctl: start, watch and operate Tandem");
   app.require_subcommand(1);
   app.fallthrough();
-  app.add_option("--config", context.config_path, "Configuration of the cluster (YAML)");
+  app.add_option("--config", context.config_path, "Configuration of the cluster (YAML); or TANDEM_CONFIG")
+      ->envname("TANDEM_CONFIG");
   app.add_option("--server", context.server, "HOST:PORT of the scheduler's clients; or TANDEM_SERVER");
   // After `up` it is that verb's own option: where to serve.
   app.add_option("--admin", context.admin, "HOST:PORT of the scheduler's operators; or TANDEM_ADMIN");

@@ -167,8 +167,19 @@ TEST_F(TandemctlTest, GenerateAsJsonIsOneObject) {
 TEST_F(TandemctlTest, GenerateNeedsOneKindOfPrompt) {
   EXPECT_EQ(Ctl({"generate", "--model", "tiny"}), 2);
   EXPECT_EQ(Ctl({"generate", "--model", "tiny", "--prompt-ids", "1", "text"}), 2);
-  EXPECT_EQ(Ctl({"generate", "text"}), 2) << "no model";
   EXPECT_EQ(Ctl({"generate", "--model", "tiny", "--max-tokens", "many", "text"}), 2);
+}
+
+TEST_F(TandemctlTest, GenerateFindsTheOnlyModel) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest& request, Writer& writer) {
+    EXPECT_EQ(request.model(), "tiny");
+    return FakeScheduler::Finish(writer, 0);
+  };
+  scheduler_.models.add_models()->set_name("tiny");
+  EXPECT_EQ(Ctl({"generate", "text"}), 0) << err_;
+  scheduler_.models.add_models()->set_name("huge");
+  EXPECT_EQ(Ctl({"generate", "text"}), 2);
+  EXPECT_EQ(err_, "tandemctl: --model is needed, one of: tiny, huge\n");
 }
 
 TEST_F(TandemctlTest, AFailureIsOneLineWithItsReason) {
