@@ -68,7 +68,9 @@ void Handle(ClusterState& state, const LeaderStarted& event, Actions& out) {
 
 void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions& out) {
   if (state.settled) {
-    return Evict(state, device, shard.group, shard.epoch, "this scheduler does not know the group", out);
+    const bool known = std::as_const(state).Find(shard.group) != nullptr;
+    return Evict(state, device, shard.group, shard.epoch,
+                 known ? "it was ended while this worker was away" : "this scheduler does not know it", out);
   }
   Adoption& adoption = state.adoptions[shard.group];
   if (adoption.ranks.empty()) {

@@ -125,7 +125,9 @@ void AbortRequests(ClusterState& state, Drain& drain, Actions& out) {
       AbortCurrent(state, request, "drain deadline", out);
       if (request.told || request.stopped) continue;
       Fail(state, request, Reason::kDrainAborted,
-           absl::StrCat(Name(id), " was drained (", drain.reason, ") and its deadline passed"), out);
+           absl::StrCat(Name(id), " was drained", drain.reason.empty() ? "" : ": ", drain.reason,
+                        "; the drain's deadline passed"),
+           out);
     }
     state.SetTimer(group->deadline, state.now + state.options.leave_deadline, TimerKind::kGroup, id.value);
   }
@@ -184,7 +186,7 @@ void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
     device.cordoned = true;
     device.drain_wanted = true;
     RefreshState(device);
-    out.push_back(Tell{Name(state, id), absl::StrCat("drain: ", event.reason)});
+    out.push_back(Tell{Name(state, id), event.reason.empty() ? "drain" : absl::StrCat("drain: ", event.reason)});
   }
   const std::string why =
       absl::StrCat("drain of ", Target(state, drain), event.reason.empty() ? "" : ": ", event.reason);

@@ -125,7 +125,7 @@ absl::StatusOr<Lines> Core::ExplainGroup(GroupId id) const {
     return absl::NotFoundError(absl::StrCat(Name(id), " is not known, or was dissolved too long ago"));
   Lines lines = {absl::StrCat(Name(id), " is ", Words(group->state), " for ", Name(state_.At(group->model)),
                               group->reason.empty() ? "" : ": ", group->reason)};
-  lines.push_back(absl::StrCat("placed ", group->why));
+  lines.push_back(absl::StrCat("placed: ", group->why));
   for (size_t rank = 0; rank < group->members.size(); ++rank) {
     const Member& member = group->members[rank];
     const char* stage = member.out ? "out" : member.loaded ? "loaded" : member.formed ? "formed" : "asked";

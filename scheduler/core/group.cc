@@ -136,7 +136,7 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
   model.retry_at = kNever;
   Group& added = state.AddGroup(std::move(group));
   SetDeadline(state, added, state.now + state.options.form_deadline);
-  out.push_back(Tell{Name(added.id), absl::StrCat("FORMING for ", Name(model), " ", added.why)});
+  out.push_back(Tell{Name(added.id), absl::StrCat("FORMING: ", added.why)});
   out.push_back(FormGroup{added.id, added.epoch, model.id, report.chosen, state.options.form_deadline});
 }
 

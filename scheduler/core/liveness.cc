@@ -26,7 +26,7 @@ Duration WatchProgress(Member& member, const GroupLoad& load, Instant now) {
 bool TakeLoad(ClusterState& state, Device& device, const GroupLoad& load, Actions& out) {
   Group* group = state.Find(load.group);
   if (group == nullptr || group->epoch != load.epoch) {
-    ++state.counters.stale_groups;
+    if (state.settled && device.leftovers.empty()) ++state.counters.stale_groups;
     return true;
   }
   if (group->ready_at == kNever || !group->InService()) return true;
@@ -86,7 +86,7 @@ void ArmLiveness(ClusterState& state, Device& device) {
   } else if (device.state != DeviceState::kLost) {
     next = device.detached_at + state.options.detach_grace;
   }
-  if (!device.leftovers.empty()) next = std::min(next, device.leave_deadline);
+  if (device.attached && !device.leftovers.empty()) next = std::min(next, device.leave_deadline);
   state.SetTimer(device.timer, next, TimerKind::kDevice, device.id.value);
 }
 

@@ -124,28 +124,29 @@ bool ClusterIncomplete(const ClusterState& state) {
 
 std::string Sentence(const ClusterState& state, const Model& model, const Trial& trial, Verdict verdict) {
   const Need& need = trial.need;
-  const std::string wants =
-      absl::StrCat(Name(model), " needs ", Count(need.degree, "device"), need.degree > 1 ? " of one node" : "",
-                   " with ", Words(need.Least()), need.degree > 1 ? " each" : "", " (", Words(need.static_bytes),
-                   " weights and activations + ", Words(need.kv_min), " KV for one context of ",
-                   model.spec.max_model_len, " tokens)");
+  const std::string bytes =
+      absl::StrCat(Words(need.Least()), need.degree > 1 ? " each" : "", " (", Words(need.static_bytes),
+                   " weights and activations + ", Words(need.kv_min), " KV for ", model.spec.max_model_len, " tokens)");
   if (verdict == Verdict::kPlaced) {
-    return absl::StrCat("on ", List(state, trial.chosen, 8), ": ", wants, "; the first fit of ",
-                        Count(static_cast<int64_t>(state.devices.size()), "device"));
+    return absl::StrCat(Name(model), " on ", List(state, trial.chosen, 8), ", the first fit of ",
+                        Count(static_cast<int64_t>(state.devices.size()), "device"), " for ", bytes);
   }
+  const std::string wants = absl::StrCat(Name(model), " needs ", Count(need.degree, "device"),
+                                         need.degree > 1 ? " of one node" : "", " with ", bytes);
   std::vector<std::string> who;
   for (const Loser& loser : trial.losers) who.push_back(loser.text);
   const std::string there = who.empty() ? "no device" : List(who);
   if (verdict == Verdict::kLater && ClusterIncomplete(state)) {
-    return absl::StrCat(wants, "; ", state.devices.size(), " of ",
-                        state.expected_devices > 0 ? absl::StrCat(state.expected_devices) : "an unknown number of",
-                        " devices have attached", who.empty() ? "" : "; ", who.empty() ? "" : there);
+    const std::string expected =
+        state.expected_devices > 0 ? absl::StrCat(state.expected_devices) : "an unknown number of";
+    return absl::StrCat(wants, "; ", state.devices.size(), " of ", expected, " devices have attached",
+                        who.empty() ? "" : "; ", who.empty() ? "" : there);
   }
   const bool too_few = trial.largest_node < static_cast<size_t>(need.degree);
-  return absl::StrCat(
-      wants, verdict == Verdict::kNever ? "; no node can ever give that: " : "; waits for: ", there,
-      too_few ? absl::StrCat("; the largest node has ", Count(static_cast<int64_t>(trial.largest_node), "device"))
-              : "");
+  const std::string largest =
+      absl::StrCat("; the largest node has ", Count(static_cast<int64_t>(trial.largest_node), "device"));
+  return absl::StrCat(wants, verdict == Verdict::kNever ? "; no node can ever give that: " : "; waits for ", there,
+                      too_few ? largest : "");
 }
 
 int Rank(Verdict verdict) {  // which of two degrees has better prospects

@@ -57,6 +57,11 @@ Request* Current(ClusterState& state, RequestId id, Attempt attempt) {
   return nullptr;
 }
 
+// A count from another process, within what was asked for and what is known.
+Tokens Believable(const Request& request, Tokens output) {
+  return std::clamp(output, std::min(request.output, request.max_tokens), request.max_tokens);
+}
+
 void Requeue(ClusterState& state, Request& request) {
   --state.running_requests;
   request.state = RequestState::kQueued;
@@ -158,7 +163,7 @@ void Handle(ClusterState& state, const RequestPreempted& event, Actions&) {
 void Handle(ClusterState& state, const RequestEnded& event, Actions& out) {
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr) return;
-  if (!request->stopped && !request->told) request->output = std::max(request->output, event.output);
+  if (!request->stopped && !request->told) request->output = Believable(*request, event.output);
   const bool began = request->state != RequestState::kAssigned;
   const Model& model = state.At(request->model);
   const std::string group = Name(request->group);
@@ -192,7 +197,7 @@ void Handle(ClusterState& state, const RequestStopped& event, Actions& out) {
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr || request->told || request->stopped) return;
   request->stopped = true;
-  request->output = event.output;
+  request->output = Believable(*request, event.output);
   state.At(request->model).outputs.Add(event.output);
   state.SetTimer(request->deadline, kNever, TimerKind::kRequest, request->serial);
   Note(state, *request, MomentKind::kStopped, event.output.value);

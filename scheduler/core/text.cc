@@ -143,9 +143,20 @@ absl::StatusOr<TextLine> ParseTextLine(absl::string_view line) { return Parser(l
 void PutScalar(std::string& out, const std::string& text) {
   if (!text.empty() && std::all_of(text.begin(), text.end(), IsPlain)) {
     out += text;
-  } else {
-    absl::StrAppend(&out, "\"", absl::CHexEscape(text), "\"");
+    return;
   }
+  out += '"';
+  for (char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (c >= ' ' && c <= '~') {
+      out += c;
+    } else {
+      absl::StrAppendFormat(&out, "\\%03o", static_cast<unsigned char>(c));
+    }
+  }
+  out += '"';
 }
 void PutScalar(std::string& out, bool value) { out += value ? "true" : "false"; }
 void PutScalar(std::string& out, double value) { absl::StrAppendFormat(&out, "%.17g", value); }

@@ -142,6 +142,8 @@ bool IsDefault(const T& value, const T& standard) {
     return value.empty();
   } else if constexpr (IsOptional<T>::value) {
     return !value.has_value();
+  } else if constexpr (std::same_as<T, DeviceId> || std::same_as<T, ModelId>) {
+    return false;  // 0 is an id like any other
   } else if constexpr (HasFields<T>) {
     std::string text;
     PutFields(text, value);

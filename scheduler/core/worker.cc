@@ -92,6 +92,7 @@ void DeviceFreed(ClusterState& state, Device& device) {
 void Evict(ClusterState& state, Device& device, GroupId group, GroupEpoch epoch, const std::string& why, Actions& out) {
   device.leftovers.push_back({group, epoch});
   device.leave_deadline = state.now + state.options.leave_deadline;
+  RefreshState(device);
   out.push_back(AbortGroup{group, epoch, {device.id}, why});
 }
 
@@ -138,6 +139,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.attached = true;
   device.suspect = false;
   device.parked = event.parked;
+  device.leftovers.clear();  // what it holds now is in the event
   device.last_heard = state.now;
   device.detached_at = kNever;
   device.memory_free = event.device.memory_free;

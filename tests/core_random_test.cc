@@ -1,0 +1,383 @@
+// The core among workers that lose streams, freeze, die, fail groups and say things twice, under clients that cancel
+// and operators that drain: a seed draws it all. After every step the invariants hold; when the faults stop, every
+// request has had exactly one last word, and no booking is left. A seed gives the same actions twice.
+//
+// TANDEM_SEED=N runs one seed, TANDEM_SEEDS=N that many.
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gtest/gtest.h"
+#include "scheduler/core/core.h"
+#include "scheduler/core/format.h"
+#include "scheduler/core/invariants.h"
+#include "scheduler/core/words.h"
+#include "tests/scenario_worker.h"
+
+namespace tandem::core {
+namespace {
+
+class World {
+ public:
+  explicit World(uint64_t seed) : random_(seed * 0x9e3779b97f4a7c15u + 12345) {
+    const int nodes = 1 + Draw(2);
+    for (int i = 0; i < 2 + Draw(4); ++i) {
+      DeviceSpec spec;
+      spec.node = absl::StrCat("h", i % nodes);
+      spec.index = static_cast<uint32_t>(i / nodes);
+      spec.memory_total = spec.memory_budget = spec.memory_free = {int64_t{8} << 30};
+      workers_.push_back({std::make_unique<ScenarioWorker>(spec, Incarnation{static_cast<uint64_t>(i + 1), 1})});
+    }
+    for (int i = 0; i < 1 + Draw(2); ++i) {
+      ModelSpec spec;
+      spec.name = absl::StrCat("m", i);
+      spec.tensor_parallel = Draw(3);  // 0 = auto
+      spec.replicas_min = 1 + Draw(2);
+      spec.max_model_len = 512;
+      spec.max_sequences = 1 + Draw(4);
+      for (int degree : {1, 2}) spec.costs.push_back({degree, "", {(int64_t{5} << 30) / degree}, {(4 << 20) / degree}});
+      models_.push_back(spec);
+    }
+    options_.engine_queue = Draw(3);
+    options_.waiting_room_requests = 5 + Draw(20);
+    options_.remembered = 8;
+    StartScheduler();
+  }
+
+  // Everything may happen.
+  void Storm(int steps) {
+    for (int i = 0; i < steps && !failed_; ++i) Disturb();
+  }
+
+  // Nothing more goes wrong: all must come to an end within bounded time.
+  void Calm() {
+    for (Worker& worker : workers_) worker.frozen = false;
+    for (const Device& device : core_->state().devices) {
+      Step(UndrainRequested{device.id});
+      Step(UncordonRequested{device.id});
+    }
+    for (int second = 0; second < 300 && !failed_; ++second) {
+      for (Worker& worker : workers_) {
+        if (!worker.process->attached()) Step(worker.process->Attach());
+      }
+      for (int beat = 0; beat < 4; ++beat) {
+        Deliver(1000);
+        FinishWork();
+        Advance(Milliseconds(250));
+      }
+      if (second == 100) GiveUp();
+      if (core_->state().requests.empty() && core_->state().drains.empty() && second > 60) break;
+    }
+    const ClusterState& state = core_->state();
+    std::string waits;
+    for (const Model& model : state.models)
+      absl::StrAppend(&waits, model.queue.size(), " wait: ", model.waits_for, "\n");
+    EXPECT_TRUE(state.requests.empty()) << state.requests.size() << " requests are left\n"
+                                        << waits << absl::StrJoin(history_, "\n");
+    EXPECT_TRUE(state.drains.empty());
+    for (const auto& [id, group] : state.groups) EXPECT_EQ(group.kv.booked.value, 0) << Name(id);
+    for (const auto& [id, client] : clients_) EXPECT_EQ(client.last_words, 1) << Hex(id);
+    for (const Device& device : state.devices) {
+      EXPECT_EQ(device.state, DeviceState::kActive) << device.spec.Name() << "\n" << absl::StrJoin(history_, "\n");
+    }
+  }
+
+  uint64_t hash() const { return hash_; }
+  int steps() const { return steps_; }
+  std::map<std::string, int>& seen() { return seen_; }
+
+ private:
+  struct Worker {
+    std::unique_ptr<ScenarioWorker> process;
+    bool frozen = false;
+    uint64_t lives = 1;
+  };
+  struct Client {
+    int last_words = 0;
+    Attempt latest;
+  };
+
+  int Draw(int bound) {
+    random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
+    return static_cast<int>(random_ % static_cast<uint64_t>(bound));
+  }
+  bool Chance(int per_thousand) { return Draw(1000) < per_thousand; }
+  Worker& AnyWorker() { return workers_[Draw(static_cast<int>(workers_.size()))]; }
+
+  void StartScheduler() {
+    core_ = std::make_unique<Core>(options_);
+    for (Worker& worker : workers_) worker.process->CloseStream();
+    clients_.clear();  // their streams broke with the scheduler
+    Step(LeaderStarted{++leader_, Draw(2) == 0 ? 0 : static_cast<int>(workers_.size())});
+    for (const ModelSpec& model : models_) Step(ModelConfigured{model});
+  }
+
+  void Disturb() {
+    const int die = Draw(1000);
+    if (die < 200) return Arrive();
+    if (die < 550) return Deliver(1 + Draw(4));
+    if (die < 750) return Work();
+    if (die < 850) return Advance(Milliseconds(Chance(100) ? Draw(8000) : Draw(600)));
+    if (die < 920) return Meddle();
+    if (die < 960) return Break();
+    if (die < 985) return Mend();
+    if (die < 999) return Operate();
+    if (Chance(300)) StartScheduler();
+  }
+
+  void Arrive() {
+    RequestArrived event;
+    event.request = {7, ++last_request_};
+    event.model = models_[Draw(static_cast<int>(models_.size()))].name;
+    event.prompt = {1 + Draw(500)};
+    if (Chance(700)) event.max_tokens = Tokens{1 + Draw(300)};
+    if (Chance(300)) event.deadline = Milliseconds(Draw(20000));
+    if (Chance(200)) event.priority = Draw(3);
+    clients_[event.request];
+    Step(event);
+  }
+
+  void Deliver(int most) {
+    for (int i = 0; i < most; ++i) {
+      bool any = false;
+      for (Worker& worker : workers_) {
+        if (worker.frozen || !worker.process->HasAnswer()) continue;
+        any = true;
+        const Event event = worker.process->TakeAnswer();
+        Step(event);
+        said_.push_back(event);
+        if (said_.size() > 50) said_.pop_front();
+        if (Chance(20)) Step(event);  // said twice
+      }
+      if (!any) return;
+    }
+  }
+
+  void Work() {
+    Worker& worker = AnyWorker();
+    auto& work = worker.process->work();
+    if (worker.frozen || work.empty()) return;
+    auto it = work.begin();
+    std::advance(it, Draw(static_cast<int>(work.size())));
+    const RequestId id = it->first;
+    if (!it->second.started)
+      return Chance(50) ? worker.process->End(id, EndedHow::kRefused, {}) : worker.process->Start(id);
+    const int die = Draw(100);
+    const Attempt attempt = it->second.attempt;
+    if (die < 10) {
+      it->second.started = false;
+      worker.process->Report(RequestPreempted{id, attempt});
+    } else if (die < 20) {
+      Step(RequestStopped{id, attempt, {Draw(20)}});
+    } else if (die < 25) {
+      worker.process->End(id, EndedHow::kFault, {});
+    } else if (die < 60) {
+      worker.process->End(id, EndedHow::kStopped, {Draw(static_cast<int>(it->second.most.value) + 1)});
+    }
+  }
+
+  void FinishWork() {
+    for (Worker& worker : workers_) {
+      while (!worker.process->work().empty()) {
+        const RequestId id = worker.process->work().begin()->first;
+        worker.process->Start(id);
+        worker.process->End(id, EndedHow::kLengthReached, {1});
+      }
+    }
+    Deliver(1000);
+  }
+
+  // A cluster that was drawn too small for all its models: who waits for the others has no deadline, but a client.
+  void GiveUp() {
+    std::vector<RequestId> hopeless;
+    for (const auto& [serial, request] : core_->state().requests) {
+      if (core_->state().Replicas(core_->state().At(request.model)) == 0) hopeless.push_back(request.id);
+    }
+    for (RequestId id : hopeless) Step(RequestCancelled{id, CancelCause::kClientLeft});
+  }
+
+  void Advance(Duration duration) {
+    const Instant end = now_ + duration;
+    do {
+      now_ = std::min({end, beat_, std::max(now_, core_->NextDeadline())});
+      if (now_ == beat_) {
+        beat_ = beat_ + Milliseconds(500);
+        for (Worker& worker : workers_) {
+          if (worker.process->attached() && !worker.frozen) Step(worker.process->Heartbeat());
+        }
+      }
+      if (core_->NextDeadline() <= now_) {
+        Step(Ticked{});
+        EXPECT_GT(core_->NextDeadline(), now_) << "time does not get on";
+      }
+    } while (now_ < end && !failed_);
+  }
+
+  void Meddle() {
+    if (last_request_ == 0) return;
+    const RequestId id{7, last_request_ - Draw(static_cast<int>(std::min<uint64_t>(last_request_, 20)))};
+    if (Chance(600)) return Step(RequestCancelled{id, static_cast<CancelCause>(Draw(3))});
+    if (Chance(300)) return Step(ClientStalled{id});
+    if (!said_.empty()) Step(said_[Draw(static_cast<int>(said_.size()))]);  // long after
+  }
+
+  void Break() {
+    Worker& worker = AnyWorker();
+    ScenarioWorker& process = *worker.process;
+    switch (Draw(5)) {
+      case 0:
+        worker.frozen = true;
+        return;
+      case 1:
+      case 2:
+        if (!process.attached()) return;
+        process.CloseStream();
+        return Step(WorkerDetached{process.device(), process.incarnation(), Chance(300), "broke"});
+      case 3: {
+        const bool told = process.attached() && Chance(500);
+        if (told) Step(WorkerDetached{process.device(), process.incarnation(), Chance(500), "died"});
+        process.Restart({process.incarnation().hi, ++worker.lives});
+        worker.frozen = false;
+        return Step(process.Attach());
+      }
+      default:
+        if (process.held().empty()) return;
+        process.FailGroup(process.held().begin()->first, static_cast<GroupFailure>(Draw(11)), "drawn");
+    }
+  }
+
+  void Mend() {
+    Worker& worker = AnyWorker();
+    if (worker.frozen) {
+      worker.frozen = false;
+    } else if (!worker.process->attached()) {
+      Step(worker.process->Attach());
+    }
+  }
+
+  void Operate() {
+    const ClusterState& state = core_->state();
+    if (state.devices.empty()) return;
+    const DeviceId device{static_cast<uint32_t>(Draw(static_cast<int>(state.devices.size())))};
+    switch (Draw(6)) {
+      case 0:
+        return Step(CordonRequested{device, "drawn"});
+      case 1:
+        return Step(UncordonRequested{device});
+      case 2:
+      case 3: {
+        DrainRequested event;
+        event.operation = {++last_operation_};
+        event.devices = {device};
+        if (Chance(300) && !state.groups.empty()) event.group = state.groups.begin()->first;
+        event.deadline = Milliseconds(1 + Draw(20000));
+        event.on_deadline = static_cast<OnDeadline>(Draw(2));
+        event.force = Chance(700);
+        return Step(event);
+      }
+      default:
+        return Step(UndrainRequested{device});
+    }
+  }
+
+  void Step(const Event& event) {
+    if (failed_) return;
+    ++steps_;
+    history_.push_back(absl::StrCat(now_.us, " ", Format(event)));
+    if (history_.size() > 60) history_.pop_front();
+    const Actions actions = core_->Step(now_, event);
+    for (const Action& action : actions) {
+      const std::string line = Format(action);
+      for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+      history_.push_back("    " + line);
+      ++seen_[line.substr(0, line.find(' '))];
+      Judge(action);
+      for (Worker& worker : workers_) worker.process->Obey(action, models_);
+    }
+    const std::vector<std::string> violations = CheckInvariants(core_->state());
+    if (!violations.empty() || testing::Test::HasFailure()) {
+      failed_ = true;
+      ADD_FAILURE() << absl::StrJoin(violations, "\n") << "\nafter\n" << absl::StrJoin(history_, "\n");
+    }
+  }
+
+  // What the clients see.
+  void Judge(const Action& action) {
+    if (const auto* fail = std::get_if<FailRequest>(&action)) {
+      EXPECT_EQ(++clients_[fail->request].last_words, 1);
+    } else if (const auto* complete = std::get_if<CompleteRequest>(&action)) {
+      EXPECT_EQ(++clients_[complete->request].last_words, 1);
+    } else if (const auto* assign = std::get_if<AssignRequest>(&action)) {
+      Client& client = clients_[assign->request];
+      EXPECT_EQ(client.last_words, 0);
+      EXPECT_LT(client.latest, assign->attempt);
+      client.latest = assign->attempt;
+    }
+  }
+
+  uint64_t random_;
+  CoreOptions options_;
+  std::unique_ptr<Core> core_;
+  Instant now_{1};
+  Instant beat_{500000};
+  std::vector<Worker> workers_;
+  std::deque<ModelSpec> models_;
+  std::map<RequestId, Client> clients_;
+  std::deque<Event> said_;
+  std::deque<std::string> history_;
+  std::map<std::string, int> seen_;
+  uint64_t leader_ = 0, last_request_ = 0, last_operation_ = 0;
+  uint64_t hash_ = 0xcbf29ce484222325u;
+  int steps_ = 0;
+  bool failed_ = false;
+};
+
+int Number(const char* name, int otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::atoi(text) : otherwise;
+}
+
+TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
+  const int only = Number("TANDEM_SEED", 0);
+  const int first = only > 0 ? only : 1;
+  const int last = only > 0 ? only : Number("TANDEM_SEEDS", 60);
+  std::map<std::string, int> seen;
+  int steps = 0;
+  for (int seed = first; seed <= last && !HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("TANDEM_SEED=", seed));
+    World world(static_cast<uint64_t>(seed));
+    world.Storm(1500);
+    world.Calm();
+    steps += world.steps();
+    for (const auto& [word, count] : world.seen()) seen[word] += count;
+  }
+  std::string line;
+  for (const auto& [word, count] : seen) absl::StrAppend(&line, " ", word, "=", count);
+  std::printf("%d steps;%s\n", steps, line.c_str());
+  if (only > 0) return;
+  EXPECT_GT(steps, 100000);
+  // A storm that never reached a part of the core says nothing about it.
+  for (const char* word :
+       {"refuse-worker", "drop-worker", "abort-group", "dissolve-group", "abort-attempt", "report-drain"}) {
+    EXPECT_GT(seen[word], 0) << word;
+  }
+}
+
+TEST(CoreRandomTest, EqualHistoriesGiveEqualResults) {
+  for (uint64_t seed : {3, 11}) {
+    World one(seed), two(seed);
+    one.Storm(1500);
+    two.Storm(1500);
+    EXPECT_EQ(one.hash(), two.hash()) << seed;
+  }
+}
+
+}  // namespace
+}  // namespace tandem::core

@@ -1,0 +1,74 @@
+// A worker as the core sees one: it answers commands with the reports that an honest worker would send. It has no clock
+// and no thread; whoever owns it decides when, and whether, an answer is delivered. Used by the scenarios and by the
+// random test.
+#ifndef TANDEM_TESTS_SCENARIO_WORKER_H_
+#define TANDEM_TESTS_SCENARIO_WORKER_H_
+
+#include <deque>
+#include <map>
+#include <string>
+
+#include "scheduler/core/action.h"
+#include "scheduler/core/event.h"
+#include "scheduler/core/types.h"
+
+namespace tandem::core {
+
+class ScenarioWorker {
+ public:
+  ScenarioWorker(DeviceSpec spec, Incarnation incarnation);
+
+  // What it says when its stream opens. All answers that were under way are lost with the old stream.
+  WorkerAttached Attach();
+  // The process dies and is started again: another incarnation, nothing held.
+  void Restart(Incarnation incarnation);
+  void CloseStream() { attached_ = false, answers_.clear(); }
+
+  // A command for this worker, from an action that names it. `models` gives a name and sizes for LoadModel.
+  void Obey(const Action& action, const std::deque<ModelSpec>& models);
+  // An answer that is due, in order; REQUIRES: HasAnswer().
+  bool HasAnswer() const { return attached_ && !answers_.empty(); }
+  Event TakeAnswer();
+  // Reports of its own.
+  void Report(Event event) { answers_.push_back(std::move(event)); }
+  HeartbeatReceived Heartbeat() const;
+
+  // A request that it computes. `started`: RequestStarted was reported.
+  struct Work {
+    Attempt attempt;
+    GroupId group;
+    Tokens prompt, most;
+    bool started = false;
+  };
+  std::map<RequestId, Work>& work() { return work_; }
+  void Start(RequestId id);
+  void End(RequestId id, EndedHow how, Tokens output);
+  // It leaves the group for a reason of its own.
+  void FailGroup(GroupId group, GroupFailure failure, const std::string& message);
+
+  const DeviceSpec& spec() const { return spec_; }
+  DeviceId device() const { return device_; }
+  Incarnation incarnation() const { return incarnation_; }
+  bool attached() const { return attached_; }
+  const std::map<GroupId, HeldShard>& held() const { return held_; }
+  void set_free_blocks(int32_t blocks) { free_blocks_ = blocks; }
+  void set_memory_free(Bytes bytes) { spec_.memory_free = bytes; }
+
+ private:
+  void Form(const FormGroup& action);
+  void Load(const LoadModel& action, const ModelSpec& model);
+  void Leave(GroupId group, GroupEpoch epoch);
+
+  DeviceSpec spec_;
+  Incarnation incarnation_;
+  DeviceId device_;
+  bool attached_ = false;
+  std::map<GroupId, HeldShard> held_;
+  std::map<RequestId, Work> work_;
+  std::deque<Event> answers_;
+  int32_t free_blocks_ = -1;  // -1: as many as there are
+};
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_TESTS_SCENARIO_WORKER_H_
