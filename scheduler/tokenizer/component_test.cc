@@ -10,7 +10,9 @@ namespace tandem::tokenizer {
 namespace {
 
 TEST(Components, NormalizersEqualTheReference) {
-  for (const Json& part : ReadGoldenJson(GoldenDir() / "components.json")["normalizers"]) {
+  const Json golden = ReadGoldenJson(GoldenDir() / "components.json");
+  ASSERT_FALSE(golden["normalizers"].empty());
+  for (const Json& part : golden["normalizers"]) {
     const auto normalizer = Normalizer::Parse(part["config"]);
     ASSERT_TRUE(normalizer.ok()) << normalizer.status();
     for (const auto& [text, expected] : part["cases"].get<std::vector<std::pair<std::string, std::string>>>()) {
@@ -23,7 +25,9 @@ TEST(Components, NormalizersEqualTheReference) {
 
 TEST(Components, PreTokenizersEqualTheReference) {
   using Words = std::vector<std::string>;
-  for (const Json& part : ReadGoldenJson(GoldenDir() / "components.json")["pre_tokenizers"]) {
+  const Json golden = ReadGoldenJson(GoldenDir() / "components.json");
+  ASSERT_FALSE(golden["pre_tokenizers"].empty());
+  for (const Json& part : golden["pre_tokenizers"]) {
     const auto pre_tokenizer = PreTokenizer::Parse(part["config"]);
     ASSERT_TRUE(pre_tokenizer.ok()) << pre_tokenizer.status() << part["config"];
     for (const auto& [text, expected] : part["cases"].get<std::vector<std::pair<std::string, Words>>>()) {

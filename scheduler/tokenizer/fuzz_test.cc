@@ -85,7 +85,8 @@ TEST_P(FuzzTest, WrongValues) {
   const json whole = Shrunk(GetParam());
   const json values =
       json::parse(R"([null, true, false, 0, -1, 1, 5, 2097151, 2097152, 1e300, 18446744073709551615, "", " ",
-      "a", "▁", "Ġ", "<s>", "<0x41>", "ByteLevel", "Sequence", "Split", "Metaspace", "Strip", "Fuse", "always", "Removed",
+      "a", "▁", "Ġ", "<s>", "<0x41>", "ByteLevel", "Sequence", "Split", "Metaspace", "Strip", "Fuse", "always",
+      "Removed",
       [], [[]], ["a", "b"], {}, {"type": "NFC"}, {"type": "ByteFallback"}, {"Regex": "(a*)*"}, {"String": "a"}])");
   for (int i = 0; i < kRounds; ++i) {
     json tokenizer = whole;

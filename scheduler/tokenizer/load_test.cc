@@ -110,6 +110,8 @@ TEST_F(LoadTest, WrongTypesNameThePlace) {
   EXPECT_THAT(Refusal("/added_tokens/0/id", 1.5), HasSubstr("added_tokens[0].id is number"));
   EXPECT_THAT(Refusal("/added_tokens/0/content", ""), HasSubstr("added_tokens[0].content is empty"));
   EXPECT_THAT(Refusal("/pre_tokenizer", "ByteLevel"), HasSubstr("pre_tokenizer is string, it must be an object"));
+  Write("tokenizer.json", std::string(1'000'000, '['));
+  EXPECT_THAT(Refusal(), HasSubstr("the file ends too early"));
   Write("tokenizer.json", "[]");
   EXPECT_THAT(Refusal(), HasSubstr("the file is array, it must be an object"));
 }
