@@ -58,7 +58,6 @@ class Loader {
       config.state_dir = get("HOME").empty() ? "/var/lib/tandem" : get("HOME") + "/.local/state/tandem";
     }
     config.state_dir = Absolute(config.state_dir, working_folder_);
-    config.model_root = Absolute("models", working_folder_);
   }
 
   absl::Status ApplyFile(const std::string& path) {

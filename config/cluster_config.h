@@ -63,7 +63,8 @@ struct SchedulingConfig {
 struct ClusterConfig {
   std::string profile = "production";  // development, staging, production: memory utilisation 0.80, 0.85, 0.90
   std::string state_dir;               // absolute
-  std::string model_root;              // absolute
+  // Absolute, and then no model may lie outside it. Empty: any folder; relative paths start at the working folder.
+  std::string model_root;
   double time_scale = 1.0;             // stretches every time-out, for slow builds
   ServerConfig server;
   DevicesConfig devices;

@@ -80,7 +80,7 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   flag("--workers", config.server.workers);
   flag("--admin", config.server.admin);
   flag("--state-dir", config.state_dir);
-  flag("--model-root", config.model_root);
+  if (!config.model_root.empty()) flag("--model-root", config.model_root);
   flag("--shutdown-grace", "2");  // its workers have ended by then, so nothing runs that could be waited for
   plan.children.push_back(spec);
 
@@ -89,7 +89,7 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
     flag("--device", device);
     flag("--scheduler", DialAddress(*workers_door));
     flag("--node", node);
-    flag("--model-root", config.model_root);
+    if (!config.model_root.empty()) flag("--model-root", config.model_root);
     flag("--cpu-devices", absl::StrCat(plan.devices.size()));
     if (devices.cpu_memory_bytes != 0) {
       flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes - devices.reserve_bytes));
