@@ -161,9 +161,9 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCpuModel(const CpuModelOptions& op
   const Decoder::Limits limits{options.max_batch_tokens, options.max_sequences};
   auto decoder = std::make_unique<Decoder>(*config, plan->shape, limits, *std::move(weights), *std::move(arena),
                                            *kernels, options.threads, communicator);
-  std::string numerics_id =
-      absl::StrCat("cpu/", (*kernels)->numerics, "/", *stored == DType::kBFloat16 ? "bf16" : "fp32", "/tp",
-                   communicator->size(), "/v", kNumericsVersion);
+  const bool bf16 = *stored == DType::kBFloat16;
+  std::string numerics_id = absl::StrCat("cpu/", bf16 ? (*kernels)->numerics_bf16 : (*kernels)->numerics_fp32, "/",
+                                         bf16 ? "bf16" : "fp32", "/tp", communicator->size(), "/v", kNumericsVersion);
   return std::make_unique<CpuExecutor>(std::move(facts), std::move(numerics_id), limits, std::move(decoder),
                                        std::move(kv));
 }

@@ -15,10 +15,14 @@ struct Candidate {
 #if defined(__x86_64__)
 bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool HasAvx512() { return HasAvx2() && __builtin_cpu_supports("avx512f"); }
+bool HasAvx512Bf16() {
+  return HasAvx512() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
+}
 
 constexpr Candidate kCandidates[] = {
     {"avx512", &kAvx512Kernels, HasAvx512},
     {"avx2", &kAvx2Kernels, HasAvx2},
+    {"avx512_bf16", &kAvx512Bf16Kernels, HasAvx512Bf16},
     {"generic", &kGenericKernels, [] { return true; }},
 };
 #else
@@ -27,6 +31,7 @@ bool Never() { return false; }
 constexpr Candidate kCandidates[] = {
     {"avx512", nullptr, Never},
     {"avx2", nullptr, Never},
+    {"avx512_bf16", nullptr, Never},
     {"generic", &kGenericKernels, [] { return true; }},
 };
 #endif

@@ -11,7 +11,8 @@
 
 namespace tandem::worker {
 
-// Names that ChooseKernels takes on this CPU, best first; "auto" means the first.
+// Names that ChooseKernels takes on this CPU; "auto" means the first. avx512_bf16 is not first although it computes
+// batches twice as fast: it rounds activations, so that it is chosen and not met by chance.
 std::vector<std::string> AvailableIsas();
 
 // INVALID_ARGUMENT for an unknown name, FAILED_PRECONDITION for one that this CPU does not have; both list those it

@@ -90,18 +90,22 @@ void Decoder::Norm(const NormWeights& norm, const float* input, float* output, i
   });
 }
 
-void Decoder::Matmul(const LinearWeights& linear, const float* input, int64_t input_stride, int64_t rows, float* output,
+void Decoder::Matmul(const LinearWeights& linear, float* input, int64_t input_stride, int64_t rows, float* output,
                      int64_t output_stride) {
   const PackedMatrix& weight = linear.weight;
   // An output layer may be wider than its output: pad columns of the vocabulary are not computed.
   const int64_t columns = std::min(weight.columns, output_stride);
   const int64_t panels = model::RoundUp(columns, model::kPanelColumns) / model::kPanelColumns;
+  const bool bf16 = weight.dtype == model::DType::kBFloat16;
+  if (bf16 && kernels_.round_rows != nullptr) {
+    kernels_.round_rows(RoundRowsArgs{input, input_stride, rows, weight.inner});
+  }
   team_.Run(panels, [&](int64_t begin, int64_t end) {
     kernels_.matmul(MatmulArgs{.input = input,
                                .input_stride = input_stride,
                                .rows = rows,
                                .panels = weight.data,
-                               .bf16 = weight.dtype == model::DType::kBFloat16,
+                               .bf16 = bf16,
                                .inner = weight.inner,
                                .columns = columns,
                                .bias = linear.bias,

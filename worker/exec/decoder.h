@@ -46,7 +46,8 @@ class Decoder {
  private:
   absl::Status Embed(const StepInput& step);
   void Norm(const NormWeights& norm, const float* input, float* output, int64_t rows);
-  void Matmul(const LinearWeights& linear, const float* input, int64_t input_stride, int64_t rows, float* output,
+  // Some kernels round the input in its place: its rows are spent.
+  void Matmul(const LinearWeights& linear, float* input, int64_t input_stride, int64_t rows, float* output,
               int64_t output_stride);
   absl::Status AttentionBlock(const LayerWeights& layer, int32_t index, const StepInput& step, KvPool* kv);
   absl::Status MlpBlock(const LayerWeights& layer);

@@ -67,9 +67,21 @@ struct NormArgs {
   float epsilon = 0;
 };
 
+// Rounds rows of `inner` floats to bfloat16 in their own place: the front half of each row then holds them in pairs, an
+// odd last one with a zero beside it.
+struct RoundRowsArgs {
+  float* rows = nullptr;
+  int64_t stride = 0;
+  int64_t count = 0;
+  int64_t inner = 0;
+};
+
 struct CpuKernels {
-  const char* isa;       // as --isa names it
-  const char* numerics;  // equal names, equal bits
+  const char* isa;            // as --isa names it
+  const char* numerics_fp32;  // of models stored in float32: equal names, equal bits
+  const char* numerics_bf16;  // of models stored in bfloat16
+  // Null, or what every input of a product with bfloat16 weights has to pass first.
+  void (*round_rows)(const RoundRowsArgs&);
   void (*matmul)(const MatmulArgs&);
   void (*attention)(const AttentionArgs&);
   void (*silu)(const ActivationArgs&);
@@ -82,6 +94,7 @@ extern const CpuKernels kGenericKernels;
 #if defined(__x86_64__)
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
+extern const CpuKernels kAvx512Bf16Kernels;
 #endif
 
 }  // namespace tandem::worker

@@ -9,7 +9,9 @@ namespace tandem::worker {
 
 constexpr CpuKernels kAvx2Kernels = {
     .isa = "avx2",
-    .numerics = "fma",
+    .numerics_fp32 = "fma",
+    .numerics_bf16 = "fma",
+    .round_rows = nullptr,
     .matmul = MatmulKernel<Avx2Vec>::Run,
     .attention = AttentionKernel<Avx2Vec>::Run,
     .silu = ActivationKernel<Avx2Vec>::Silu,

@@ -9,7 +9,9 @@ namespace tandem::worker {
 
 constexpr CpuKernels kAvx512Kernels = {
     .isa = "avx512",
-    .numerics = "fma",
+    .numerics_fp32 = "fma",
+    .numerics_bf16 = "fma",
+    .round_rows = nullptr,
     .matmul = MatmulKernel<Avx512Vec>::Run,
     .attention = AttentionKernel<Avx512Vec>::Run,
     .silu = ActivationKernel<Avx512Vec>::Silu,

@@ -9,7 +9,9 @@ namespace tandem::worker {
 
 constexpr CpuKernels kGenericKernels = {
     .isa = "generic",
-    .numerics = "separate",
+    .numerics_fp32 = "separate",
+    .numerics_bf16 = "separate",
+    .round_rows = nullptr,
     .matmul = MatmulKernel<GenericVec>::Run,
     .attention = AttentionKernel<GenericVec>::Run,
     .silu = ActivationKernel<GenericVec>::Silu,

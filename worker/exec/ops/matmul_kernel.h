@@ -73,6 +73,17 @@ class MatmulKernel {
     }
   }
 
+  // Two inputs at once, rounded to bfloat16 and lying in the bits of one float of the row.
+  template <int Rows, int Registers>
+  static inline __attribute__((always_inline)) void DotPair(const uint16_t* weight, const float* input, int64_t stride,
+                                                            int64_t k, Reg (&sum)[Rows][Registers]) {
+    const uint16_t* at = weight + k * kPanel;
+    for (int r = 0; r < Rows; ++r) {
+      const Reg x = V::Broadcast(input[r * stride + k / 2]);
+      for (int j = 0; j < Registers; ++j) sum[r][j] = V::DotPairs(x, at + j * 2 * V::kLanes, sum[r][j]);
+    }
+  }
+
   template <int Rows, int Registers, class W>
   static void Tile(const W* weight, const Stretch& s) {
     Reg sum[Rows][Registers];
@@ -87,6 +98,11 @@ class MatmulKernel {
       for (int64_t k = 0; k < s.inner; ++k) {
         if constexpr (Rows <= kStreamingRows) Prefetch<Rows, kLines>(weight + k * kPanel);
         Accumulate<Rows, Registers>(weight, s.input, s.input_stride, k, sum);
+      }
+    } else if constexpr (V::kDotsPairs) {
+      for (int64_t k = 0; k < s.inner; k += 2) {
+        if constexpr (Rows <= kStreamingRows) Prefetch<Rows, kLines>(weight + k * kPanel);
+        DotPair<Rows, Registers>(weight, s.input, s.input_stride, k, sum);
       }
     } else {
       int64_t k = 0;
@@ -147,6 +163,7 @@ class MatmulKernel {
 
   template <class W>
   static void RunTyped(const MatmulArgs& args) {
+    constexpr int64_t kInputsPerFloat = sizeof(W) == 2 && V::kDotsPairs ? 2 : 1;
     const int64_t padded_inner = sizeof(W) == 2 ? (args.inner + 1) / 2 * 2 : args.inner;
     const bool once = args.rows == 1 || (args.rows <= V::kMaxRows && V::kRegistersOfMany * V::kLanes == kPanel);
     const int64_t stretch = once ? args.inner : kStretch;
@@ -161,7 +178,7 @@ class MatmulKernel {
         for (int64_t row = 0; row < args.rows; row += V::kMaxRows) {
           const int64_t rows = args.rows - row < V::kMaxRows ? args.rows - row : V::kMaxRows;
           float* output = args.output + row * args.output_stride + column;
-          Stretch s{args.input + row * args.input_stride + k,
+          Stretch s{args.input + row * args.input_stride + k / kInputsPerFloat,
                     args.input_stride,
                     inner,
                     output,

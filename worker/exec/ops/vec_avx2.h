@@ -12,6 +12,7 @@ struct Avx2Vec {
   static constexpr int kLanes = 8;
   static constexpr int kRegistersOfOne = 8;
   static constexpr int kRegistersOfMany = 2;
+  static constexpr bool kDotsPairs = false;
   static constexpr int kMaxRows = 6;
   using Reg = __m256;
 

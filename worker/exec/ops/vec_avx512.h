@@ -12,6 +12,7 @@ struct Avx512Vec {
   static constexpr int kLanes = 16;
   static constexpr int kRegistersOfOne = 4;
   static constexpr int kRegistersOfMany = 4;
+  static constexpr bool kDotsPairs = false;
   static constexpr int kMaxRows = 6;
   using Reg = __m512;
 

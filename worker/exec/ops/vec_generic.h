@@ -15,6 +15,7 @@ struct GenericVec {
   static constexpr int kLanes = 4;
   static constexpr int kRegistersOfOne = 4;   // registers across a panel when there is one row
   static constexpr int kRegistersOfMany = 2;  // and when there are several
+  static constexpr bool kDotsPairs = false;
   static constexpr int kMaxRows = 4;
   using Reg = float __attribute__((vector_size(16)));
   using Int = int32_t __attribute__((vector_size(16)));
