@@ -34,7 +34,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& ad
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  // Without details an UNAVAILABLE is gRPC's own: "Socket closed" alone would not say whose.
+  const bool lost = status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty();
+  absl::Status result(static_cast<absl::StatusCode>(status.error_code()),
+                      absl::StrCat(lost ? "the connection to the scheduler is lost: " : "", status.error_message()));
   google::rpc::Status details;
   if (!status.error_details().empty() && details.ParseFromString(status.error_details())) {
     for (const auto& detail : details.details()) result.SetPayload(detail.type_url(), absl::Cord(detail.value()));

@@ -261,6 +261,26 @@ TEST_F(ClientTest, CallsWithOneAnswer) {
   EXPECT_FALSE(Unreachable(client_->ListModels().status())) << "it answered";
 }
 
+TEST(ConnectTest, ASchedulerThatDiesIsNotTakenForARefusal) {
+  auto scheduler = std::make_unique<FakeScheduler>();
+  scheduler->on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  const auto client = Client::Connect(scheduler->address());
+  ASSERT_TRUE(client.ok()) << client.status();
+  v1::GenerateRequest request;
+  request.set_text("once");
+  TokenStream stream = (*client)->Generate(request);
+  ASSERT_TRUE(stream.Next().has_value());
+  scheduler.reset();
+  EXPECT_FALSE(stream.Next().has_value());
+  EXPECT_FALSE(stream.Result().ok());
+  // Nobody is there any more: said as such, by this client as by a new one.
+  EXPECT_TRUE(Unreachable((*client)->ListModels().status())) << (*client)->ListModels().status();
+  EXPECT_THAT(std::string((*client)->ListModels().status().message()), HasSubstr("connection to the scheduler"));
+}
+
 TEST(ConnectTest, NobodyListensIsSaidAtOnce) {
   const absl::Time begin = absl::Now();
   const auto client = Client::Connect("127.0.0.1:1");

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/ctl/names.h"
 #include "client/ctl/tables.h"
@@ -12,7 +13,8 @@ namespace tandem::client::ctl {
 namespace {
 
 void Print(const v1::Explanation& explanation) {
-  std::cout << explanation.subject() << ": " << explanation.verdict() << "\n";
+  const bool named = absl::StartsWith(explanation.verdict(), explanation.subject());
+  std::cout << (named ? "" : explanation.subject() + ": ") << explanation.verdict() << "\n";
   for (const std::string& line : explanation.lines()) std::cout << "  " << line << "\n";
 }
 
