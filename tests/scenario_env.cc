@@ -335,12 +335,12 @@ void ScenarioEnv::Step(const Event& event) {
   const uint64_t stale = core_->state().counters.Stale();
   const Actions actions = core_->Step(now_, event);
   for (const Action& action : actions) {
+    for (Named& named : workers_) named.worker->Obey(action, models_);
     if (const auto* tell = std::get_if<Tell>(&action)) {
       Say(absl::StrCat("state ", tell->subject, " ", tell->text));
     } else {
       Say(absl::StrCat("send ", Format(action)));
     }
-    for (Named& named : workers_) named.worker->Obey(action, models_);
   }
   if (core_->state().counters.Stale() != stale) Say("note ignored: it is about what is no more");
   for (const std::string& violation : CheckInvariants(core_->state())) Say(absl::StrCat("VIOLATION ", violation));

@@ -10,6 +10,7 @@
 #define TANDEM_SCHEDULER_CORE_CORE_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,6 +25,8 @@ namespace tandem::core {
 class Core {
  public:
   explicit Core(const CoreOptions& options);
+  // Goes on where a dump (dump.h) left off.
+  explicit Core(ClusterState state) : state_(std::move(state)) {}
 
   // The only way in. `now` is the only clock; a clock that falls is clamped, never worth a crash.
   Actions Step(Instant now, const Event& event);

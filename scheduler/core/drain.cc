@@ -182,7 +182,7 @@ void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
   drain.requests_at_start = RequestsOf(state, drain.groups);
   for (DeviceId id : drain.devices) {
     Device& device = state.At(id);
-    device.reason = event.reason;
+    if (!event.reason.empty() || !device.drain_wanted) device.reason = event.reason;
     device.cordoned = true;
     device.drain_wanted = true;
     RefreshState(device);

@@ -235,7 +235,7 @@ PlacementReport Place(const ClusterState& state, const Model& model) {
   report.chosen = best->chosen;
   report.sentence = Sentence(state, model, *best, best->verdict);
   report.losers = std::move(best->losers);
-  std::copy(std::begin(best->counts), std::end(best->counts), std::begin(report.counts));
+  report.counts.assign(std::begin(best->counts), std::end(best->counts));
   report.kv_target = best->need.kv_most;
   for (DeviceId id : report.chosen) {
     report.kv_target = std::min(report.kv_target, Available(model.spec, state.At(id)) - report.static_bytes);

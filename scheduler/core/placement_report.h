@@ -38,9 +38,9 @@ struct PlacementReport {
   Bytes static_bytes, kv_min, kv_target;  // per rank
   std::vector<DeviceId> chosen;
   int considered = 0;
-  int counts[kObstacles] = {};
-  std::vector<Loser> losers;         // the first kMostLosers by device
-  std::vector<std::string> degrees;  // what became of each TP degree that was tried
+  std::vector<int> counts = std::vector<int>(kObstacles);  // by Obstacle
+  std::vector<Loser> losers;                               // the first kMostLosers by device
+  std::vector<std::string> degrees;                        // what became of each TP degree that was tried
 };
 inline constexpr size_t kMostLosers = 16;  // a rack has thousands; the counts are complete
 

@@ -173,6 +173,7 @@ template <typename T>
 absl::Status Get(const TextValue& text, T& value) {
   if constexpr (IsVector<T>::value) {
     if (text.kind != TextValue::Kind::kList) return absl::InvalidArgumentError("a list in [ ] is wanted");
+    value.clear();
     for (const TextValue& item : text.items) {
       typename T::value_type element{};
       if (absl::Status status = Get(item, element); !status.ok()) return status;

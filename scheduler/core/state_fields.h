@@ -1,0 +1,293 @@
+// The members of the state by name, for dump.h. What can be rebuilt (indexes, queues, timers) is not here.
+#ifndef TANDEM_SCHEDULER_CORE_STATE_FIELDS_H_
+#define TANDEM_SCHEDULER_CORE_STATE_FIELDS_H_
+
+#include "scheduler/core/cluster_state.h"
+#include "scheduler/core/event_fields.h"
+#include "scheduler/core/text.h"
+
+namespace tandem::core {
+
+template <>
+struct EnumWords<DeviceState> {
+  static constexpr const char* kWords[] = {"starting", "active", "draining", "drained", "failed", "lost"};
+};
+template <>
+struct EnumWords<GroupState> {
+  static constexpr const char* kWords[] = {"forming", "loading", "ready", "draining", "dissolved"};
+};
+template <>
+struct EnumWords<RequestState> {
+  static constexpr const char* kWords[] = {"queued",   "assigned", "running",  "migrating",
+                                           "finished", "failed",   "cancelled"};
+};
+template <>
+struct EnumWords<Ending> {
+  static constexpr const char* kWords[] = {"no", "dissolving", "aborting"};
+};
+template <>
+struct EnumWords<Verdict> {
+  static constexpr const char* kWords[] = {"not-tried", "placed", "later", "draining", "never"};
+};
+template <>
+struct EnumWords<Obstacle> {
+  static constexpr const char* kWords[] = {"too-small", "lost", "suspect",     "draining",
+                                           "cordoned",  "busy", "memory-taken"};
+};
+template <>
+struct EnumWords<MomentKind> {
+  static constexpr const char* kWords[] = {"arrived", "queued",   "assigned", "started", "preempted", "requeued",
+                                           "stopped", "aborting", "finished", "failed",  "cancelled"};
+};
+
+template <>
+struct Fields<CoreOptions> {
+  static void Visit(auto&& v) {
+    using T = CoreOptions;
+    v("suspect_after", &T::suspect_after);
+    v("fence_after", &T::fence_after);
+    v("detach_grace", &T::detach_grace);
+    v("stuck_after", &T::stuck_after);
+    v("reattach_window", &T::reattach_window);
+    v("form_deadline", &T::form_deadline);
+    v("load_deadline", &T::load_deadline);
+    v("leave_deadline", &T::leave_deadline);
+    v("retry_first", &T::retry_first);
+    v("retry_most", &T::retry_most);
+    v("drain_deadline", &T::drain_deadline);
+    v("waiting_room_requests", &T::waiting_room_requests);
+    v("waiting_room_tokens", &T::waiting_room_tokens);
+    v("retry_hint", &T::retry_hint);
+    v("most_attempts", &T::most_attempts);
+    v("engine_queue", &T::engine_queue);
+    v("overcommit", &T::overcommit);
+    v("default_output", &T::default_output);
+    v("remembered", &T::remembered);
+  }
+};
+template <>
+struct Fields<Loser> {
+  static void Visit(auto&& v) {
+    using T = Loser;
+    v("device", &T::device);
+    v("obstacle", &T::obstacle);
+    v("text", &T::text);
+  }
+};
+template <>
+struct Fields<PlacementReport> {
+  static void Visit(auto&& v) {
+    using T = PlacementReport;
+    v("verdict", &T::verdict);
+    v("at", &T::at);
+    v("sentence", &T::sentence);
+    v("tensor_parallel", &T::tensor_parallel);
+    v("static_bytes", &T::static_bytes);
+    v("kv_min", &T::kv_min);
+    v("kv_target", &T::kv_target);
+    v("chosen", &T::chosen);
+    v("considered", &T::considered);
+    v("counts", &T::counts);
+    v("losers", &T::losers);
+    v("degrees", &T::degrees);
+  }
+};
+template <>
+struct Fields<Leftover> {
+  static void Visit(auto&& v) {
+    using T = Leftover;
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+  }
+};
+template <>
+struct Fields<Device> {
+  static void Visit(auto&& v) {
+    using T = Device;
+    v("id", &T::id);
+    v("spec", &T::spec);
+    v("incarnation", &T::incarnation);
+    v("state", &T::state);
+    v("attached", &T::attached);
+    v("suspect", &T::suspect);
+    v("parked", &T::parked);
+    v("cordoned", &T::cordoned);
+    v("drain_wanted", &T::drain_wanted);
+    v("reason", &T::reason);
+    v("last_heard", &T::last_heard);
+    v("detached_at", &T::detached_at);
+    v("memory_free", &T::memory_free);
+    v("groups", &T::groups);
+    v("leftovers", &T::leftovers);
+    v("leave_deadline", &T::leave_deadline);
+    v("timer", &T::timer);
+  }
+};
+template <>
+struct Fields<Member> {
+  static void Visit(auto&& v) {
+    using T = Member;
+    v("device", &T::device);
+    v("formed", &T::formed);
+    v("loaded", &T::loaded);
+    v("out", &T::out);
+    v("estimated", &T::estimated);
+    v("measured", &T::measured);
+    v("progress", &T::progress);
+    v("progress_at", &T::progress_at);
+    v("longest", &T::longest);
+  }
+};
+template <>
+struct Fields<KvAccount> {
+  static void Visit(auto&& v) {
+    using T = KvAccount;
+    v("capacity", &T::capacity);
+    v("limit", &T::limit);
+    v("booked", &T::booked);
+    v("booked_started", &T::booked_started);
+    v("correction", &T::correction);
+  }
+};
+template <>
+struct Fields<Group> {
+  static void Visit(auto&& v) {
+    using T = Group;
+    v("id", &T::id);
+    v("epoch", &T::epoch);
+    v("model", &T::model);
+    v("state", &T::state);
+    v("ending", &T::ending);
+    v("members", &T::members);
+    v("why", &T::why);
+    v("reason", &T::reason);
+    v("end_reason", &T::end_reason);
+    v("adopted", &T::adopted);
+    v("kv_min", &T::kv_min);
+    v("kv_target", &T::kv_target);
+    v("kv_bytes", &T::kv_bytes);
+    v("kv_blocks", &T::kv_blocks);
+    v("block_tokens", &T::block_tokens);
+    v("max_sequences", &T::max_sequences);
+    v("max_model_len", &T::max_model_len);
+    v("numerics_id", &T::numerics_id);
+    v("kv", &T::kv);
+    v("free_blocks", &T::free_blocks);
+    v("running", &T::running);
+    v("waiting", &T::waiting);
+    v("steps", &T::steps);
+    v("preemptions", &T::preemptions);
+    v("created", &T::created);
+    v("ready_at", &T::ready_at);
+    v("ended_at", &T::ended_at);
+    v("deadline", &T::deadline);
+  }
+};
+template <>
+struct Fields<Model> {
+  static void Visit(auto&& v) {
+    using T = Model;
+    v("id", &T::id);
+    v("spec", &T::spec);
+    v("groups", &T::groups);
+    v("report", &T::report);
+    v("waits_for", &T::waits_for);
+    v("refused", &T::refused);
+    v("refused_why", &T::refused_why);
+    v("blocked", &T::blocked);
+    v("back_off", &T::back_off);
+    v("retry_at", &T::retry_at);
+  }
+};
+template <>
+struct Fields<Moment> {
+  static void Visit(auto&& v) {
+    using T = Moment;
+    v("at", &T::at);
+    v("kind", &T::kind);
+    v("group", &T::group);
+    v("number", &T::number);
+  }
+};
+template <>
+struct Fields<Request> {
+  static void Visit(auto&& v) {
+    using T = Request;
+    v("id", &T::id);
+    v("serial", &T::serial);
+    v("model", &T::model);
+    v("prompt", &T::prompt);
+    v("known_output", &T::known_output);
+    v("output", &T::output);
+    v("max_tokens", &T::max_tokens);
+    v("priority", &T::priority);
+    v("tenant", &T::tenant);
+    v("session", &T::session);
+    v("prefix", &T::prefix);
+    v("state", &T::state);
+    v("attempt", &T::attempt);
+    v("group", &T::group);
+    v("booked", &T::booked);
+    v("started", &T::started);
+    v("aborting", &T::aborting);
+    v("stopped", &T::stopped);
+    v("told", &T::told);
+    v("preemptions", &T::preemptions);
+    v("arrived", &T::arrived);
+    v("deadline", &T::deadline);
+    v("ended_at", &T::ended_at);
+    v("outcome", &T::outcome);
+    v("outcome_text", &T::outcome_text);
+    v("waits_for", &T::waits_for);
+    v("history", &T::history);
+  }
+};
+template <>
+struct Fields<Drain> {
+  static void Visit(auto&& v) {
+    using T = Drain;
+    v("id", &T::id);
+    v("devices", &T::devices);
+    v("groups", &T::groups);
+    v("reason", &T::reason);
+    v("deadline", &T::deadline);
+    v("on_deadline", &T::on_deadline);
+    v("past_deadline", &T::past_deadline);
+    v("requests_at_start", &T::requests_at_start);
+    v("requests_left", &T::requests_left);
+    v("next_report", &T::next_report);
+  }
+};
+template <>
+struct Fields<Counters> {
+  static void Visit(auto&& v) {
+    using T = Counters;
+    v("finished", &T::finished);
+    v("failed", &T::failed);
+    v("cancelled", &T::cancelled);
+    v("refused", &T::refused);
+    v("stale_groups", &T::stale_groups);
+    v("stale_attempts", &T::stale_attempts);
+    v("stale_workers", &T::stale_workers);
+  }
+};
+template <>
+struct Fields<ClusterState> {
+  static void Visit(auto&& v) {
+    using T = ClusterState;
+    v("now", &T::now);
+    v("leader_epoch", &T::leader_epoch);
+    v("last_group", &T::last_group);
+    v("last_serial", &T::last_serial);
+    v("expected_devices", &T::expected_devices);
+    v("reattach_until", &T::reattach_until);
+    v("settled", &T::settled);
+    v("counters", &T::counters);
+    v("placement_at", &T::placement_at);
+    v("memory_awaited", &T::memory_awaited);
+  }
+};
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_STATE_FIELDS_H_
