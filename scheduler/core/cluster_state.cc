@@ -58,6 +58,13 @@ const Model* ClusterState::FindModel(absl::string_view name) const {
   return const_cast<ClusterState*>(this)->FindModel(name);
 }
 
+void ClusterState::NameDevice(const Device& device) {
+  device_names.emplace(device.spec.Name(), device.id);
+  const auto [it, fresh] = node_index_.emplace(device.spec.node, nodes.size());
+  if (fresh) nodes.push_back({device.spec.node, {}});
+  nodes[it->second].devices.push_back(device.id);
+}
+
 Request& ClusterState::AddRequest(RequestId id) {
   const Serial serial = ++last_serial;
   Request& request = requests.emplace_hint(requests.end(), serial, Request{})->second;

@@ -60,6 +60,11 @@ struct Device {
   bool Free() const { return groups.empty() && leftovers.empty(); }
 };
 
+struct Node {
+  std::string name;
+  std::vector<DeviceId> devices;  // ascending
+};
+
 // ---- groups -------------------------------------------------------------------------------------------------------
 
 // One rank.
@@ -269,11 +274,11 @@ struct ClusterState {
 
   std::deque<Device> devices;  // by DeviceId
   std::map<std::string, DeviceId> device_names;
-  std::map<std::string, std::vector<DeviceId>> nodes;  // ascending
-  std::deque<Model> models;                            // by ModelId
-  std::map<std::string, ModelId> model_names;          // names and aliases
-  std::map<GroupId, Group> groups;                     // that live
-  std::deque<Group> dissolved;                         // the last options.remembered, oldest first
+  std::vector<Node> nodes;                     // in order of first sight
+  std::deque<Model> models;                    // by ModelId
+  std::map<std::string, ModelId> model_names;  // names and aliases
+  std::map<GroupId, Group> groups;             // that live
+  std::deque<Group> dissolved;                 // the last options.remembered, oldest first
   std::map<GroupId, Adoption> adoptions;
   std::map<Serial, Request> requests;   // that live or hold a booking
   std::deque<Request> ended;            // the last options.remembered, oldest first
@@ -308,6 +313,8 @@ struct ClusterState {
   Model* FindModel(absl::string_view name);
   const Model* FindModel(absl::string_view name) const;
 
+  // Enters a device that is the last of `devices` into the tables of names.
+  void NameDevice(const Device& device);
   Request& AddRequest(RequestId id);
   // Moves it to `ended`. REQUIRES: told, no booking.
   void Remember(Request& request);
@@ -325,6 +332,7 @@ struct ClusterState {
   int QueuePosition(const Request& request) const;
 
  private:
+  std::map<std::string, size_t> node_index_;
   absl::flat_hash_map<RequestId, Request*> request_index_;
   absl::flat_hash_map<uint64_t, Group*> group_index_;
 };

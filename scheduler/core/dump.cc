@@ -163,8 +163,7 @@ class Loader {
 
   void Rebuild() {
     for (Device& device : state_.devices) {
-      state_.device_names.emplace(device.spec.Name(), device.id);
-      state_.nodes[device.spec.node].push_back(device.id);
+      state_.NameDevice(device);
       Rearm(device.timer, TimerKind::kDevice, device.id.value);
     }
     for (const Model& model : state_.models) {

@@ -180,7 +180,6 @@ void Handle(ClusterState& state, const GroupReady& event, Actions& out) {
   SetDeadline(state, *group, kNever);
   OpenAccount(state, *group);
   model.back_off = {};
-  state.place_wanted = true;  // the model's report and what it waits for are up to date again
   out.push_back(Tell{Name(group->id), absl::StrCat("READY: ", group->kv_blocks, " blocks, ", group->kv.capacity.value,
                                                    " tokens of KV after ", Words(state.now - group->created))});
 }

@@ -1,8 +1,8 @@
 // How long the outputs of a model turn out to be: a running 90th percentile, for bookings (DESIGN 16).
 //
-// Lengths fall into buckets an eighth of an octave wide, so an answer is at most an eighth too high and the memory is fixed.
-// When 1,024 are counted all counts are halved: what ended lately weighs most. Integers only, so equal histories give
-// equal bookings on every machine.
+// Lengths fall into buckets an eighth of an octave wide, so an answer is at most an eighth too high and the memory is
+// fixed. When 1,024 are counted all counts are halved: what ended lately weighs most. Integers only, so equal histories
+// give equal bookings on every machine.
 #ifndef TANDEM_SCHEDULER_CORE_OUTPUT_HISTORY_H_
 #define TANDEM_SCHEDULER_CORE_OUTPUT_HISTORY_H_
 

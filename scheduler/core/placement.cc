@@ -75,6 +75,7 @@ struct Trial {
   Need need;
   std::vector<DeviceId> chosen;
   Verdict verdict = Verdict::kNever;
+  int considered = 0;  // devices looked at: all, or those up to the first fit
   int counts[kObstacles] = {};
   std::vector<Loser> losers;
   size_t largest_node = 0;
@@ -83,12 +84,13 @@ struct Trial {
 Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
   Trial trial{need};
   const size_t degree = static_cast<size_t>(need.degree);
-  for (const auto& [node, devices] : state.nodes) {
-    trial.largest_node = std::max(trial.largest_node, devices.size());
+  for (const Node& node : state.nodes) {
+    trial.largest_node = std::max(trial.largest_node, node.devices.size());
     std::vector<DeviceId> usable;
     size_t with_time = 0, with_an_operator = 0;
-    for (DeviceId id : devices) {
-      const Device& device = state.At(id);
+    for (DeviceId id : node.devices) {
+      const Device& device = state.devices[id.value];
+      ++trial.considered;
       const std::optional<Obstacle> obstacle = Test(spec, need, device);
       if (!obstacle.has_value()) {
         usable.push_back(id);
@@ -103,9 +105,11 @@ Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
       ++with_an_operator;
       if (!device.drain_wanted && !device.cordoned && !device.parked) ++with_time;
     }
-    if (usable.size() >= degree && (trial.chosen.empty() || usable.front() < trial.chosen.front())) {
+    if (usable.size() >= degree) {
       usable.resize(degree);
       trial.chosen = std::move(usable);
+      trial.verdict = Verdict::kPlaced;
+      return trial;
     }
     if (with_time >= degree) {
       trial.verdict = Verdict::kLater;
@@ -113,7 +117,6 @@ Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
       trial.verdict = Verdict::kDraining;
     }
   }
-  if (!trial.chosen.empty()) trial.verdict = Verdict::kPlaced;
   return trial;
 }
 
@@ -210,7 +213,6 @@ PlacementReport Place(const ClusterState& state, const Model& model) {
   PlacementReport report;
   report.at = state.now;
   report.verdict = Verdict::kNever;
-  report.considered = static_cast<int>(state.devices.size());
   report.sentence = absl::StrCat(Name(model), " has no tensor-parallel degree that is possible");
   std::optional<Trial> best;
   for (const ShardCost& cost : model.spec.costs) {
@@ -233,6 +235,7 @@ PlacementReport Place(const ClusterState& state, const Model& model) {
   report.static_bytes = best->need.static_bytes;
   report.kv_min = best->need.kv_min;
   report.chosen = best->chosen;
+  report.considered = best->considered;
   report.sentence = Sentence(state, model, *best, best->verdict);
   report.losers = std::move(best->losers);
   report.counts.assign(std::begin(best->counts), std::end(best->counts));

@@ -1,9 +1,9 @@
 // Which devices form a group for a model: the decision of seconds.
 //
 // First version: filter, then take. A device falls out when it is too small by the formula, away, cordoned, draining,
-// busy, or short of free memory; of the rest, the lowest ids of the first node that has enough. A group never spans
-// nodes. `auto` takes the smallest degree that can be placed. Replicas: replicas_min are wanted; more, up to
-// replicas_max, is the autoscaler's business and not done here.
+// busy, or short of free memory; of the rest, the lowest ids of the first node (in order of first sight) that has
+// enough. A group never spans nodes. `auto` takes the smallest degree that can be placed. Replicas: replicas_min are
+// wanted; more, up to replicas_max, is the autoscaler's business and not done here.
 #ifndef TANDEM_SCHEDULER_CORE_PLACEMENT_H_
 #define TANDEM_SCHEDULER_CORE_PLACEMENT_H_
 

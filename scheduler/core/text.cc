@@ -19,7 +19,13 @@ bool IsPlain(char c) {
          c == ':' || c == '*' || c == '+';
 }
 
-void PutHex(std::string& out, uint64_t hi, uint64_t lo) { absl::StrAppendFormat(&out, "%016x%016x", hi, lo); }
+void PutHex(std::string& out, uint64_t number) {
+  for (int shift = 60; shift >= 0; shift -= 4) out += "0123456789abcdef"[number >> shift & 15];
+}
+void PutHex(std::string& out, uint64_t hi, uint64_t lo) {
+  PutHex(out, hi);
+  PutHex(out, lo);
+}
 
 bool GetHex(const std::string& text, uint64_t& hi, uint64_t& lo) {
   if (text.size() != 32) return false;
@@ -181,7 +187,10 @@ void PutScalar(std::string& out, Instant value) {
   }
 }
 void PutScalar(std::string& out, const std::array<uint8_t, 16>& hash) {
-  for (uint8_t byte : hash) absl::StrAppend(&out, absl::Hex(byte, absl::kZeroPad2));
+  for (uint8_t byte : hash) {
+    out += "0123456789abcdef"[byte >> 4];
+    out += "0123456789abcdef"[byte & 15];
+  }
 }
 
 bool GetScalar(const std::string& text, std::string& value) {

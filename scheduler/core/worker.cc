@@ -20,8 +20,8 @@ Device& Introduce(ClusterState& state, const DeviceSpec& spec) {
   const DeviceId id{static_cast<uint32_t>(state.devices.size())};
   Device& device = state.devices.emplace_back();
   device.id = id;
-  state.device_names.emplace(spec.Name(), id);
-  state.nodes[spec.node].push_back(id);
+  device.spec = spec;
+  state.NameDevice(device);
   return device;
 }
 
