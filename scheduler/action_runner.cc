@@ -1,0 +1,182 @@
+#include "scheduler/action_runner.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/ids.h"
+#include "scheduler/translate.h"
+
+namespace tandem::scheduler {
+namespace {
+
+uint64_t Milliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<int64_t>(d.us, 0)) / 1000; }
+
+}  // namespace
+
+ActionRunner::ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change)
+    : parts_(parts), settings_(settings), post_(std::move(post)), on_change_(std::move(on_change)) {}
+
+void ActionRunner::Run(core::Instant now, const core::Actions& actions) {
+  now_ = now;
+  for (const core::Action& action : actions) {
+    std::visit([this](const auto& a) { Do(a); }, action);
+  }
+}
+
+void ActionRunner::EndOfBatch(const core::Core& core) {
+  if (!std::exchange(told_, false)) return;
+  numerics_.clear();
+  for (const auto& [id, group] : core.state().groups) numerics_[id.value] = group.numerics_id;
+  on_change_(core.state());
+}
+
+void ActionRunner::Send(core::DeviceId device, v1::AttachResponse command) {
+  if (const auto link = parts_.registry->Find(device)) link->Send(std::move(command));
+}
+
+// ---- workers ------------------------------------------------------------------------------------------------------
+
+void ActionRunner::Do(const core::AdmitWorker& action) {
+  if (const auto link = parts_.registry->Admit(action.device, action.incarnation)) {
+    link->Admit(action.device);
+  } else {
+    post_(core::WorkerDetached{action.device, action.incarnation, false, "its stream ended before it was admitted"});
+  }
+}
+
+void ActionRunner::Do(const core::RefuseWorker& action) {
+  LOG(WARNING) << "refused " << action.device_name << ": " << action.why;
+  if (const auto link = parts_.registry->Find(action.incarnation)) {
+    link->Close(absl::FailedPreconditionError(action.why));
+  }
+}
+
+void ActionRunner::Do(const core::FormGroup& action) {
+  v1::AttachResponse command;
+  auto& form = *command.mutable_form_group();
+  *form.mutable_group() = GroupKeyFrom(action.group, action.epoch);
+  form.set_size(action.members.size());
+  form.set_secret(RandomBytes(16));
+  form.set_deadline_ms(Milliseconds(action.deadline));
+  for (core::DeviceId member : action.members) {
+    // A member whose stream has ended leaves a blank; the core is about to hear of it and will abort the group.
+    const auto link = parts_.registry->Find(member);
+    form.add_endpoints(link ? link->hello().rendezvous() : "");
+  }
+  for (size_t rank = 0; rank < action.members.size(); ++rank) {
+    form.set_rank(rank);
+    Send(action.members[rank], command);
+  }
+}
+
+void ActionRunner::Do(const core::LoadModel& action) {
+  const ServedModel& model = parts_.catalog->At(action.model);
+  v1::AttachResponse command;
+  auto& load = *command.mutable_load_model();
+  *load.mutable_group() = GroupKeyFrom(action.group, action.epoch);
+  load.set_model(model.spec.name);
+  load.set_path(model.spec.path);
+  for (const auto& file : model.manifest) {
+    auto& entry = *load.add_manifest();
+    entry.set_name(file.name);
+    entry.set_size_bytes(file.bytes);
+    entry.set_sha256(file.sha256);
+  }
+  load.set_dtype(model.spec.dtype);
+  load.set_max_model_len(model.spec.max_model_len);
+  load.set_max_sequences(model.spec.max_sequences);
+  load.set_max_batch_tokens(model.spec.max_batch_tokens);
+  load.set_kv_min_bytes(action.kv_min.value);
+  load.set_kv_target_bytes(action.kv_target.value);
+  load.set_step_budget_ms(settings_.step_budget_ms);
+  load.set_prefix_cache(settings_.prefix_cache);
+  load.set_deadline_ms(Milliseconds(action.deadline));
+  for (core::DeviceId member : action.members) Send(member, command);
+}
+
+void ActionRunner::Do(const core::DissolveGroup& action) {
+  v1::AttachResponse command;
+  *command.mutable_dissolve_group()->mutable_group() = GroupKeyFrom(action.group, action.epoch);
+  for (core::DeviceId member : action.members) Send(member, command);
+}
+
+void ActionRunner::Do(const core::AbortGroup& action) {
+  v1::AttachResponse command;
+  *command.mutable_abort_group()->mutable_group() = GroupKeyFrom(action.group, action.epoch);
+  command.mutable_abort_group()->set_reason(action.why);
+  for (core::DeviceId member : action.members) Send(member, command);
+}
+
+void ActionRunner::Do(const core::DropWorker& action) {
+  const auto link = parts_.registry->Find(action.device);
+  if (link && link->incarnation() == action.incarnation) link->Close(absl::UnavailableError(action.why));
+}
+
+// ---- requests -----------------------------------------------------------------------------------------------------
+
+void ActionRunner::Do(const core::AssignRequest& action) {
+  const auto stream = parts_.store->Find(action.request);
+  RequestStream::Assignment assignment;
+  assignment.attempt = action.attempt;
+  assignment.group = action.group;
+  assignment.epoch = action.epoch;
+  assignment.rank0 = action.rank0;
+  assignment.max_tokens = static_cast<uint32_t>(action.max_tokens.value);
+  if (const auto it = numerics_.find(action.group.value); it != numerics_.end()) assignment.numerics_id = it->second;
+  v1::AttachResponse command;
+  if (!stream || !stream->OnAssigned(assignment, command.mutable_assign_request())) {
+    // The client has its end already: no engine hears of this attempt, so its end comes from here.
+    post_(core::RequestEnded{action.request, action.attempt, core::EndedHow::kAborted, {}, "its client has its end"});
+    return;
+  }
+  if (action.deadline != core::kNever) {
+    // 0 means none, and what has passed is told with the least that can be said.
+    command.mutable_assign_request()->set_deadline_ms(std::max<uint64_t>(1, Milliseconds(action.deadline - now_)));
+  }
+  Send(action.rank0, std::move(command));
+}
+
+void ActionRunner::Do(const core::AbortAttempt& action) {
+  v1::AttachResponse command;
+  auto& abort = *command.mutable_abort_attempt();
+  *abort.mutable_key() = AttemptKeyFrom(action.request, action.attempt);
+  *abort.mutable_group() = GroupKeyFrom(action.group, action.epoch);
+  abort.set_reason(action.why);
+  Send(action.rank0, std::move(command));
+}
+
+void ActionRunner::Do(const core::NoteQueued& action) {
+  if (const auto stream = parts_.store->Find(action.request)) stream->OnQueued(action.why);
+}
+
+void ActionRunner::Do(const core::FailRequest& action) {
+  if (const auto stream = parts_.store->Find(action.request)) {
+    stream->Fail(ToGrpc({KindOf(action.reason), action.message, action.retry_after}));
+  }
+  LetGo(action.request);
+}
+
+void ActionRunner::Do(const core::CompleteRequest& action) { LetGo(action.request); }
+
+void ActionRunner::LetGo(core::RequestId request) {
+  if (const auto stream = parts_.store->Find(request)) {
+    stream->Release();
+    parts_.store->Retire(stream, now_);
+  }
+}
+
+// ---- operators ----------------------------------------------------------------------------------------------------
+
+void ActionRunner::Do(const core::ReportDrain& action) { parts_.drains->Report(action); }
+
+void ActionRunner::Do(const core::Tell& action) {
+  told_ = true;
+  LOG(INFO) << action.subject << ": " << action.text;
+  parts_.events->Append(action.subject, action.text, now_);
+}
+
+}  // namespace tandem::scheduler

@@ -1,0 +1,76 @@
+// Carries out what the core asked for, in the order given, on the core's thread. It decides nothing and waits for
+// nothing: commands go into the queues of worker streams, words for clients to their request's stream.
+#ifndef TANDEM_SCHEDULER_ACTION_RUNNER_H_
+#define TANDEM_SCHEDULER_ACTION_RUNNER_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "scheduler/core/core.h"
+#include "scheduler/drain_calls.h"
+#include "scheduler/event_log.h"
+#include "scheduler/model_catalog.h"
+#include "scheduler/request_store.h"
+#include "scheduler/worker_registry.h"
+
+namespace tandem::scheduler {
+
+class ActionRunner {
+ public:
+  struct Parts {
+    const ModelCatalog* catalog;
+    WorkerRegistry* registry;
+    RequestStore* store;
+    EventLog* events;
+    DrainCalls* drains;
+  };
+  struct Settings {
+    uint32_t step_budget_ms = 200;
+    bool prefix_cache = true;
+  };
+  // Takes an event that an action leads to at once: its addressee was gone.
+  using Post = std::function<void(core::Event)>;
+  // Called between batches when something was told: which models can serve now.
+  using OnChange = std::function<void(const core::ClusterState&)>;
+
+  ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change);
+
+  void Run(core::Instant now, const core::Actions& actions);
+  // After all events of a batch.
+  void EndOfBatch(const core::Core& core);
+
+ private:
+  void Do(const core::AdmitWorker& action);
+  void Do(const core::RefuseWorker& action);
+  void Do(const core::FormGroup& action);
+  void Do(const core::LoadModel& action);
+  void Do(const core::DissolveGroup& action);
+  void Do(const core::AbortGroup& action);
+  void Do(const core::DropWorker& action);
+  void Do(const core::AssignRequest& action);
+  void Do(const core::AbortAttempt& action);
+  void Do(const core::NoteQueued& action);
+  void Do(const core::FailRequest& action);
+  void Do(const core::CompleteRequest& action);
+  void Do(const core::ReportDrain& action);
+  void Do(const core::Tell& action);
+
+  void Send(core::DeviceId device, v1::AttachResponse command);
+  // The core has let the request go; the store keeps its log for a while.
+  void LetGo(core::RequestId request);
+
+  const Parts parts_;
+  const Settings settings_;
+  const Post post_;
+  const OnChange on_change_;
+  core::Instant now_;
+  bool told_ = false;  // since the last EndOfBatch
+  // READY groups' numerics, for Accepted: refreshed when something was told.
+  absl::flat_hash_map<uint64_t, std::string> numerics_;
+};
+
+}  // namespace tandem::scheduler
+
+#endif  // TANDEM_SCHEDULER_ACTION_RUNNER_H_

@@ -1,0 +1,81 @@
+// The door for operators. Reads look at the core between two steps; mutations are events to it, and are answered with
+// what the core made of them. Names are resolved against the state at that moment (name_resolver.h).
+#ifndef TANDEM_SCHEDULER_ADMIN_SERVICE_H_
+#define TANDEM_SCHEDULER_ADMIN_SERVICE_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "scheduler/core_loop.h"
+#include "scheduler/drain_calls.h"
+#include "scheduler/event_log.h"
+#include "scheduler/grpc_error.h"
+#include "scheduler/worker_registry.h"
+#include "tandem/v1/admin.grpc.pb.h"
+
+namespace tandem::scheduler {
+
+class AdminService final : public v1::AdminService::CallbackService {
+ public:
+  struct Parts {
+    CoreLoop* core;
+    WorkerRegistry* registry;
+    EventLog* events;
+    DrainCalls* drains;
+  };
+  AdminService(Parts parts, std::string version);
+
+  using Context = grpc::CallbackServerContext;
+  using Unary = grpc::ServerUnaryReactor;
+
+  // ---- reads (admin_service.cc)
+  Unary* GetStatus(Context*, const v1::GetStatusRequest*, v1::GetStatusResponse*) override;
+  Unary* ListNodes(Context*, const v1::ListNodesRequest*, v1::ListNodesResponse*) override;
+  Unary* ListDevices(Context*, const v1::ListDevicesRequest*, v1::ListDevicesResponse*) override;
+  Unary* GetDevice(Context*, const v1::GetDeviceRequest*, v1::GetDeviceResponse*) override;
+  Unary* ListGroups(Context*, const v1::ListGroupsRequest*, v1::ListGroupsResponse*) override;
+  Unary* GetGroup(Context*, const v1::GetGroupRequest*, v1::GetGroupResponse*) override;
+  Unary* ListModels(Context*, const v1::AdminServiceListModelsRequest*, v1::AdminServiceListModelsResponse*) override;
+  Unary* GetModel(Context*, const v1::GetModelRequest*, v1::GetModelResponse*) override;
+  Unary* ListRequests(Context*, const v1::ListRequestsRequest*, v1::ListRequestsResponse*) override;
+  Unary* GetRequest(Context*, const v1::GetRequestRequest*, v1::GetRequestResponse*) override;
+  Unary* ExplainRequest(Context*, const v1::ExplainRequestRequest*, v1::ExplainRequestResponse*) override;
+  Unary* ExplainGroup(Context*, const v1::ExplainGroupRequest*, v1::ExplainGroupResponse*) override;
+  Unary* ExplainModel(Context*, const v1::ExplainModelRequest*, v1::ExplainModelResponse*) override;
+  Unary* GetTopology(Context*, const v1::GetTopologyRequest*, v1::GetTopologyResponse*) override;
+
+  // ---- mutations (admin_mutations.cc)
+  Unary* CordonDevice(Context*, const v1::CordonDeviceRequest*, v1::CordonDeviceResponse*) override;
+  Unary* UncordonDevice(Context*, const v1::UncordonDeviceRequest*, v1::UncordonDeviceResponse*) override;
+  Unary* CordonNode(Context*, const v1::CordonNodeRequest*, v1::CordonNodeResponse*) override;
+  Unary* UncordonNode(Context*, const v1::UncordonNodeRequest*, v1::UncordonNodeResponse*) override;
+  Unary* UndrainDevice(Context*, const v1::UndrainDeviceRequest*, v1::UndrainDeviceResponse*) override;
+  Unary* UndrainNode(Context*, const v1::UndrainNodeRequest*, v1::UndrainNodeResponse*) override;
+  Unary* DeployModel(Context*, const v1::DeployModelRequest*, v1::DeployModelResponse*) override;
+  Unary* UndeployModel(Context*, const v1::UndeployModelRequest*, v1::UndeployModelResponse*) override;
+  Unary* ScaleModel(Context*, const v1::ScaleModelRequest*, v1::ScaleModelResponse*) override;
+
+  // ---- streams (admin_streams.cc)
+  grpc::ServerWriteReactor<v1::DrainDeviceResponse>* DrainDevice(Context*, const v1::DrainDeviceRequest*) override;
+  grpc::ServerWriteReactor<v1::DrainNodeResponse>* DrainNode(Context*, const v1::DrainNodeRequest*) override;
+  grpc::ServerWriteReactor<v1::DrainGroupResponse>* DrainGroup(Context*, const v1::DrainGroupRequest*) override;
+  grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchEvents(Context*, const v1::WatchEventsRequest*) override;
+
+ private:
+  // Answers `context` with what `look` returns. `look` runs on the core's thread and may fill the response.
+  Unary* Look(Context* context, std::function<grpc::Status(const core::Core&)> look);
+  // Resolves and checks on the core's thread, posts `make(device)` for each, then answers with `show` of them.
+  Unary* ChangeDevices(Context* context, const v1::Mutation& mutation,
+                       std::function<grpc::Status(const core::ClusterState&, std::vector<core::DeviceId>*)> resolve,
+                       std::function<core::Event(core::DeviceId)> make,
+                       std::function<void(const core::ClusterState&, const core::Device&)> show);
+
+  const Parts parts_;
+  const std::string version_;
+  const core::Instant started_;
+};
+
+}  // namespace tandem::scheduler
+
+#endif  // TANDEM_SCHEDULER_ADMIN_SERVICE_H_

@@ -1,0 +1,341 @@
+// The calls of AdminService that stream: drains, and the event log.
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "scheduler/admin_service.h"
+#include "scheduler/clock.h"
+#include "scheduler/name_resolver.h"
+#include "scheduler/translate.h"
+
+namespace tandem::scheduler {
+namespace {
+
+constexpr size_t kLongestReason = 512;
+// The reports of one drain are a few a second; a caller that does not read them needs the latest only.
+constexpr size_t kMostReportsHeld = 64;
+
+uint64_t Milliseconds(core::Duration d) { return d.us > 0 ? static_cast<uint64_t>(d.us) / 1000 : 0; }
+
+// What a drain is asked to take, and what that touches.
+struct DrainPlan {
+  std::vector<core::DeviceId> devices;
+  std::optional<core::GroupId> group;
+  v1::DrainProgress shape;  // devices, groups, models_affected
+  std::string last_replica_of;
+};
+
+void FillAffected(const core::ClusterState& state, DrainPlan* plan) {
+  std::vector<const core::Group*> groups;
+  if (plan->group) {
+    groups.push_back(state.Find(*plan->group));
+  }
+  for (core::DeviceId id : plan->devices) {
+    plan->shape.add_devices(state.At(id).spec.Name());
+    for (core::GroupId group : state.At(id).groups) {
+      const core::Group* found = state.Find(group);
+      if (std::find(groups.begin(), groups.end(), found) == groups.end()) groups.push_back(found);
+    }
+  }
+  std::map<core::ModelId, int> leaving;  // READY replicas
+  for (const core::Group* group : groups) {
+    plan->shape.add_groups(GroupName(group->id));
+    leaving[group->model] += group->state == core::GroupState::kReady;
+  }
+  for (const auto& [id, count] : leaving) {
+    const core::Model& model = state.At(id);
+    const int ready = state.ReadyReplicas(model);
+    plan->shape.add_models_affected(absl::StrFormat("%s: %d of %d %s", model.spec.name, ready - count, ready,
+                                                    ready - count == 1 ? "stays" : "stay"));
+    if (ready > 0 && ready == count) plan->last_replica_of = model.spec.name;
+  }
+}
+
+}  // namespace
+
+// One Drain* call. Leaving it does not undo the drain.
+template <typename Response>
+class DrainCall final : public grpc::ServerWriteReactor<Response>,
+                        public std::enable_shared_from_this<DrainCall<Response>> {
+ public:
+  using Resolve = std::function<std::optional<Error>(const core::ClusterState&, DrainPlan*)>;
+  struct Wish {
+    v1::Mutation mutation;
+    core::Duration deadline;
+    core::OnDeadline on_deadline = core::OnDeadline::kWait;
+    bool force = false;
+  };
+
+  DrainCall(CoreLoop* core, DrainCalls* calls) : core_(core), calls_(calls) {}
+
+  template <typename Request>
+  static DrainCall* Start(const AdminService::Parts& parts, const Request& request, Resolve resolve) {
+    auto call = std::make_shared<DrainCall>(parts.core, parts.drains);
+    call->self_ = call;
+    call->Begin(request, std::move(resolve));
+    return call.get();
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) ended_ = grpc::Status(grpc::StatusCode::CANCELLED, "the caller left");
+    Pump();
+  }
+  void OnCancel() override {
+    absl::MutexLock lock(&mu_);
+    ended_ = grpc::Status(grpc::StatusCode::CANCELLED, "the caller left");
+    Pump();
+  }
+  void OnDone() override {
+    core::OperationId operation;
+    {
+      absl::MutexLock lock(&mu_);
+      operation = operation_;
+    }
+    if (operation.value != 0) calls_->Forget(operation);
+    auto self = std::move(self_);
+  }
+
+ private:
+  template <typename Request>
+  void Begin(const Request& request, Resolve resolve) {
+    if (request.mutation().reason().empty() || request.mutation().reason().size() > kLongestReason) {
+      return EndWith(
+          ToGrpc({kInvalidParameter,
+                  absl::StrCat("a drain needs a reason of 1 to ", kLongestReason, " bytes in mutation.reason"),
+                  {},
+                  {{"field", "mutation.reason"}}}));
+    }
+    Wish wish{request.mutation(),
+              core::Milliseconds(
+                  static_cast<int64_t>(std::min<uint64_t>(request.deadline_ms(), uint64_t{30} * 24 * 3600 * 1000))),
+              core::OnDeadline::kWait, request.force()};
+    switch (request.on_deadline()) {
+      case v1::WAIT:
+        break;
+      case v1::ABORT:
+        wish.on_deadline = core::OnDeadline::kAbort;
+        break;
+      default:
+        return EndWith(ToGrpc({kNotServed,
+                               "moving requests at the deadline is not served yet; say on_deadline WAIT or "
+                               "ABORT"}));
+    }
+    auto self = this->shared_from_this();
+    const bool asked = core_->PostQuery([self, wish = std::move(wish), resolve = std::move(resolve)](
+                                            const core::Core& core) { self->Decide(core.state(), wish, resolve); });
+    if (!asked) EndWith(ToGrpc({kQueueFull, "the scheduler is behind; try again"}));
+  }
+
+  // On the core's thread.
+  void Decide(const core::ClusterState& state, const Wish& wish, const Resolve& resolve) {
+    DrainPlan plan;
+    if (const auto error = resolve(state, &plan)) return EndWith(ToGrpc(*error));
+    FillAffected(state, &plan);
+    {
+      absl::MutexLock lock(&mu_);
+      shape_ = plan.shape;
+    }
+    core::DrainRequested event;
+    event.devices = plan.devices;
+    event.group = plan.group;
+    event.reason = wish.mutation.reason();
+    event.deadline = wish.deadline.us > 0 ? wish.deadline : state.options.drain_deadline;
+    event.on_deadline = wish.on_deadline;
+    event.force = wish.force;
+    if (wish.mutation.validate_only()) {
+      if (!plan.last_replica_of.empty() && !wish.force) {
+        return EndWith(
+            ToGrpc({kWouldLoseLastReplica, absl::StrCat("this would take the last replica of model ",
+                                                        plan.last_replica_of, "; force it, or scale first")}));
+      }
+      core::ReportDrain report;
+      report.message = "checked; nothing was changed";
+      report.deadline_left = event.deadline;
+      report.done = true;
+      return Hear(report);
+    }
+    event.operation =
+        calls_->Begin([self = this->shared_from_this()](const core::ReportDrain& report) { self->Hear(report); });
+    {
+      absl::MutexLock lock(&mu_);
+      operation_ = event.operation;
+    }
+    core_->PostOwed(std::move(event));
+  }
+
+  void Hear(const core::ReportDrain& report) {
+    absl::MutexLock lock(&mu_);
+    if (report.done && report.refused != core::Reason::kNone) {
+      ended_ = ToGrpc({KindOf(report.refused), report.message});
+    } else {
+      if (reports_.size() >= kMostReportsHeld) reports_.pop_front();
+      v1::DrainProgress progress = shape_;
+      progress.set_message(report.message);
+      progress.set_requests_left(report.requests_left);
+      progress.set_deadline_left_ms(Milliseconds(report.deadline_left));
+      progress.set_overdue(report.overdue);
+      progress.set_done(report.done);
+      reports_.push_back(std::move(progress));
+      if (report.done && !ended_) done_ = true;
+    }
+    Pump();
+  }
+
+  void EndWith(const grpc::Status& status) {
+    absl::MutexLock lock(&mu_);
+    ended_ = status;
+    Pump();
+  }
+
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (writing_ || finished_) return;
+    if (!ended_ && !reports_.empty()) {
+      *response_.mutable_progress() = std::move(reports_.front());
+      reports_.pop_front();
+      writing_ = true;
+      this->StartWrite(&response_);
+      return;
+    }
+    if (!ended_ && done_) ended_ = grpc::Status::OK;
+    if (!ended_) return;
+    finished_ = true;
+    this->Finish(*ended_);
+  }
+
+  CoreLoop* const core_;
+  DrainCalls* const calls_;
+  std::shared_ptr<DrainCall> self_;
+
+  absl::Mutex mu_;
+  core::OperationId operation_ ABSL_GUARDED_BY(mu_);  // set before the core hears of the drain
+  v1::DrainProgress shape_ ABSL_GUARDED_BY(mu_);      // likewise
+  std::deque<v1::DrainProgress> reports_ ABSL_GUARDED_BY(mu_);
+  Response response_ ABSL_GUARDED_BY(mu_);
+  std::optional<grpc::Status> ended_ ABSL_GUARDED_BY(mu_);
+  bool done_ ABSL_GUARDED_BY(mu_) = false;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+grpc::ServerWriteReactor<v1::DrainDeviceResponse>* AdminService::DrainDevice(Context*,
+                                                                             const v1::DrainDeviceRequest* request) {
+  return DrainCall<v1::DrainDeviceResponse>::Start(
+      parts_, *request,
+      [name = request->name()](const core::ClusterState& state, DrainPlan* plan) -> std::optional<Error> {
+        const auto found = ResolveDevice(state, name);
+        if (const auto* error = std::get_if<Error>(&found)) return *error;
+        plan->devices = {std::get<core::DeviceId>(found)};
+        return std::nullopt;
+      });
+}
+
+grpc::ServerWriteReactor<v1::DrainNodeResponse>* AdminService::DrainNode(Context*,
+                                                                         const v1::DrainNodeRequest* request) {
+  return DrainCall<v1::DrainNodeResponse>::Start(
+      parts_, *request,
+      [name = request->name()](const core::ClusterState& state, DrainPlan* plan) -> std::optional<Error> {
+        auto found = ResolveNode(state, name);
+        if (const auto* error = std::get_if<Error>(&found)) return *error;
+        plan->devices = std::get<std::vector<core::DeviceId>>(std::move(found));
+        return std::nullopt;
+      });
+}
+
+grpc::ServerWriteReactor<v1::DrainGroupResponse>* AdminService::DrainGroup(Context*,
+                                                                           const v1::DrainGroupRequest* request) {
+  return DrainCall<v1::DrainGroupResponse>::Start(
+      parts_, *request,
+      [name = request->name()](const core::ClusterState& state, DrainPlan* plan) -> std::optional<Error> {
+        const auto found = ResolveGroup(state, name);
+        if (const auto* error = std::get_if<Error>(&found)) return *error;
+        plan->group = std::get<const core::Group*>(found)->id;
+        return std::nullopt;
+      });
+}
+
+// ---- events -------------------------------------------------------------------------------------------------------
+
+class WatchCall final : public grpc::ServerWriteReactor<v1::WatchEventsResponse> {
+ public:
+  static WatchCall* Start(EventLog* log, uint64_t from) {
+    auto call = std::make_shared<WatchCall>(log, from);
+    call->self_ = call;
+    call->watch_ = log->Watch([call = call.get()] { call->Wake(); });
+    call->Wake();
+    return call.get();
+  }
+  WatchCall(EventLog* log, uint64_t from) : log_(log), next_(from == 0 ? log->next_sequence() : from) {}
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    left_ = left_ || !ok;
+    Pump();
+  }
+  void OnCancel() override {
+    absl::MutexLock lock(&mu_);
+    left_ = true;
+    Pump();
+  }
+  void OnDone() override {
+    log_->Unwatch(watch_);  // waits for a Wake under way
+    auto self = std::move(self_);
+  }
+
+ private:
+  void Wake() {
+    absl::MutexLock lock(&mu_);
+    Pump();
+  }
+
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (writing_ || finished_) return;
+    if (left_) return FinishWith(grpc::Status(grpc::StatusCode::CANCELLED, "the caller left"));
+    std::vector<LoggedEvent> events;
+    uint64_t first;
+    if (!log_->Read(next_, 1, &events, &first)) {
+      return FinishWith(ToGrpc({kNotFound,
+                                absl::StrFormat("event %d is no longer kept; the oldest is %d", next_, first),
+                                {},
+                                {{"first_sequence", absl::StrCat(first)}}}));
+    }
+    if (events.empty()) return;
+    auto& out = *response_.mutable_event();
+    out.set_sequence(events[0].sequence);
+    out.set_age_ms(Milliseconds(Now() - events[0].at));
+    out.set_subject(events[0].subject);
+    out.set_text(events[0].text);
+    next_ = events[0].sequence + 1;
+    writing_ = true;
+    StartWrite(&response_);
+  }
+  void FinishWith(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    finished_ = true;
+    Finish(status);
+  }
+
+  EventLog* const log_;
+  EventLog::WatchId watch_ = 0;
+  std::shared_ptr<WatchCall> self_;
+
+  absl::Mutex mu_;
+  uint64_t next_ ABSL_GUARDED_BY(mu_);
+  v1::WatchEventsResponse response_ ABSL_GUARDED_BY(mu_);
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool left_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+grpc::ServerWriteReactor<v1::WatchEventsResponse>* AdminService::WatchEvents(Context*,
+                                                                             const v1::WatchEventsRequest* request) {
+  return WatchCall::Start(parts_.events, request->from_sequence());
+}
+
+}  // namespace tandem::scheduler

@@ -1,0 +1,69 @@
+// The door for clients: Generate and what belongs to it.
+//
+// A Generate is checked where it arrives, tokenized in the pool, kept in the store, and told to the core as counts.
+// From then on its reactor is a reader of its RequestStream and does nothing but send. A call that ends in whatever way
+// leaves the stream; the last one to leave cancels the request.
+#ifndef TANDEM_SCHEDULER_INFERENCE_SERVICE_H_
+#define TANDEM_SCHEDULER_INFERENCE_SERVICE_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "scheduler/core_loop.h"
+#include "scheduler/grpc_error.h"
+#include "scheduler/model_catalog.h"
+#include "scheduler/request_store.h"
+#include "scheduler/token_router.h"
+#include "scheduler/tokenizer_pool.h"
+#include "tandem/v1/inference.grpc.pb.h"
+
+namespace tandem::scheduler {
+
+class InferenceService final : public v1::InferenceService::CallbackService {
+ public:
+  struct Parts {
+    const ModelCatalog* catalog;
+    CoreLoop* core;
+    RequestStore* store;
+    TokenRouter* router;
+    TokenizerPool* pool;
+  };
+  explicit InferenceService(Parts parts) : parts_(parts) {}
+
+  // New requests are refused as DRAINING from now on; those that run go on.
+  void StopAdmitting() { admitting_ = false; }
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
+                                                           const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<v1::ResumeResponse>* Resume(grpc::CallbackServerContext* context,
+                                                       const v1::ResumeRequest* request) override;
+  grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context, const v1::AbortRequest* request,
+                                  v1::AbortResponse* response) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
+                                  v1::EmbedResponse* response) override;
+  grpc::ServerUnaryReactor* Rerank(grpc::CallbackServerContext* context, const v1::RerankRequest* request,
+                                   v1::RerankResponse* response) override;
+
+ private:
+  class GenerateCall;
+  class ResumeCall;
+
+  // The model, or MODEL_NOT_FOUND with the names there are.
+  std::optional<Error> FindModel(const std::string& name, const ServedModel** model) const;
+
+  const Parts parts_;
+  std::atomic<bool> admitting_{true};
+};
+
+}  // namespace tandem::scheduler
+
+#endif  // TANDEM_SCHEDULER_INFERENCE_SERVICE_H_

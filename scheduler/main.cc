@@ -1,0 +1,167 @@
+// tandem-scheduler: flags and files in, one Server out, until a signal ends it.
+#include <glog/logging.h>
+#include <grpc/support/log.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/model/model_folder.h"
+#include "config/cluster_config.h"
+#include "config/endpoint.h"
+#include "scheduler/ids.h"
+#include "scheduler/leader_epoch.h"
+#include "scheduler/server.h"
+
+namespace tandem::scheduler {
+namespace {
+
+constexpr char kVersion[] = TANDEM_VERSION;
+
+int Fail(absl::string_view why) {
+  std::cerr << "tandem-scheduler: " << why << "\n";
+  return 1;
+}
+
+core::Duration Scaled(core::Duration d, double scale) {
+  return {static_cast<int64_t>(static_cast<double>(d.us) * scale)};
+}
+
+core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
+  core::CoreOptions options;
+  options.waiting_room_requests = config.scheduling.waiting_room_requests;
+  options.waiting_room_tokens = {config.scheduling.waiting_room_tokens};
+  options.overcommit = config.scheduling.overcommit;
+  for (core::Duration* time :
+       {&options.suspect_after, &options.fence_after, &options.detach_grace, &options.stuck_after,
+        &options.reattach_window, &options.form_deadline, &options.load_deadline, &options.leave_deadline,
+        &options.retry_first, &options.retry_most}) {
+    *time = Scaled(*time, config.time_scale);
+  }
+  return options;
+}
+
+ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t leader_epoch) {
+  ServerOptions options;
+  options.clients = config.server.clients;
+  options.workers = config.server.workers;
+  options.admin = config.server.admin;
+  options.leader_epoch = leader_epoch;
+  options.expected_devices = static_cast<int>(config.devices.select.size());
+  options.version = kVersion;
+  options.core = MakeCoreOptions(config);
+  options.pool.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 4, 1u, 8u));
+  options.runner.step_budget_ms = static_cast<uint32_t>(absl::ToInt64Milliseconds(config.scheduling.step_budget));
+  options.runner.prefix_cache = config.scheduling.prefix_cache;
+  options.orphan_grace_ms = static_cast<uint32_t>(options.orphan_grace_ms * config.time_scale);
+  return options;
+}
+
+bool OnlyLoopback(const config::ServerConfig& server) {
+  for (const std::string& address : {server.clients, server.workers, server.admin}) {
+    const auto endpoint = config::ParseEndpoint(address);
+    if (!endpoint.ok() || !endpoint->IsLoopback()) return false;
+  }
+  return true;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("The central scheduler of Tandem.");
+  app.set_version_flag("--version", kVersion);
+  std::string config_path;
+  std::vector<config::FlagValue> flags;
+  const auto layered = [&](const char* flag, const char* key, const char* help) {
+    app.add_option_function<std::string>(
+        flag,
+        [&flags, flag, key](const std::string& text) {
+          flags.push_back({key, text, flag});
+        },
+        help);
+  };
+  app.add_option("--config", config_path, "YAML file; see config/");
+  layered("--clients", "server.clients", "HOST:PORT for clients (127.0.0.1:50051)");
+  layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
+  layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
+  layered("--state-dir", "state_dir", "Where the leader epoch and the journal are kept");
+  layered("--model-root", "model_root", "The folder that model paths are relative to");
+  app.add_flag_callback(
+      "--insecure-non-loopback",
+      [&flags] { flags.push_back({"server.plaintext_beyond_loopback", "true", "--insecure-non-loopback"}); },
+      "Serve plain text to other machines too");
+  double grace_s = 10;
+  app.add_option("--shutdown-grace", grace_s, "Seconds that running requests get after SIGTERM (10)")
+      ->check(CLI::Range(0.0, 3600.0));
+  int log_level = 0;
+  app.add_option("--log-level", log_level, "0 all, 1 warnings, 2 errors (0)")->check(CLI::Range(0, 2));
+  bool no_journal = false;
+  app.add_flag("--no-journal", no_journal, "Keep no journal");
+  bool die_with_parent = false;
+  app.add_flag("--die-with-parent", die_with_parent, "End when the process that started this one does");
+  CLI11_PARSE(app, argc, argv);
+  FLAGS_minloglevel = log_level;
+  const pid_t parent = getppid();
+  if (die_with_parent) {
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) return Fail("the process that started this one has ended");
+  }
+
+  // Before any thread exists, so that all of them leave the signals to sigwait below.
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  const auto loaded = config::LoadClusterConfig(config_path, flags);
+  if (!loaded.ok()) return Fail(loaded.status().message());
+  const config::ClusterConfig& config = loaded->config;
+  for (const std::string& warning : loaded->warnings) LOG(WARNING) << warning;
+  const auto epoch = LeaderEpoch::Raise(config.state_dir);
+  if (!epoch.ok()) return Fail(epoch.status().message());
+  auto catalog = ModelCatalog::Load(config.models, {config.model_root, model::DefaultHubCache()});
+  if (!catalog.ok()) return Fail(catalog.status().message());
+  std::unique_ptr<Journal> journal;
+  if (!no_journal) {
+    auto opened = Journal::Open({config.state_dir + "/journal", kVersion, (*epoch)->value()});
+    if (!opened.ok()) return Fail(opened.status().message());
+    journal = *std::move(opened);
+  }
+
+  ServerOptions options = MakeServerOptions(config, (*epoch)->value());
+  options.reflection = OnlyLoopback(config.server);
+  const std::string models = catalog->Names();
+  Server server(std::move(options), *std::move(catalog), std::move(journal));
+  if (absl::Status status = server.Start(); !status.ok()) return Fail(status.message());
+  LOG(INFO) << "tandem-scheduler " << kVersion << " leads as " << (*epoch)->value() << ": clients at port "
+            << server.clients_port() << ", workers at " << server.workers_port() << ", operators at "
+            << server.admin_port() << "; models: " << models;
+
+  int signal_number = 0;
+  sigwait(&ends, &signal_number);
+  LOG(INFO) << "signal " << signal_number << ": running requests get up to " << grace_s << " s";
+  server.Shutdown(absl::Seconds(grace_s));
+  return 0;
+}
+
+}  // namespace
+}  // namespace tandem::scheduler
+
+int main(int argc, char** argv) {
+  google::InitGoogleLogging(argv[0]);
+  FLAGS_logtostderr = true;
+  // What gRPC has to say about an address in use, we say in one line.
+  gpr_set_log_function([](gpr_log_func_args* line) { VLOG(1) << line->message; });
+  return tandem::scheduler::Main(argc, argv);
+}

@@ -1,0 +1,170 @@
+#include "scheduler/model_catalog.h"
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/model/model_config.h"
+#include "base/model/model_memory.h"
+#include "base/model/safetensors.h"
+
+namespace tandem::scheduler {
+namespace {
+
+constexpr int kDegrees[] = {1, 2, 4, 8, 16};
+// What a group takes at once where the configuration says nothing.
+constexpr int32_t kDefaultSequences = 64;
+constexpr int32_t kBatchTokens = 512;
+constexpr size_t kLargestGenerationConfig = 1 << 20;
+
+absl::Status Annotate(const absl::Status& status, const std::string& model) {
+  return absl::Status(status.code(), absl::StrCat("model ", model, ": ", status.message()));
+}
+
+// A sampling default that is out of range is left out: the file is the model's, and the request can still say its own.
+template <typename T>
+std::optional<T> NumberIn(const nlohmann::json& json, const char* key, double low, double high) {
+  const auto it = json.find(key);
+  if (it == json.end() || !it->is_number()) return std::nullopt;
+  const double value = it->get<double>();
+  if (!(value >= low && value <= high)) return std::nullopt;
+  return static_cast<T>(value);
+}
+
+void ReadSamplingDefaults(const std::string& folder, ModelLimits* limits) {
+  std::ifstream file(folder + "/generation_config.json", std::ios::binary);
+  if (!file) return;
+  std::string text(kLargestGenerationConfig, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return;  // ReadDecoderConfig has said what is wrong with it
+  limits->temperature = NumberIn<float>(json, "temperature", 0, 2);
+  limits->top_p = NumberIn<float>(json, "top_p", 1e-6, 1);
+  limits->top_k = NumberIn<int32_t>(json, "top_k", 0, 1 << 24);
+  limits->repetition_penalty = NumberIn<float>(json, "repetition_penalty", 1e-6, 10);
+}
+
+// The type of most bytes is that of the first matrix; norms and biases are sometimes kept wider.
+absl::StatusOr<model::DType> FileDType(const model::DecoderConfig& config, const std::string& folder) {
+  auto files = model::WeightFiles::Open(folder);
+  if (!files.ok()) return files.status();
+  for (const auto& [name, tensor] : files->tensors()) {
+    if (tensor.info->shape.size() == 2 && tensor.info->dtype) return *tensor.info->dtype;
+  }
+  return config.dtype.value_or(model::DType::kFloat32);
+}
+
+absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& config, const core::ModelSpec& spec,
+                                                   model::DType file_dtype) {
+  const auto stored = model::ChooseStoredDType(spec.dtype, file_dtype);
+  if (!stored.ok()) return stored.status();
+  std::vector<core::ShardCost> costs;
+  for (int degree : kDegrees) {
+    core::ShardCost cost;
+    cost.tensor_parallel = degree;
+    const auto memory = model::MemoryOfRank(config, {.ranks = degree,
+                                                     .stored_dtype = *stored,
+                                                     .max_batch_tokens = spec.max_batch_tokens,
+                                                     .max_sequences = spec.max_sequences});
+    if (memory.ok()) {
+      cost.static_bytes = {memory->weight_bytes + memory->activation_bytes};
+      cost.kv_bytes_per_token = {memory->kv_bytes_per_token};
+    } else {
+      cost.impossible = std::string(memory.status().message());
+    }
+    costs.push_back(std::move(cost));
+  }
+  return costs;
+}
+
+absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model::FolderSearch& search) {
+  if (from.task != "generate") {
+    return absl::UnimplementedError(absl::StrCat("task ", from.task, " is not served yet; only generate is"));
+  }
+  const auto folder = model::ResolveModelFolder(from.path, search);
+  if (!folder.ok()) return folder.status();
+  const auto config = model::ReadDecoderConfig(*folder);
+  if (!config.ok()) return config.status();
+  auto manifest = model::ReadManifest(*folder);
+  if (!manifest.ok()) return manifest.status();
+  auto tokenizer = tokenizer::Tokenizer::Load(*folder);
+  if (!tokenizer.ok()) return tokenizer.status();
+  const auto file_dtype = FileDType(*config, *folder);
+  if (!file_dtype.ok()) return file_dtype.status();
+
+  ServedModel served;
+  core::ModelSpec& spec = served.spec;
+  spec.name = from.name;
+  spec.aliases = from.aliases;
+  spec.path = from.path;
+  spec.revision = manifest->revision;
+  spec.task = from.task;
+  spec.dtype = from.dtype;
+  spec.tensor_parallel = from.tensor_parallel;
+  spec.replicas_min = from.replicas_min;
+  spec.replicas_max = from.replicas_max;
+  spec.max_model_len = config->max_positions;
+  if (from.max_model_len > 0) {
+    if (from.max_model_len > config->max_positions) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("max_model_len is %d; its files allow %d tokens", from.max_model_len, config->max_positions));
+    }
+    spec.max_model_len = from.max_model_len;
+  }
+  spec.max_sequences = from.max_num_seqs > 0 ? from.max_num_seqs : kDefaultSequences;
+  spec.max_batch_tokens = std::max(kBatchTokens, spec.max_sequences);
+  spec.priority = from.priority;
+  spec.memory_utilization = from.memory_utilization;
+  auto costs = Costs(*config, spec, *file_dtype);
+  if (!costs.ok()) return costs.status();
+  spec.costs = *std::move(costs);
+
+  served.limits.name = spec.name;
+  served.limits.max_model_len = static_cast<uint32_t>(spec.max_model_len);
+  served.limits.vocab_size = static_cast<uint32_t>(config->vocab);
+  ReadSamplingDefaults(*folder, &served.limits);
+  served.manifest = std::move(manifest->files);
+  served.tokenizer = *std::move(tokenizer);
+  return served;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelCatalog> ModelCatalog::Load(const std::vector<config::ModelConfig>& models,
+                                                const model::FolderSearch& search) {
+  std::vector<ServedModel> loaded;
+  for (const config::ModelConfig& model : models) {
+    auto one = LoadOne(model, search);
+    if (!one.ok()) return Annotate(one.status(), model.name);
+    loaded.push_back(*std::move(one));
+  }
+  return ModelCatalog(std::move(loaded));
+}
+
+ModelCatalog::ModelCatalog(std::vector<ServedModel> models) : models_(std::move(models)) {
+  for (size_t i = 0; i < models_.size(); ++i) {
+    names_.emplace(models_[i].spec.name, i);
+    for (const std::string& alias : models_[i].spec.aliases) names_.emplace(alias, i);
+  }
+}
+
+const ServedModel* ModelCatalog::Find(const std::string& name) const {
+  auto it = names_.find(name);
+  if (it == names_.end()) it = names_.find("*");
+  return it == names_.end() ? nullptr : &models_[it->second];
+}
+
+std::string ModelCatalog::Names() const {
+  return models_.empty() ? "none" : absl::StrJoin(models_, ", ", [](std::string* out, const ServedModel& model) {
+    out->append(model.spec.name);
+  });
+}
+
+}  // namespace tandem::scheduler

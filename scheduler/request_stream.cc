@@ -1,0 +1,446 @@
+#include "scheduler/request_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "scheduler/clock.h"
+#include "scheduler/ids.h"
+
+namespace tandem::scheduler {
+namespace {
+
+// A client that fell behind gets its tokens in pieces that any gRPC library takes (their receive limit is 4 MiB).
+constexpr size_t kMostTokensPerChunk = 4096;
+constexpr size_t kMostTokensPerChunkWithLogprobs = 256;  // up to 21 pairs each
+
+void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
+  out->set_leader(leader);
+  out->set_counter(counter);
+}
+
+}  // namespace
+
+RequestStream::RequestStream(Facts facts, v1::AssignRequest payload)
+    : facts_(std::move(facts)),
+      payload_(std::move(payload)),
+      text_(facts_.tokenizer, facts_.stop, facts_.continues_text) {
+  absl::MutexLock lock(&mu_);
+  for (uint32_t id : facts_.known_output) {
+    log_.push_back(id);
+    text_.Append(id);
+  }
+  if (facts_.logprobs) logprobs_.resize(log_.size());
+  released_ = log_.size();
+}
+
+bool RequestStream::Current(core::Attempt attempt) const {
+  return !ended_ && assignment_.has_value() && assignment_->attempt == attempt;
+}
+
+// ---- from the core's thread ---------------------------------------------------------------------------------------
+
+void RequestStream::OnQueued(const std::string& why) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    state_ = assignment_.has_value() ? core::RequestState::kMigrating : core::RequestState::kQueued;
+    waits_for_ = why;
+    for (Reader* reader : readers_) reader->progress_due = true;
+    PumpAll(Now(), &wakes);
+  }
+  Run(wakes);
+}
+
+bool RequestStream::OnAssigned(const Assignment& assignment, v1::AssignRequest* command) {
+  absl::MutexLock lock(&mu_);
+  if (ended_) return false;
+  if (!assignment_.has_value()) assigned_at_ = Now();
+  assignment_ = assignment;
+  state_ = core::RequestState::kAssigned;
+  waits_for_.clear();
+  *command = payload_;
+  command->mutable_key()->set_request_id(ToBytes(facts_.id.hi, facts_.id.lo));
+  SetEpoch(assignment.attempt.leader, assignment.attempt.counter, command->mutable_key()->mutable_attempt());
+  command->mutable_group()->set_group_id(assignment.group.value);
+  SetEpoch(assignment.epoch.leader, assignment.epoch.counter, command->mutable_group()->mutable_epoch());
+  command->mutable_output_ids()->Assign(log_.begin(), log_.end());
+  command->set_max_tokens(assignment.max_tokens);
+  return true;
+}
+
+void RequestStream::Fail(const grpc::Status& status) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    if (ended_) return;
+    ended_ = true;
+    failure_ = status;
+    state_ = status.error_code() == grpc::StatusCode::CANCELLED ? core::RequestState::kCancelled
+                                                                : core::RequestState::kFailed;
+    released_ = log_.size();
+    PumpAll(Now(), &wakes);
+  }
+  Run(wakes);
+}
+
+void RequestStream::Release() {
+  absl::MutexLock lock(&mu_);
+  payload_ = v1::AssignRequest();
+}
+
+// ---- from rank 0 --------------------------------------------------------------------------------------------------
+
+RequestStream::Verdict RequestStream::OnStarted(core::Attempt attempt, uint32_t cached_tokens, bool flush) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!Current(attempt)) return Verdict::kStale;
+    if (started_ != attempt) cached_tokens_ = cached_tokens;  // after a preemption: what was cached the first time
+    started_ = attempt;
+    state_ = core::RequestState::kRunning;
+    if (flush) PumpAll(Now(), &wakes);
+  }
+  Run(wakes);
+  return Verdict::kNothing;
+}
+
+RequestStream::Verdict RequestStream::OnProduced(core::Attempt attempt, const v1::Produced& produced, core::Instant now,
+                                                 bool flush) {
+  Wakes wakes;
+  Verdict verdict;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!Current(attempt)) return Verdict::kStale;
+    started_ = attempt;
+    verdict = Append(produced, now);
+    if (facts_.chunk_interval.us == 0 || ended_ || released_at_ + facts_.chunk_interval <= now) {
+      released_ = log_.size();
+      released_at_ = now;
+    }
+    if (flush || ended_) PumpAll(now, &wakes);
+  }
+  Run(wakes);
+  return verdict;
+}
+
+RequestStream::Verdict RequestStream::Append(const v1::Produced& produced, core::Instant now) {
+  const size_t first = produced.first_index();
+  if (first > log_.size()) {
+    return Spoil(absl::StrFormat("tokens %d to %d are missing", log_.size(), first - 1));
+  }
+  const auto& ids = produced.token_ids();
+  if (facts_.logprobs && produced.logprobs_size() != ids.size()) {
+    return Spoil(absl::StrFormat("%d tokens came with %d logprobs", ids.size(), produced.logprobs_size()));
+  }
+  for (int i = 0; i < ids.size(); ++i) {
+    const size_t index = first + i;
+    if (index < log_.size()) {  // sent again after a break: must be what it was
+      if (log_[index] != ids[i]) {
+        return Spoil(absl::StrFormat("token %d came as %d and again as %d", index, log_[index], ids[i]));
+      }
+      continue;
+    }
+    if (index >= assignment_->max_tokens) {
+      return Spoil(absl::StrFormat("token %d is beyond max_tokens %d", index, assignment_->max_tokens));
+    }
+    if (ids[i] >= facts_.vocab_size) {
+      return Spoil(absl::StrFormat("token %d is %d; the vocabulary has %d", index, ids[i], facts_.vocab_size));
+    }
+    if (first_token_at_.us == 0) first_token_at_ = now;
+    log_.push_back(ids[i]);
+    if (facts_.logprobs) logprobs_.push_back(produced.logprobs(i));
+    if (const auto stop = text_.Append(ids[i])) {
+      finished_.set_stop_string(facts_.stop[*stop]);
+      Finish(v1::STOP, now);
+      return Verdict::kStopped;
+    }
+  }
+  return Verdict::kNothing;
+}
+
+RequestStream::Verdict RequestStream::OnPreempted(core::Attempt attempt, bool flush) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!Current(attempt)) return Verdict::kStale;
+    ++preemptions_;
+    state_ = core::RequestState::kAssigned;
+    if (flush) PumpAll(Now(), &wakes);
+  }
+  Run(wakes);
+  return Verdict::kNothing;
+}
+
+RequestStream::Verdict RequestStream::OnEnded(core::Attempt attempt, const v1::Ended& ended, core::Instant now,
+                                              bool flush) {
+  Wakes wakes;
+  Verdict verdict = Verdict::kNothing;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!Current(attempt)) return Verdict::kStale;
+    const bool finished = ended.how() == v1::Ended::STOPPED || ended.how() == v1::Ended::LENGTH_REACHED;
+    if (finished) {
+      // A stop token is counted and not sent.
+      const size_t sent = ended.output_tokens() - std::min<uint32_t>(ended.has_stop_token_id(), ended.output_tokens());
+      if (sent > log_.size()) {
+        verdict = Spoil(absl::StrFormat("tokens %d to %d are missing at the end", log_.size(), sent - 1));
+      } else {
+        started_ = attempt;
+        if (ended.has_stop_token_id()) finished_.set_stop_token_id(ended.stop_token_id());
+        text_.Finish();
+        Finish(ended.how() == v1::Ended::STOPPED ? v1::STOP : v1::LENGTH, now);
+      }
+    }
+    // Otherwise the core decides what becomes of the request.
+    if (flush || ended_) PumpAll(now, &wakes);
+  }
+  Run(wakes);
+  return verdict;
+}
+
+void RequestStream::Finish(v1::FinishReason reason, core::Instant now) {
+  ended_ = true;
+  state_ = core::RequestState::kFinished;
+  released_ = log_.size();
+  finished_.set_reason(reason);
+  auto& usage = *finished_.mutable_usage();
+  usage.set_prompt_tokens(facts_.prompt_tokens);
+  usage.set_completion_tokens(log_.size() + (finished_.has_stop_token_id() ? 1 : 0));
+  usage.set_cached_tokens(cached_tokens_);
+  auto& timings = *finished_.mutable_timings();
+  timings.set_queue_us((assigned_at_ - facts_.arrived).us);
+  timings.set_first_token_us(first_token_at_.us == 0 ? 0 : (first_token_at_ - facts_.arrived).us);
+  timings.set_total_us((now - facts_.arrived).us);
+  timings.set_preemptions(preemptions_);
+}
+
+RequestStream::Verdict RequestStream::Spoil(const std::string& why) {
+  ended_ = true;
+  state_ = core::RequestState::kFailed;
+  released_ = log_.size();
+  failure_ = ToGrpc({kEngineFault, absl::StrCat("the engine's answer is not whole: ", why)});
+  return Verdict::kSpoiled;
+}
+
+// ---- from clients -------------------------------------------------------------------------------------------------
+
+std::optional<Error> RequestStream::Attach(Reader* reader, size_t next) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    if (next > log_.size()) {
+      return Error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s has %d tokens so far", next,
+                                                      ToHex(facts_.id), log_.size())};
+    }
+    reader->next = next;
+    reader->last_sent = Now();
+    readers_.push_back(reader);
+    Pump(reader, reader->last_sent, &wakes);
+  }
+  Run(wakes);
+  return std::nullopt;
+}
+
+void RequestStream::OnSent(Reader* reader, bool ok) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    reader->busy = false;
+    if (!ok) reader->leaving = true;
+    Pump(reader, Now(), &wakes);
+  }
+  Run(wakes);
+}
+
+void RequestStream::Detach(Reader* reader) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    if (std::find(readers_.begin(), readers_.end(), reader) == readers_.end()) return;  // has its end already
+    reader->leaving = true;
+    Pump(reader, Now(), &wakes);
+  }
+  Run(wakes);
+}
+
+bool RequestStream::HasReaders() const {
+  absl::MutexLock lock(&mu_);
+  return std::any_of(readers_.begin(), readers_.end(), [](const Reader* r) { return !r->leaving; });
+}
+
+void RequestStream::Remove(Reader* reader) { readers_.erase(std::find(readers_.begin(), readers_.end(), reader)); }
+
+// ---- what to say next ---------------------------------------------------------------------------------------------
+
+void RequestStream::PumpAll(core::Instant now, Wakes* wakes) {
+  for (size_t i = readers_.size(); i-- > 0;) Pump(readers_[i], now, wakes);  // Pump may remove readers_[i]
+}
+
+void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
+  if (reader->busy) return;
+  if (reader->leaving) {
+    Remove(reader);
+    wakes->push_back({reader->sink, reader, Wake::kEnd, grpc::Status(grpc::StatusCode::CANCELLED, "the client left")});
+    return;
+  }
+  bool last = false;
+  if (started_.counter != 0 && reader->announced != started_) {
+    ComposeAccepted(reader);
+  } else if (reader->next < released_) {
+    ComposeChunk(reader);
+  } else if (ended_ && !reader->tail_sent && !text_.Tail().empty()) {
+    reader->tail_sent = true;
+    auto& chunk = *reader->message.mutable_chunk();
+    chunk.Clear();
+    chunk.set_offset(reader->next);
+    chunk.set_text(std::string(text_.Tail()));
+  } else if (ended_ && failure_.ok()) {
+    *reader->message.mutable_finished() = finished_;
+    last = true;
+  } else if (ended_) {
+    Remove(reader);
+    wakes->push_back({reader->sink, reader, Wake::kEnd, failure_});
+    return;
+  } else if (reader->progress_due) {
+    ComposeProgress(reader);
+  } else {
+    return;
+  }
+  reader->busy = true;
+  reader->progress_due = false;
+  reader->last_sent = now;
+  if (last) Remove(reader);
+  const bool more = ended_ || reader->next < released_;
+  wakes->push_back({reader->sink, reader, last ? Wake::kSendLast : more ? Wake::kSendMore : Wake::kSend, {}});
+}
+
+void RequestStream::ComposeAccepted(Reader* reader) {
+  reader->announced = started_;
+  auto& accepted = *reader->message.mutable_accepted();
+  accepted.Clear();
+  accepted.set_request_id(ToHex(facts_.id));
+  SetEpoch(started_.leader, started_.counter, accepted.mutable_attempt());
+  accepted.set_prompt_tokens(facts_.prompt_tokens);
+  accepted.set_cached_tokens(cached_tokens_);
+  accepted.set_seed(facts_.seed);
+  accepted.set_model_revision(facts_.model_revision);
+  accepted.set_group(absl::StrCat("groups/", assignment_->group.value));
+  accepted.set_numerics_id(assignment_->numerics_id);
+}
+
+void RequestStream::ComposeChunk(Reader* reader) {
+  const size_t most = facts_.logprobs ? kMostTokensPerChunkWithLogprobs : kMostTokensPerChunk;
+  const size_t end = std::min(released_, reader->next + most);
+  auto& chunk = *reader->message.mutable_chunk();
+  chunk.Clear();
+  chunk.set_offset(reader->next);
+  chunk.mutable_token_ids()->Add(log_.begin() + reader->next, log_.begin() + end);
+  const absl::string_view text = text_.Between(reader->next, end);
+  chunk.set_text(text.data(), text.size());
+  if (facts_.logprobs) {
+    for (size_t i = reader->next; i < end; ++i) *chunk.add_logprobs() = logprobs_[i];
+  }
+  reader->next = end;
+}
+
+void RequestStream::ComposeProgress(Reader* reader) {
+  auto& progress = *reader->message.mutable_progress();
+  progress.Clear();
+  progress.set_request_id(ToHex(facts_.id));
+  switch (state_) {
+    case core::RequestState::kQueued:
+      progress.set_state(v1::Progress::QUEUED);
+      progress.set_waits_for(waits_for_);
+      progress.set_queue_position(queue_position_);
+      break;
+    case core::RequestState::kAssigned:
+      progress.set_state(v1::Progress::ASSIGNED);
+      break;
+    case core::RequestState::kMigrating:
+      progress.set_state(v1::Progress::MIGRATING);
+      break;
+    default:
+      progress.set_state(v1::Progress::RUNNING);
+      break;
+  }
+}
+
+void RequestStream::Run(const Wakes& wakes) {
+  for (const Wake& wake : wakes) {
+    switch (wake.kind) {
+      case Wake::kSend:
+        wake.sink->Send(wake.reader->message, false);
+        break;
+      case Wake::kSendMore:
+        wake.sink->Send(wake.reader->message, true);
+        break;
+      case Wake::kSendLast:
+        wake.sink->SendLast(wake.reader->message);
+        break;
+      case Wake::kEnd:
+        wake.sink->End(wake.status);
+        break;
+    }
+  }
+}
+
+// ---- from the router's clock --------------------------------------------------------------------------------------
+
+void RequestStream::OnTick(core::Instant now, core::Instant silent_since) {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    tick_promised_ = false;
+    if (released_ < log_.size() && released_at_ + facts_.chunk_interval <= now) {
+      released_ = log_.size();
+      released_at_ = now;
+    }
+    for (Reader* reader : readers_) reader->progress_due |= reader->last_sent <= silent_since;
+    PumpAll(now, &wakes);
+  }
+  Run(wakes);
+}
+
+core::Instant RequestStream::TakeGatherDue() {
+  absl::MutexLock lock(&mu_);
+  if (tick_promised_ || released_ == log_.size()) return core::kNever;
+  tick_promised_ = true;
+  return released_at_ + facts_.chunk_interval;
+}
+
+void RequestStream::SetQueuePosition(uint32_t position) {
+  absl::MutexLock lock(&mu_);
+  queue_position_ = position;
+}
+
+std::optional<core::DeviceId> RequestStream::Rank0(core::Attempt attempt) const {
+  absl::MutexLock lock(&mu_);
+  if (!assignment_ || assignment_->attempt != attempt) return std::nullopt;
+  return assignment_->rank0;
+}
+
+bool RequestStream::Ended() const {
+  absl::MutexLock lock(&mu_);
+  return ended_;
+}
+
+core::RequestState RequestStream::state() const {
+  absl::MutexLock lock(&mu_);
+  return state_;
+}
+
+size_t RequestStream::output_tokens() const {
+  absl::MutexLock lock(&mu_);
+  return log_.size();
+}
+
+size_t RequestStream::bytes() const {
+  absl::MutexLock lock(&mu_);
+  size_t bytes = sizeof(*this) + log_.capacity() * sizeof(log_[0]) + text_.bytes();
+  for (const auto& logprobs : logprobs_) bytes += logprobs.SpaceUsedLong();
+  return bytes;
+}
+
+}  // namespace tandem::scheduler

@@ -1,0 +1,172 @@
+#include "scheduler/server.h"
+
+#include <glog/logging.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+
+#include <chrono>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/clock.h"
+
+namespace tandem::scheduler {
+namespace {
+
+// A prompt of 10 MB fits; more is refused by gRPC before it is read.
+constexpr int kClientReceiveBytes = 16 << 20;
+// A worker's Hello lists what it holds, and a step's message the tokens of all its requests.
+constexpr int kWorkerReceiveBytes = 16 << 20;
+constexpr int kAdminReceiveBytes = 1 << 20;
+// What is told to clients that are still there when the grace is over has to reach them.
+constexpr auto kLastWords = std::chrono::seconds(1);
+constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
+
+}  // namespace
+
+Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Journal> journal)
+    : options_(std::move(options)),
+      catalog_(std::move(catalog)),
+      journal_(std::move(journal)),
+      store_(options_.store),
+      pool_(options_.pool),
+      runner_(
+          {&catalog_, &registry_, &store_, &events_, &drains_}, options_.runner,
+          [this](core::Event event) { core_.PostOwed(std::move(event)); },
+          [this](const core::ClusterState& state) { TellHealth(state); }),
+      core_(options_.core, &runner_, journal_.get()),
+      router_(&store_, options_.router,
+              {[this](core::Event event) { core_.PostOwed(std::move(event)); },
+               [this](std::vector<std::shared_ptr<RequestStream>> waiting) {
+                 core_.PostQuery([waiting = std::move(waiting)](const core::Core& core) {
+                   for (const auto& stream : waiting) {
+                     const core::Request* request = core.state().Find(stream->facts().id);
+                     if (request == nullptr) continue;
+                     const int position = core.state().QueuePosition(*request);
+                     if (position > 0) stream->SetQueuePosition(static_cast<uint32_t>(position - 1));
+                   }
+                 });
+               },
+               [this](core::DeviceId device, v1::AttachResponse acknowledgement) {
+                 if (const auto link = registry_.Find(device)) link->Send(std::move(acknowledgement));
+               }}),
+      inference_({&catalog_, &core_, &store_, &router_, &pool_}),
+      workers_({options_.leader_epoch, options_.heartbeat_ms, options_.orphan_grace_ms,
+                static_cast<uint32_t>(options_.store.retention.us / 1000)},
+               {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },
+                [this](core::Event event) { core_.PostOwed(std::move(event)); }},
+               &registry_, &router_, &events_),
+      admin_({&core_, &registry_, &events_, &drains_}, options_.version) {}
+
+Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+absl::Status Server::Open(const std::string& address, const char* who, grpc::Service* service, int max_receive_bytes,
+                          std::unique_ptr<grpc::Server>* server, int* port) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), port);
+  builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(max_receive_bytes);
+  // Two schedulers on one port would each get half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // A client may ping every 10 s, with or without a call: the default of 300 s closes the channel under long streams.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  *server = builder.BuildAndStart();
+  if (*server == nullptr || *port == 0) {
+    server->reset();
+    return absl::UnavailableError(absl::StrCat("cannot listen for ", who, " on ", address,
+                                               ": the port is in use, or the address is not of this machine"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Start() {
+  grpc::EnableDefaultHealthCheckService(true);
+  if (options_.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+
+  core_.Start();
+  router_.Start();
+  core_.PostOwed(core::LeaderStarted{options_.leader_epoch, options_.expected_devices});
+  for (const ServedModel& model : catalog_.models()) core_.PostOwed(core::ModelConfigured{model.spec});
+
+  absl::Status status =
+      Open(options_.clients, "clients", &inference_, kClientReceiveBytes, &clients_server_, &clients_port_);
+  if (status.ok()) {
+    status = Open(options_.workers, "workers", &workers_, kWorkerReceiveBytes, &workers_server_, &workers_port_);
+  }
+  if (status.ok())
+    status = Open(options_.admin, "operators", &admin_, kAdminReceiveBytes, &admin_server_, &admin_port_);
+  if (!status.ok()) return status;
+  open_ = true;
+  core_.PostQuery([this](const core::Core& core) { TellHealth(core.state()); });
+  return absl::OkStatus();
+}
+
+// ---- health -------------------------------------------------------------------------------------------------------
+
+// A model is SERVING while it has a READY group, the service while every model has one, "" while the process serves.
+void Server::TellHealth(const core::ClusterState& state) {
+  if (!open_) return;
+  absl::MutexLock lock(&health_mu_);
+  if (stopping_) return;
+  bool all = true;
+  for (const core::Model& model : state.models) {
+    const bool ready = state.ReadyReplicas(model) > 0;
+    all = all && ready;
+    SetHealth(model.spec.name, ready);
+  }
+  SetHealth("tandem.v1.InferenceService", all);
+}
+
+void Server::SetHealth(const std::string& service, bool serving) {
+  const auto [it, first] = health_.try_emplace(service, serving);
+  if (!first && it->second == serving) return;
+  it->second = serving;
+  for (const auto* server : {&clients_server_, &workers_server_, &admin_server_}) {
+    (*server)->GetHealthCheckService()->SetServingStatus(service, serving);
+  }
+}
+
+// ---- the end ------------------------------------------------------------------------------------------------------
+
+void Server::Shutdown(absl::Duration grace) {
+  if (stopping_.exchange(true)) return;
+  inference_.StopAdmitting();
+  {
+    absl::MutexLock lock(&health_mu_);
+    for (const auto* server : {&clients_server_, &workers_server_, &admin_server_}) {
+      if (*server != nullptr) (*server)->GetHealthCheckService()->SetServingStatus(false);
+    }
+  }
+  const core::Instant until = Now() + core::Duration{absl::ToInt64Microseconds(grace)};
+  while (store_.living() > 0 && Now() < until) absl::SleepFor(kLookAgain);
+  const auto left = store_.Living();
+  if (!left.empty()) LOG(WARNING) << left.size() << " requests are cut off by the shutdown";
+  for (const auto& stream : left) {
+    stream->Fail(ToGrpc({kDraining, "this scheduler shut down before the request had ended", core::Seconds(5)}));
+  }
+  // Each stream still open gets kLastWords to take its end. Workers keep what they hold and dial again.
+  const auto last_words = std::chrono::system_clock::now() + kLastWords;
+  std::vector<std::thread> closing;
+  for (auto* server : {&clients_server_, &admin_server_, &workers_server_}) {
+    if (*server == nullptr) continue;
+    closing.emplace_back([server, last_words] {
+      (*server)->Shutdown(last_words);
+      (*server)->Wait();
+    });
+  }
+  for (const auto& worker : registry_.All()) worker->Close(absl::UnavailableError("the scheduler is shutting down"));
+  for (std::thread& thread : closing) thread.join();
+  pool_.Stop();
+  router_.Stop();
+  core_.Stop();
+}
+
+}  // namespace tandem::scheduler

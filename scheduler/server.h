@@ -1,0 +1,105 @@
+// One scheduler, put together: core, router, services, and a gRPC server behind each of its three doors (clients,
+// workers, operators). main.cc makes one from flags and files, tests make one from parts.
+#ifndef TANDEM_SCHEDULER_SERVER_H_
+#define TANDEM_SCHEDULER_SERVER_H_
+
+#include <grpcpp/server.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "scheduler/action_runner.h"
+#include "scheduler/admin_service.h"
+#include "scheduler/core_loop.h"
+#include "scheduler/drain_calls.h"
+#include "scheduler/event_log.h"
+#include "scheduler/inference_service.h"
+#include "scheduler/journal.h"
+#include "scheduler/model_catalog.h"
+#include "scheduler/request_store.h"
+#include "scheduler/token_router.h"
+#include "scheduler/tokenizer_pool.h"
+#include "scheduler/worker_registry.h"
+#include "scheduler/worker_service.h"
+
+namespace tandem::scheduler {
+
+struct ServerOptions {
+  // HOST:PORT; port 0 takes any free one.
+  std::string clients = "127.0.0.1:50051";
+  std::string workers = "127.0.0.1:50061";
+  std::string admin = "127.0.0.1:50052";
+  bool reflection = true;  // main leaves it out where a door is open to other machines
+  uint64_t leader_epoch = 1;
+  int expected_devices = 0;
+  std::string version;
+  core::CoreOptions core;
+  TokenRouter::Times router;
+  RequestStore::Limits store;
+  TokenizerPool::Limits pool;
+  ActionRunner::Settings runner;
+  uint32_t heartbeat_ms = 500;
+  uint32_t orphan_grace_ms = 60000;
+};
+
+class Server {
+ public:
+  // `journal` may be null.
+  Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Journal> journal);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Opens the doors. An error names the address that could not be taken.
+  absl::Status Start();
+
+  // Health says NOT_SERVING and new requests are refused; those that run get `grace` to end, then their clients are
+  // told. Returns when all threads have ended. A second call does nothing.
+  void Shutdown(absl::Duration grace);
+
+  int clients_port() const { return clients_port_; }
+  int workers_port() const { return workers_port_; }
+  int admin_port() const { return admin_port_; }
+
+  CoreLoop& core() { return core_; }
+  RequestStore& store() { return store_; }
+  EventLog& events() { return events_; }
+
+ private:
+  absl::Status Open(const std::string& address, const char* who, grpc::Service* service, int max_receive_bytes,
+                    std::unique_ptr<grpc::Server>* server, int* port);
+  void TellHealth(const core::ClusterState& state);
+  void SetHealth(const std::string& service, bool serving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
+
+  const ServerOptions options_;
+  const ModelCatalog catalog_;
+  const std::unique_ptr<Journal> journal_;
+
+  // In the order of dependence: what is below uses what is above.
+  EventLog events_;
+  DrainCalls drains_;
+  WorkerRegistry registry_;
+  RequestStore store_;
+  TokenizerPool pool_;
+  ActionRunner runner_;
+  CoreLoop core_;
+  TokenRouter router_;
+  InferenceService inference_;
+  WorkerService workers_;
+  AdminService admin_;
+
+  std::unique_ptr<grpc::Server> clients_server_, workers_server_, admin_server_;
+  int clients_port_ = 0, workers_port_ = 0, admin_port_ = 0;
+  std::atomic<bool> open_{false};  // all three are
+  std::atomic<bool> stopping_{false};
+  absl::Mutex health_mu_;  // so that nothing is called SERVING after Shutdown said otherwise
+  std::map<std::string, bool> health_ ABSL_GUARDED_BY(health_mu_);  // as last told
+};
+
+}  // namespace tandem::scheduler
+
+#endif  // TANDEM_SCHEDULER_SERVER_H_

@@ -1,0 +1,122 @@
+// What a Generate and a Resume call share: a server stream that reads one RequestStream.
+//
+// Owns itself: gRPC holds it until OnDone. A thread that still works for the call (tokenizing) holds it too.
+#ifndef TANDEM_SCHEDULER_STREAM_CALL_H_
+#define TANDEM_SCHEDULER_STREAM_CALL_H_
+
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "scheduler/request_stream.h"
+#include "scheduler/token_router.h"
+
+namespace tandem::scheduler {
+
+// `Response` is GenerateResponse, or has the same events.
+template <typename Response>
+class StreamCall : public grpc::ServerWriteReactor<Response>,
+                   public ClientSink,
+                   public std::enable_shared_from_this<StreamCall<Response>> {
+ public:
+  explicit StreamCall(TokenRouter* router) : router_(router), reader_(this) {}
+
+  // Keeps the call alive until OnDone. Once, right after construction.
+  void Hold() { self_ = this->shared_from_this(); }
+
+  // ---- ClientSink
+  void Send(const v1::GenerateResponse& message, bool more) override {
+    // The first message carries the initial metadata, and gRPC starts no write for metadata under a hint: the message
+    // would wait for the next one, and the next one for this.
+    grpc::WriteOptions options;
+    if (more && begun_) options.set_buffer_hint();
+    begun_ = true;
+    this->StartWrite(Shaped(message), options);
+  }
+  void SendLast(const v1::GenerateResponse& message) override {
+    this->StartWriteAndFinish(Shaped(message), grpc::WriteOptions(), grpc::Status::OK);
+  }
+  void End(const grpc::Status& status) override { this->Finish(status); }
+
+  // ---- reactions
+  void OnWriteDone(bool ok) override { stream_->OnSent(&reader_, ok); }
+  void OnCancel() override {
+    {
+      absl::MutexLock lock(&mu_);
+      cancelled_ = true;
+      if (!attached_) return;  // whoever is about to attach it sees `cancelled_`
+    }
+    stream_->Detach(&reader_);
+  }
+  void OnDone() override {
+    if (stream_) router_->ClientLeft(stream_);
+    auto self = std::move(self_);
+  }
+
+ protected:
+  // Ends the call before it read anything, or makes it read `stream` from token `next` on. One of the two, once.
+  void Refuse(const Error& error) { this->Finish(ToGrpc(error)); }
+  void Read(std::shared_ptr<RequestStream> stream, size_t next) {
+    const auto self = this->shared_from_this();  // the stream may end the call before this returns
+    stream_ = std::move(stream);
+    if (const auto error = stream_->Attach(&reader_, next)) {
+      Refuse(*error);
+      return;
+    }
+    bool cancelled;
+    {
+      absl::MutexLock lock(&mu_);
+      attached_ = true;
+      cancelled = cancelled_;
+    }
+    if (cancelled) stream_->Detach(&reader_);
+  }
+  bool Cancelled() {
+    absl::MutexLock lock(&mu_);
+    return cancelled_;
+  }
+
+ private:
+  const Response* Shaped(const v1::GenerateResponse& message) {
+    if constexpr (std::is_same_v<Response, v1::GenerateResponse>) {
+      return &message;
+    } else {
+      shaped_.Clear();
+      switch (message.event_case()) {
+        case v1::GenerateResponse::kAccepted:
+          *shaped_.mutable_accepted() = message.accepted();
+          break;
+        case v1::GenerateResponse::kProgress:
+          *shaped_.mutable_progress() = message.progress();
+          break;
+        case v1::GenerateResponse::kChunk:
+          *shaped_.mutable_chunk() = message.chunk();
+          break;
+        case v1::GenerateResponse::kFinished:
+          *shaped_.mutable_finished() = message.finished();
+          break;
+        case v1::GenerateResponse::EVENT_NOT_SET:
+          break;
+      }
+      return &shaped_;
+    }
+  }
+
+  TokenRouter* const router_;
+  std::shared_ptr<StreamCall> self_;
+  std::shared_ptr<RequestStream> stream_;  // set before Attach, never changed
+  Reader reader_;
+  Response shaped_;     // of the one message under way
+  bool begun_ = false;  // of whoever holds the turn
+
+  absl::Mutex mu_;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool attached_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace tandem::scheduler
+
+#endif  // TANDEM_SCHEDULER_STREAM_CALL_H_

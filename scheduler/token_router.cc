@@ -1,0 +1,183 @@
+#include "scheduler/token_router.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "scheduler/clock.h"
+#include "scheduler/ids.h"
+#include "scheduler/translate.h"
+
+namespace tandem::scheduler {
+namespace {
+
+// A waiting client is told its place with every tenth sweep: less often than Progress is promised would be stale.
+constexpr int kSweepsPerPosition = 10;
+constexpr size_t kMostPositions = 1024;
+
+absl::Duration ToAbsl(core::Duration d) { return absl::Microseconds(d.us); }
+
+}  // namespace
+
+TokenRouter::TokenRouter(RequestStore* store, const Times& times, Doors doors)
+    : store_(store), times_(times), doors_(std::move(doors)) {}
+
+TokenRouter::~TokenRouter() { Stop(); }
+
+void TokenRouter::Start() {
+  clock_ = std::thread([this] { RunClock(); });
+}
+
+void TokenRouter::Stop() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+    changed_.Signal();
+  }
+  if (clock_.joinable()) clock_.join();
+}
+
+void TokenRouter::Route(const v1::TokensRequest& message) {
+  const core::Instant now = Now();
+  // All updates come from one rank 0, so one message takes back all acknowledgements.
+  v1::AttachResponse acknowledgement;
+  std::optional<core::DeviceId> rank0;
+  for (int i = 0; i < message.updates_size(); ++i) {
+    const v1::RequestUpdate& update = message.updates(i);
+    const auto id = RequestIdFromBytes(update.key().request_id());
+    if (!id) {
+      LOG_EVERY_N(WARNING, 1000) << "a worker sent an update without a request id";
+      continue;
+    }
+    const core::Attempt attempt = AttemptFrom(update.key());
+    // One message often starts, feeds and ends the same request; its clients hear of it once.
+    const bool flush =
+        i + 1 == message.updates_size() || message.updates(i + 1).key().request_id() != update.key().request_id();
+    const auto stream = store_->Find(*id);
+    auto verdict = RequestStream::Verdict::kStale;
+    // The core hears of every start and end, known here or not: bookings are released on the worker's word alone.
+    switch (update.event_case()) {
+      case v1::RequestUpdate::kStarted:
+        if (stream) verdict = stream->OnStarted(attempt, update.started().cached_tokens(), flush);
+        doors_.post(core::RequestStarted{*id, attempt, {update.started().cached_tokens()}});
+        break;
+      case v1::RequestUpdate::kProduced:
+        if (stream) verdict = stream->OnProduced(attempt, update.produced(), now, flush);
+        break;
+      case v1::RequestUpdate::kPreempted:
+        if (stream) verdict = stream->OnPreempted(attempt, flush);
+        doors_.post(core::RequestPreempted{*id, attempt});
+        break;
+      case v1::RequestUpdate::kEnded:
+        if (stream) verdict = stream->OnEnded(attempt, update.ended(), now, flush);
+        doors_.post(RequestEndedFrom(*id, attempt, update.ended()));
+        if (!stream) break;
+        if (const auto device = stream->Rank0(attempt)) {
+          rank0 = device;
+          *acknowledgement.mutable_acknowledge_end()->add_keys() = update.key();
+        }
+        break;
+      case v1::RequestUpdate::EVENT_NOT_SET:
+        break;
+    }
+    switch (verdict) {
+      case RequestStream::Verdict::kNothing:
+        if (stream->facts().chunk_interval.us > 0) ArmGather(stream);
+        break;
+      case RequestStream::Verdict::kStale:
+        stale_updates_.fetch_add(1, std::memory_order_relaxed);
+        break;
+      case RequestStream::Verdict::kStopped:
+        doors_.post(core::RequestStopped{*id, attempt, {static_cast<int64_t>(stream->output_tokens())}});
+        break;
+      case RequestStream::Verdict::kSpoiled:
+        LOG(ERROR) << "request " << ToHex(*id) << " of model " << stream->facts().model
+                   << " was given up: its tokens did not come whole from group " << message.group().group_id();
+        doors_.post(core::RequestCancelled{*id, core::CancelCause::kClientLeft});
+        break;
+    }
+  }
+  if (rank0) doors_.acknowledge(*rank0, std::move(acknowledgement));
+}
+
+void TokenRouter::ClientLeft(const std::shared_ptr<RequestStream>& stream) {
+  if (stream->Ended() || stream->HasReaders()) return;
+  if (stream->facts().idempotency_key.empty()) {
+    Cancel(*stream);
+  } else {
+    SetAlarm({Now() + times_.detach_grace, Alarm::kNobodyCameBack, stream});
+  }
+}
+
+void TokenRouter::Cancel(const RequestStream& stream) {
+  doors_.post(core::RequestCancelled{stream.facts().id, core::CancelCause::kClientLeft});
+}
+
+void TokenRouter::ArmGather(const std::shared_ptr<RequestStream>& stream) {
+  const core::Instant due = stream->TakeGatherDue();
+  if (due != core::kNever) SetAlarm({due, Alarm::kGathered, stream});
+}
+
+void TokenRouter::SetAlarm(Alarm alarm) {
+  absl::MutexLock lock(&mu_);
+  const bool first = alarms_.empty() || alarm.due < alarms_.top().due;
+  alarms_.push(std::move(alarm));
+  if (first) changed_.Signal();
+}
+
+void TokenRouter::Ring(const Alarm& alarm, core::Instant now) {
+  const auto stream = alarm.stream.lock();
+  if (!stream) return;
+  switch (alarm.kind) {
+    case Alarm::kGathered:
+      stream->OnTick(now, now + core::Duration{-times_.progress_every.us});
+      ArmGather(stream);
+      break;
+    case Alarm::kNobodyCameBack:
+      if (!stream->Ended() && !stream->HasReaders()) Cancel(*stream);
+      break;
+  }
+}
+
+void TokenRouter::Sweep(core::Instant now) {
+  store_->Expire(now);
+  if (store_->living() == 0) return;
+  const auto living = store_->Living();
+  if (sweeps_++ % kSweepsPerPosition == 0) {
+    std::vector<std::shared_ptr<RequestStream>> waiting;
+    for (const auto& stream : living) {
+      if (waiting.size() < kMostPositions && stream->state() == core::RequestState::kQueued) waiting.push_back(stream);
+    }
+    if (!waiting.empty()) doors_.ask_positions(std::move(waiting));
+  }
+  for (const auto& stream : living) stream->OnTick(now, now + core::Duration{-times_.progress_every.us});
+}
+
+void TokenRouter::RunClock() {
+  core::Instant next_sweep = Now() + times_.sweep_every;
+  std::vector<Alarm> due;
+  while (true) {
+    {
+      absl::MutexLock lock(&mu_);
+      if (stopping_) return;
+      core::Instant now = Now();
+      const core::Instant wake = alarms_.empty() ? next_sweep : std::min(next_sweep, alarms_.top().due);
+      if (wake > now) changed_.WaitWithTimeout(&mu_, ToAbsl(wake - now));
+      now = Now();
+      while (!alarms_.empty() && alarms_.top().due <= now) {
+        due.push_back(alarms_.top());
+        alarms_.pop();
+      }
+    }
+    const core::Instant now = Now();
+    for (const Alarm& alarm : due) Ring(alarm, now);
+    due.clear();
+    if (next_sweep <= now) {
+      Sweep(now);
+      next_sweep = now + times_.sweep_every;
+    }
+  }
+}
+
+}  // namespace tandem::scheduler
