@@ -11,7 +11,7 @@ GOLDEN = ROOT / "tests" / "golden" / "tiny_greedy.json"
 
 
 def golden_cases():
-    return json.loads(GOLDEN.read_text())["prompts"]
+    return json.loads(GOLDEN.read_text())["cases"]
 
 
 @pytest.mark.parametrize("index", range(10))
