@@ -48,7 +48,17 @@ class CpuExecutor final : public Executor {
             .kv_bytes = kv_.bytes()};
   }
 
-  absl::Status AllocateKv(int32_t num_blocks) override { return kv_.Allocate(num_blocks); }
+  // The system hands out the pages when they are first written, so what is not there has to be refused here.
+  absl::Status AllocateKv(int32_t num_blocks) override {
+    if (num_blocks < 1) return absl::InvalidArgumentError(absl::StrCat("KV pool of ", num_blocks, " blocks"));
+    const int64_t needed = num_blocks * kv_.bytes_per_block();
+    const int64_t free = FreeMemoryBytes();
+    if (needed > free) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a KV pool of ", num_blocks, " blocks needs ", needed, " bytes, ", free, " are free"));
+    }
+    return kv_.Allocate(num_blocks);
+  }
 
   absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) override {
     if (absl::Status checked = Check(step); !checked.ok()) return checked;

@@ -107,6 +107,17 @@ TEST(LoadCpuModel, TooLittleMemoryNamesNeededAndFree) {
               AllOf(HasSubstr("rank 0 needs "), HasSubstr("1000 are free")));
 }
 
+TEST(LoadCpuModel, AKvPoolBeyondTheMachineNamesNeededAndFree) {
+  PretendGroup alone(1);
+  auto loaded = LoadCpuModel({.folder = Folder("gpt2")}, &alone);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const absl::Status refused = (*loaded)->AllocateKv(INT32_MAX);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(refused.message(), AllOf(HasSubstr("2147483647 blocks needs "), HasSubstr(" are free")));
+  EXPECT_FALSE((*loaded)->AllocateKv(0).ok());
+  EXPECT_TRUE((*loaded)->AllocateKv(4).ok()) << "a refusal leaves nothing behind";
+}
+
 TEST(LoadCpuModel, OptionsOutOfRange) {
   const std::string folder = Folder("gpt2");
   EXPECT_THAT(Refusal({.folder = folder, .dtype = "float16"}), HasSubstr("dtype \"float16\" is not computed on CPU"));

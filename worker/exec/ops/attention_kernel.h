@@ -4,7 +4,7 @@
 // values is read once for all of them. A tile that lies wholly in the range of every row is computed for the rows
 // together; at the ends of a range each row is alone and looks at its own positions only. Either way a row sees the
 // same operations in the same order, so neighbours and chunks do not change its bits, and what lies in a block beyond
-// the row's range (old keys, nothing yet) is never multiplied.
+// the row's range (old keys, nothing yet) has no weight and adds nothing.
 #ifndef TANDEM_WORKER_EXEC_OPS_ATTENTION_KERNEL_H_
 #define TANDEM_WORKER_EXEC_OPS_ATTENTION_KERNEL_H_
 
