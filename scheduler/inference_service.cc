@@ -7,6 +7,7 @@
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/prefix_hash/prefix_hash.h"
 #include "scheduler/clock.h"
 #include "scheduler/ids.h"
 #include "scheduler/stream_call.h"
@@ -16,7 +17,7 @@ namespace tandem::scheduler {
 namespace {
 
 // Up to this many given ids are handled where they arrive; more go through the pool, as text does.
-constexpr int kFewIds = 4096;
+constexpr int kFewIds = 1024;
 
 constexpr absl::string_view kBehind = "the scheduler has more requests at hand than it can take in; try again later";
 
@@ -33,6 +34,11 @@ size_t MostPromptTokens(const ModelLimits& limits) { return 2 * size_t{limits.ma
 uint64_t Fingerprint(const v1::GenerateRequest& request, const std::string& model) {
   const auto& ids = request.token_ids().ids();
   return absl::HashOf(model, request.text(), std::vector<uint32_t>(ids.begin(), ids.end()));
+}
+
+// Checked to be below the vocabulary's size, so the sign makes no difference.
+absl::Span<const int32_t> Ids(const google::protobuf::RepeatedField<uint32_t>& ids) {
+  return {reinterpret_cast<const int32_t*>(ids.data()), static_cast<size_t>(ids.size())};
 }
 
 grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const grpc::Status& status) {
@@ -123,8 +129,12 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     } else {
       *payload.mutable_prompt_ids() = request_.token_ids().ids();
     }
+    // Tenants never share a cached prefix: whether one is there could be told from the time it takes.
+    payload.set_cache_salt(service_->parts_.cache_salt + request_.tenant());
     const core::RequestId id = RandomRequestId();
     core::RequestArrived event = Event(id, prompt_tokens);
+    event.prefix = HashPrefix(payload.cache_salt(), Ids(payload.prompt_ids()));
+    for (const PrefixHash& hash : event.prefix) payload.add_prefix_hashes(hash.data(), hash.size());
     const auto stream = std::make_shared<RequestStream>(MakeFacts(id, payload), std::move(payload));
     const auto taken = service_->parts_.store->AddOrFind(stream);
     if (taken != stream) return ReadOther(taken);
@@ -166,9 +176,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     facts.tokenizer = model_->tokenizer;
     facts.stop.assign(request_.stopping().stop().begin(), request_.stopping().stop().end());
     facts.known_output.assign(request_.resume_token_ids().begin(), request_.resume_token_ids().end());
-    const auto& prompt = payload.prompt_ids();
-    facts.continues_text = model_->tokenizer->HasText(
-        absl::MakeConstSpan(reinterpret_cast<const int32_t*>(prompt.data()), static_cast<size_t>(prompt.size())));
+    facts.continues_text = model_->tokenizer->HasText(Ids(payload.prompt_ids()));
     return facts;
   }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "scheduler/core_loop.h"
 #include "scheduler/grpc_error.h"
@@ -30,8 +31,9 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     RequestStore* store;
     TokenRouter* router;
     TokenizerPool* pool;
+    std::string cache_salt;  // of this installation, 16 bytes; with the tenant it begins every prefix hash
   };
-  explicit InferenceService(Parts parts) : parts_(parts) {}
+  explicit InferenceService(Parts parts) : parts_(std::move(parts)) {}
 
   // New requests are refused as DRAINING from now on; those that run go on.
   void StopAdmitting() { admitting_ = false; }

@@ -1,7 +1,7 @@
 // What the core was told, in order, so that a run can be stepped again elsewhere.
 //
 // One folder of segments, of bounded size and number; the oldest is removed first. A segment opens with the journal's
-// format, the build, the core's options and, beyond the first of a run, a dump of the core's state; after it comes one
+// format, the build and a dump of the core's state with its options, so that each replays alone; after it comes one
 // event a line behind the time of its step. It holds counts, names and hashes, never a prompt.
 //
 // For the core's thread. A disk that is full or fails costs the journal and not the service: one line in the log, and
@@ -50,7 +50,7 @@ class Journal {
   const Options options_;
   int fd_ = -1;
   int segment_ = 0;     // number of the open one, from 1
-  size_t written_ = 0;  // bytes of it, buffered ones included
+  size_t written_ = 0;  // bytes of events in it, buffered ones included
   std::string buffer_;
   bool given_up_ = false;
 };

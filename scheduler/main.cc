@@ -4,10 +4,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -32,6 +34,17 @@ constexpr char kVersion[] = TANDEM_VERSION;
 int Fail(absl::string_view why) {
   std::cerr << "tandem-scheduler: " << why << "\n";
   return 1;
+}
+
+// Kept over restarts, so that what engines have cached can still be found. A new one costs the cache, nothing else.
+std::string CacheSalt(const std::string& state_dir) {
+  const std::string path = state_dir + "/cache_salt";
+  std::string salt(16, '\0');
+  if (std::ifstream file(path, std::ios::binary); file.read(salt.data(), 16)) return salt;
+  salt = RandomBytes(16);
+  std::ofstream(path, std::ios::binary) << salt;
+  chmod(path.c_str(), 0600);
+  return salt;
 }
 
 core::Duration Scaled(core::Duration d, double scale) {
@@ -97,7 +110,9 @@ int Main(int argc, char** argv) {
   layered("--model-root", "model_root", "The folder that model paths are relative to");
   app.add_flag_callback(
       "--insecure-non-loopback",
-      [&flags] { flags.push_back({"server.plaintext_beyond_loopback", "true", "--insecure-non-loopback"}); },
+      [&flags] {
+        flags.push_back({"server.plaintext_beyond_loopback", "true", "--insecure-non-loopback"});
+      },
       "Serve plain text to other machines too");
   double grace_s = 10;
   app.add_option("--shutdown-grace", grace_s, "Seconds that running requests get after SIGTERM (10)")
@@ -140,6 +155,7 @@ int Main(int argc, char** argv) {
   }
 
   ServerOptions options = MakeServerOptions(config, (*epoch)->value());
+  options.cache_salt = CacheSalt(config.state_dir);
   options.reflection = OnlyLoopback(config.server);
   const std::string models = catalog->Names();
   Server server(std::move(options), *std::move(catalog), std::move(journal));

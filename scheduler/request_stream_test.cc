@@ -222,7 +222,7 @@ TEST_F(RequestStreamTest, AStopTokenIsCountedAndNotSent) {
 TEST_F(RequestStreamTest, AStopStringCutsTheTextWhereverTokensEnd) {
   const std::string text = " a river runs to the sea and on";
   const auto ids = Encode(text);
-  for (const std::string& stop : {"the", " to the sea", "s", "ver ru"}) {
+  for (const std::string stop : {"the", " to the sea", "s", "ver ru"}) {
     for (size_t step = 1; step <= ids.size(); ++step) {
       RequestStream& stream = Make({"never there", stop});
       Client client(&stream);

@@ -54,7 +54,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
                [this](core::DeviceId device, v1::AttachResponse acknowledgement) {
                  if (const auto link = registry_.Find(device)) link->Send(std::move(acknowledgement));
                }}),
-      inference_({&catalog_, &core_, &store_, &router_, &pool_}),
+      inference_({&catalog_, &core_, &store_, &router_, &pool_, options_.cache_salt}),
       workers_({options_.leader_epoch, options_.heartbeat_ms, options_.orphan_grace_ms,
                 static_cast<uint32_t>(options_.store.retention.us / 1000)},
                {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },

@@ -37,6 +37,7 @@ struct ServerOptions {
   uint64_t leader_epoch = 1;
   int expected_devices = 0;
   std::string version;
+  std::string cache_salt;
   core::CoreOptions core;
   TokenRouter::Times router;
   RequestStore::Limits store;

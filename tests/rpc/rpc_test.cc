@@ -436,7 +436,7 @@ TEST_F(RpcTest, OperatorsSeeCordonAndDrain) {
   ASSERT_EQ(status.devices_size(), 1);
   EXPECT_EQ(status.devices(0).name(), "nodes/box/devices/0");
 
-  for (const std::string& name : {"0", "box/0", "nodes/box/devices/0", "gpu/0", "CPU-box-0", "cpu-b"}) {
+  for (const std::string name : {"0", "box/0", "nodes/box/devices/0", "gpu/0", "CPU-box-0", "cpu-b"}) {
     grpc::ClientContext context;
     v1::GetDeviceRequest request;
     v1::GetDeviceResponse response;
