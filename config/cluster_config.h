@@ -65,7 +65,7 @@ struct ClusterConfig {
   std::string state_dir;               // absolute
   // Absolute, and then no model may lie outside it. Empty: any folder; relative paths start at the working folder.
   std::string model_root;
-  double time_scale = 1.0;             // stretches every time-out, for slow builds
+  double time_scale = 1.0;  // stretches every time-out, for slow builds
   ServerConfig server;
   DevicesConfig devices;
   SchedulingConfig scheduling;
