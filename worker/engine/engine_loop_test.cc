@@ -33,6 +33,28 @@ Request Prompt(uint32_t name, int tokens, uint32_t max_tokens) {
   return request;
 }
 
+// Lets a number of steps pass and holds the next one.
+class Brake {
+ public:
+  explicit Brake(int steps) : left_(steps) {}
+  absl::Status Pass() {
+    std::unique_lock lock(mu_);
+    released_.wait(lock, [this] { return left_ != 0; });
+    if (left_ > 0) --left_;
+    return absl::OkStatus();
+  }
+  void Release() {
+    std::lock_guard lock(mu_);
+    left_ = -1;
+    released_.notify_all();
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable released_;
+  int left_;  // -1: all may pass.
+};
+
 // One worker process as a thread: its engine, and all that the engine reported.
 class FakeWorker {
  public:
@@ -284,32 +306,17 @@ TEST_P(EngineLoopTest, ARankThatFailsTakesTheGroupDownAndSaysWhy) {
 
 TEST_P(EngineLoopTest, AnAbortReachesAStepThatIsStuck) {
   if (GetParam() == 1) GTEST_SKIP() << "nobody to wait for";
-  std::mutex mu;
-  std::condition_variable released;
-  bool stuck = false, release = false;
-  last().before_step = [&]() -> absl::Status {
-    std::unique_lock lock(mu);
-    if (!stuck) return absl::OkStatus();
-    released.wait(lock, [&] { return release; });
-    return absl::OkStatus();
-  };
+  auto brake = std::make_shared<Brake>(3);
+  last().before_step = [brake] { return brake->Pass(); };
   FormAndLoad();
-  {
-    std::lock_guard lock(mu);
-    stuck = true;
-  }
   Assign(Prompt(1, 10, 400));
-  while (!leader().engine().Status()[0].busy) std::this_thread::yield();
+  ASSERT_TRUE(leader().AwaitTokens(Id(1), 2));  // One step is under way, which the last rank does not begin.
   leader().engine().Post(AbortGroup{ref(), "fenced"});
   std::optional<GroupFailed> failed = leader().Await<GroupFailed>(std::chrono::seconds(2));
   ASSERT_TRUE(failed);
   EXPECT_EQ(failed->failure.reason, FailureReason::kAborted);
   EXPECT_EQ(failed->failure.message, "fenced");
-  {
-    std::lock_guard lock(mu);
-    release = true;
-    released.notify_all();
-  }
+  brake->Release();
   EXPECT_TRUE(last().Await<GroupFailed>());
 }
 
@@ -427,12 +434,15 @@ TEST_P(EngineLoopTest, TheLogAnswersWhoeverLostTokens) {
 }
 
 TEST_P(EngineLoopTest, ALaterAttemptTakesThePlaceOfAnEarlierOne) {
+  auto brake = std::make_shared<Brake>(6);
+  leader().before_step = [brake] { return brake->Pass(); };
   FormAndLoad();
   Assign(Prompt(1, 10, 490));
   ASSERT_TRUE(leader().AwaitTokens(Id(1), 2));
   Request second = Prompt(1, 10, 8);
   second.id = Id(1, 2);
   Assign(second);
+  brake->Release();
   ASSERT_TRUE(leader().AwaitEnd(Id(1)));
   EXPECT_EQ(leader().seen(Id(1)).ended->how, Ended::How::kAborted);
   ASSERT_TRUE(leader().AwaitEnd(Id(1, 2)));
