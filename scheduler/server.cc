@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "scheduler/clock.h"
 
 namespace tandem::scheduler {
@@ -88,6 +89,7 @@ absl::Status Server::Open(const std::string& address, const char* who, grpc::Ser
 }
 
 absl::Status Server::Start() {
+  if (!options_.detect_deadlocks) absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   grpc::EnableDefaultHealthCheckService(true);
   if (options_.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 

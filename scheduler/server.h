@@ -43,6 +43,8 @@ struct ServerOptions {
   RequestStore::Limits store;
   TokenizerPool::Limits pool;
   ActionRunner::Settings runner;
+  // Debian's abseil looks for cycles among locks in every build, for a tenth of our CPU; tests leave it on.
+  bool detect_deadlocks = false;
   uint32_t heartbeat_ms = 500;
   uint32_t orphan_grace_ms = 60000;
 };

@@ -140,11 +140,13 @@ class WorkerService::AttachReactor final : public grpc::ServerBidiReactor<v1::At
   void WriteFront() {
     // Only the holder of `writing_` comes here, and a deque does not move its front when it grows.
     const v1::AttachResponse* front;
+    grpc::WriteOptions options;
     {
       absl::MutexLock lock(&mu_);
       front = &outbound_.front();
+      if (outbound_.size() > 1) options.set_buffer_hint();  // the next one follows at once: one system call for both
     }
-    StartWrite(front);
+    StartWrite(front, options);
   }
 
   void OnHello() {
