@@ -46,6 +46,7 @@ struct ModelConfig {
   std::string dtype = "auto";       // auto, float32, bfloat16, float16
   int max_model_len = 0;            // tokens; 0 = what the model's files say
   double memory_utilization = 1.0;  // cap of this model's share of a device
+  uint64_t kv_memory_bytes = 0;     // cap of each rank's KV pool; 0 = what fits
   int max_num_seqs = 0;             // 0 = the scheduler's default
   int priority = 0;                 // added to a request's own, -100 to 100
   std::string chat_template;        // a file; empty = the model's own

@@ -259,6 +259,8 @@ constexpr ModelKey kModelKeys[] = {
      [](const Model& m) { return absl::StrCat(m.max_model_len); }},
     {"memory_utilization", Shape::kScalar, [](Text t, Model& m) { return Read(t, 0.0, 1.0, m.memory_utilization); },
      [](const Model& m) { return Number(m.memory_utilization); }},
+    {"kv_memory", Shape::kScalar, [](Text t, Model& m) { return ReadBytes(t, m.kv_memory_bytes); },
+     [](const Model& m) { return FormatBytes(m.kv_memory_bytes); }},
     {"max_num_seqs", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{0}, 65536, m.max_num_seqs); },
      [](const Model& m) { return absl::StrCat(m.max_num_seqs); }},
     {"priority", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{-100}, 100, m.priority); },

@@ -125,6 +125,16 @@ absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model
   auto costs = Costs(*config, spec, *file_dtype);
   if (!costs.ok()) return costs.status();
   spec.costs = *std::move(costs);
+  spec.kv_most = {static_cast<int64_t>(from.kv_memory_bytes)};
+  for (const core::ShardCost& cost : spec.costs) {
+    const int64_t context = cost.kv_bytes_per_token.value * spec.max_model_len;
+    if (cost.tensor_parallel != spec.tensor_parallel || spec.kv_most.value == 0 || spec.kv_most.value >= context)
+      continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("kv_memory is %d bytes; one context of %d tokens takes %d on each of %d ranks; lower "
+                        "max_model_len or give more",
+                        spec.kv_most.value, spec.max_model_len, context, spec.tensor_parallel));
+  }
 
   served.limits.name = spec.name;
   served.limits.max_model_len = static_cast<uint32_t>(spec.max_model_len);

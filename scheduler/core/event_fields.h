@@ -84,6 +84,7 @@ struct Fields<ModelSpec> {
     v("max_batch_tokens", &T::max_batch_tokens);
     v("priority", &T::priority);
     v("memory_utilization", &T::memory_utilization);
+    v("kv_most", &T::kv_most);
     v("costs", &T::costs);
   }
 };

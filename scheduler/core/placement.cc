@@ -28,6 +28,7 @@ Need NeedOf(const ModelSpec& spec, const ShardCost& cost) {
   const int64_t context = (std::max<int64_t>(1, spec.max_model_len) + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   Need need{cost.tensor_parallel, cost.static_bytes, {cost.kv_bytes_per_token.value * context}, {}};
   need.kv_most = {need.kv_min.value * std::max<int64_t>(1, spec.max_sequences)};
+  if (spec.kv_most.value > 0) need.kv_most = std::max(need.kv_min, std::min(need.kv_most, spec.kv_most));
   return need;
 }
 

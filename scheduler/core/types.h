@@ -142,6 +142,7 @@ struct ModelSpec {
   int32_t max_batch_tokens = 0;
   int priority = 0;
   double memory_utilization = 1.0;  // cap of this model's share of a device
+  Bytes kv_most;                    // cap of each rank's KV pool; 0 = what fits
   std::vector<ShardCost> costs;     // one per degree, ascending
 };
 

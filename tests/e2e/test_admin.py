@@ -85,18 +85,18 @@ def test_a_dry_run_changes_nothing(cluster):
 def test_drain_waits_for_what_runs_and_undrain_brings_it_back(tmp_path):
     with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
         results = []
-        threads = [threading.Thread(target=lambda: results.append(cluster.generate("Once upon a time", max_tokens=400)))
-                   for _ in range(6)]
+        threads = [threading.Thread(target=lambda: results.append(cluster.generate("Once upon a time", max_tokens=1000)))
+                   for _ in range(12)]
         for thread in threads:
             thread.start()
-        eventually(lambda: sum(g.running for g in cluster.status().groups) >= 2, 10, "requests run on the groups")
+        eventually(lambda: cluster.status().requests_running >= 2, 10, "requests run on the groups")
         done = cluster.ctl("drain", "0", "--reason", "pull the card", "--deadline", "60s")
         assert done.returncode == 0
         devices = {d.name: d for d in cluster.status().devices}
         assert next(d for n, d in devices.items() if n.endswith("/0")).state == admin.DEVICE_DRAINED
         for thread in threads:
             thread.join()
-        assert all(r.error is None and len(r.ids) == 400 for r in results)
+        assert all(r.error is None and len(r.ids) == 1000 for r in results)
         after = cluster.generate("The other one", max_tokens=4)
         assert after.error is None
         cluster.ctl("undrain", "0")
@@ -106,8 +106,8 @@ def test_drain_waits_for_what_runs_and_undrain_brings_it_back(tmp_path):
 def test_a_drain_can_abort_at_its_deadline(tmp_path):
     with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
         calls = [cluster.inference().Generate(cluster.request([30 + i], max_tokens=1000), timeout=60) for i in range(4)]
-        eventually(lambda: sum(g.running for g in cluster.status().groups) >= 2, 10, "requests run on the groups")
-        cluster.ctl("drain", "0", "--reason", "now", "--deadline", "300ms", "--on-deadline", "abort")
+        eventually(lambda: cluster.status().requests_running >= 2, 10, "requests run on the groups")
+        cluster.ctl("drain", "0", "--reason", "now", "--deadline", "100ms", "--on-deadline", "abort")
         ends = []
         for call in calls:
             try:

