@@ -2,8 +2,8 @@
 //
 // It is handed numbers only: token ids, positions, block ids. Which request they belong to, what comes next and when to
 // stop are the engine's business. The result of a sequence depends on that sequence alone: not on the batch it shares,
-// nor on how its prompt was cut into chunks, nor on which blocks were computed earlier ("batch-invariant", DESIGN 9). What
-// may differ between machines is named by numerics_id().
+// nor on how its prompt was cut into chunks, nor on which blocks were computed earlier ("batch-invariant", DESIGN 9).
+// What may differ between machines is named by numerics_id().
 //
 // Belongs to the engine thread. progress() alone may be read from elsewhere.
 #ifndef TANDEM_WORKER_EXEC_EXECUTOR_H_
@@ -40,11 +40,11 @@ struct StepInput {
 
 // What a loaded model tells the engine and the scheduler.
 struct ModelFacts {
-  int32_t vocab_size = 0;                    // without padding
-  int32_t max_positions = 0;                 // longest context that the model was made for
-  std::vector<TokenId> eos_ids;              // from generation_config.json, else config.json
-  int64_t kv_bytes_per_block = 0;            // of this rank, all layers
-  std::string revision;                      // hash of the manifest: equal folders, equal revisions
+  int32_t vocab_size = 0;          // without padding
+  int32_t max_positions = 0;       // longest context that the model was made for
+  std::vector<TokenId> eos_ids;    // from generation_config.json, else config.json
+  int64_t kv_bytes_per_block = 0;  // of this rank, all layers
+  std::string revision;            // hash of the manifest: equal folders, equal revisions
 };
 
 // Bytes that this shard holds in this process, measured where it can be.
@@ -69,9 +69,8 @@ class Executor {
 
   // Computes one step on this rank, with the collectives that it needs. Rank 0 receives one row of vocab_size fp32
   // logits for each sequence with `sample`, in order; the other ranks receive nothing. Valid until the next Run.
-  // REQUIRES: the sum of tokens <= max_batch_tokens and sequences <= max_sequences given at load; every block id is below
-  // num_blocks; blocks that two sequences share are only read.
-  // On error the shard is spent.
+  // REQUIRES: the sum of tokens <= max_batch_tokens and sequences <= max_sequences given at load; every block id is
+  // below num_blocks; blocks that two sequences share are only read. On error the shard is spent.
   virtual absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) = 0;
 
   // Raised after every layer: a step that stands still can be told from a long one.
