@@ -30,7 +30,7 @@ inline grpc::Status Failure(grpc::StatusCode code, const std::string& reason, co
   google::rpc::ErrorInfo info;
   info.set_reason(reason);
   info.set_domain("tandem");
-  (*info.mutable_metadata())["waiting"] = "7";
+  info.mutable_metadata()->insert({"waiting", "7"});
   status.add_details()->PackFrom(info);
   if (retry_ms >= 0) {
     google::rpc::RetryInfo retry;
