@@ -65,7 +65,8 @@ def test_company_changes_no_bit(tmp_path):
         run_all([lambda i=i: ask(i) for i in range(len(prompts))])
         assert together == alone
         assert cluster.status().groups[0].preemptions == 0
-    with Cluster(tmp_path / "tight", model_keys=", kv_memory: 640KiB, max_model_len: 256") as cluster:
+    with Cluster(tmp_path / "tight", model_keys=", kv_memory: 160KiB, max_model_len: 256",
+                 extra="scheduling: {overcommit: 8}") as cluster:
         squeezed = [None] * len(prompts)
 
         def ask(i):
