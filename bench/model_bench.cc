@@ -137,7 +137,6 @@ void Exchange(int fd_out, int fd_in, const std::string& mine, std::string& their
 // One rank of two; `out` and `in` are pipes to and from the other.
 Figures RunRank(const Options& options, int rank, int out, int in) {
   PinToCore(rank);
-  const double bandwidth = ReadBandwidth();  // both ranks at the same time
   auto rendezvous = worker::Rendezvous::Start();
   CHECK(rendezvous.ok()) << rendezvous.status();
   std::string mine = (*rendezvous)->endpoint(), theirs;
@@ -153,6 +152,8 @@ Figures RunRank(const Options& options, int rank, int out, int in) {
   identity.deadline = absl::Seconds(60);
   auto channel = JoinGroup(**rendezvous, identity, {.call_timeout = absl::Seconds(120)});
   CHECK(channel.ok()) << channel.status();
+  CHECK((*channel)->communicator().Barrier().ok());  // both ranks read at the same time
+  const double bandwidth = ReadBandwidth();
   Figures figures = Runner(options, &(*channel)->communicator()).Run();
   CHECK((*channel)->communicator().Barrier().ok());
   figures.read_bandwidth = bandwidth;
