@@ -37,8 +37,8 @@ using worker::TokenId;
 struct Options {
   std::string folder;
   LlamaShape shape;
-  int context = 256;
-  int decode = 32;
+  int context = 128;
+  int decode = 24;
   std::string isa = "auto";
 };
 
