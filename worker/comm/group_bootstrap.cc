@@ -27,7 +27,7 @@ absl::Status Prefixed(const GroupIdentity& identity, absl::string_view what, con
 std::unique_ptr<GroupChannel> MakeChannel(const GroupIdentity& identity, const JoinOptions& options, GroupMemory memory,
                                           PeerWatch peers, bool may_spin) {
   WaitPolicy policy;
-  if (!may_spin) policy.spin_limit = policy.spin_in_collective = std::chrono::microseconds(0);
+  if (!may_spin) policy.spin_limit = std::chrono::microseconds(0);
   auto member = std::make_shared<GroupMember>(std::make_shared<GroupMemory>(std::move(memory)), identity.rank,
                                               std::move(peers), policy);
   return std::make_unique<GroupChannel>(identity, std::move(member), options.call_timeout);

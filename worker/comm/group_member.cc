@@ -17,10 +17,10 @@ std::string During(absl::string_view action) { return action.empty() ? "" : absl
 
 }  // namespace
 
-absl::StatusOr<bool> GroupMember::WaitSpinning(std::chrono::microseconds spin, absl::string_view action,
-                                               SteadyTime deadline, absl::FunctionRef<uint32_t()> missing) {
+absl::StatusOr<bool> GroupMember::WaitUntil(absl::string_view action, SteadyTime deadline,
+                                            absl::FunctionRef<uint32_t()> missing) {
   SteadyTime now = steady_clock::now();
-  const SteadyTime spin_end = std::min<SteadyTime>(now + spin, deadline);
+  const SteadyTime spin_end = std::min(now + policy_.spin_limit, deadline);
   while (now < spin_end) {
     for (int i = 0; i < kLooksBeforeClock; ++i) {
       if (missing() == 0) return true;
@@ -50,7 +50,7 @@ absl::StatusOr<bool> GroupMember::WaitSpinning(std::chrono::microseconds spin, a
 
 absl::Status GroupMember::WaitLong(absl::string_view action, SteadyTime deadline,
                                    absl::FunctionRef<uint32_t()> missing) {
-  absl::StatusOr<bool> done = WaitSpinning(policy_.spin_in_collective, action, deadline, missing);
+  absl::StatusOr<bool> done = WaitUntil(action, deadline, missing);
   if (!done.ok()) return done.status();
   if (*done) return absl::OkStatus();
   const uint32_t awaited = missing();

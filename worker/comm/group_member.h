@@ -1,6 +1,6 @@
 // A GroupMember is one rank's seat in its group: it waits for peers, wakes them, and learns of their end.
 //
-// How a wait goes: look; spin for a while, and only where each rank can have a core of its own;
+// How a wait goes (DESIGN 6): look; spin for at most `spin_limit`, and only where each rank can have a core of its own;
 // then sleep on this rank's doorbell. A sleeper wakes ten times a second to look at the peers' pidfds and at its
 // deadline, which costs less than 0.1 % of a core. The order of the answers is fixed: what was waited for, then an
 // abort, then a dead peer, then the deadline; so a peer that did its part and left has harmed nobody.
@@ -27,11 +27,7 @@ namespace tandem::worker {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 struct WaitPolicy {
-  // 0 where ranks outnumber the cores. A wait for the next plan may be long, and idle must cost nothing. Inside a
-  // collective the peer is computing the same layer: it is late by its jitter, and whoever sleeps through that wakes
-  // late and makes the peer wait in turn, once a layer.
-  std::chrono::microseconds spin_limit{50};
-  std::chrono::microseconds spin_in_collective{2000};
+  std::chrono::microseconds spin_limit{50};        // 0 where ranks outnumber the cores.
   std::chrono::milliseconds liveness_period{100};  // Between two looks at the peers while asleep.
 };
 
@@ -71,9 +67,7 @@ class GroupMember {
   }
 
   // As Wait(), but reaching `deadline` is no failure: false.
-  absl::StatusOr<bool> WaitUntil(absl::string_view action, SteadyTime deadline, absl::FunctionRef<uint32_t()> missing) {
-    return WaitSpinning(policy_.spin_limit, action, deadline, missing);
-  }
+  absl::StatusOr<bool> WaitUntil(absl::string_view action, SteadyTime deadline, absl::FunctionRef<uint32_t()> missing);
 
   // After a sequentially consistent store that `rank` may be waiting for.
   void Wake(int rank) { memory_->rank(rank).doorbell.Ring(); }
@@ -91,8 +85,6 @@ class GroupMember {
   static constexpr int kLooksBeforeClock = 64;
 
   absl::Status WaitLong(absl::string_view action, SteadyTime deadline, absl::FunctionRef<uint32_t()> missing);
-  absl::StatusOr<bool> WaitSpinning(std::chrono::microseconds spin, absl::string_view action, SteadyTime deadline,
-                                    absl::FunctionRef<uint32_t()> missing);
   absl::Status Exited(absl::string_view action, uint32_t dead) const;
   std::string Names(uint32_t mask) const;
 

@@ -20,8 +20,7 @@ class LocalGroup {
   explicit LocalGroup(int ranks, GroupShape shape = {},
                       std::chrono::microseconds spin_limit = WaitPolicy().spin_limit) {
     shape.ranks = static_cast<uint32_t>(ranks);
-    const WaitPolicy policy{
-        .spin_limit = spin_limit, .spin_in_collective = spin_limit, .liveness_period = std::chrono::minutes(10)};
+    const WaitPolicy policy{.spin_limit = spin_limit, .liveness_period = std::chrono::minutes(10)};
     absl::StatusOr<GroupMemory> memory = GroupMemory::Create(shape, 7, GroupEpoch{1, 1});
     CHECK(memory.ok()) << memory.status();
     memory_ = std::make_shared<GroupMemory>(*std::move(memory));
