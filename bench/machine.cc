@@ -48,22 +48,27 @@ __attribute__((noinline, target_clones("avx512f", "avx2", "default"))) static ui
   return sum;
 }
 
-double ReadBandwidth(int repeats) {
-  constexpr size_t kBytes = size_t{1} << 30;
-  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  CHECK(memory != MAP_FAILED) << "no 1 GiB to read";
-  madvise(memory, kBytes, MADV_HUGEPAGE);
-  std::memset(memory, 1, kBytes);
-  double best = 0;
-  for (int i = 0; i < repeats; ++i) {
-    const double begin = Now();
-    const uint64_t sum = Sum(static_cast<const uint64_t*>(memory), kBytes / 8);
-    const double seconds = Now() - begin;
-    CHECK_NE(sum, 0u);
-    best = std::max(best, kBytes / seconds);
-  }
-  munmap(memory, kBytes);
-  return best;
+BandwidthProbe::BandwidthProbe()
+    : memory_(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+  CHECK(memory_ != MAP_FAILED) << "no 1 GiB to read";
+  madvise(memory_, kBytes, MADV_HUGEPAGE);
+  std::memset(memory_, 1, kBytes);
+}
+
+BandwidthProbe::~BandwidthProbe() { munmap(memory_, kBytes); }
+
+double BandwidthProbe::Read() const {
+  const double begin = Now();
+  const uint64_t sum = Sum(static_cast<const uint64_t*>(memory_), kBytes / 8);
+  const double seconds = Now() - begin;
+  CHECK_NE(sum, 0u);
+  return kBytes / seconds;
+}
+
+double Median(std::vector<double> values) {
+  CHECK(!values.empty());
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
 }
 
 void PinToCore(int core) {

@@ -4,7 +4,8 @@
 //
 //   model_bench [--folder DIR] [--layers N] [--context N] [--decode N] [--isa NAME]
 //
-// Every figure is the best of three runs in this process; the ratios compare figures of one run of the program.
+// Decode at batch 1 alternates with passes of a bandwidth probe on the same core or cores; each round's share of the
+// bandwidth that it found is what counts, and the medians over rounds are printed. The rest is the best of three runs.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,22 +47,60 @@ struct Figures {
   double read_bandwidth = 0;  // bytes/s of this core, the other one reading too where there are two
   double prefill = 0;         // tokens/s over `context`
   double decode1 = 0;         // tokens/s, batch 1
+  double share = 0;           // of the read bandwidth that decode at batch 1 uses
+  double collective = 0;      // share of decode1's time inside collectives: copies, sums and waiting for the other rank
   double decode8 = 0;         // tokens/s, batch 8, all sequences together
   int64_t held_bytes = 0;     // of this rank
   char numerics[64] = {};
 };
 
 constexpr int kBatch = 8;
+constexpr int kRounds = 15;
+constexpr int kStepsPerRound = 4;
+
+// Adds up the time inside the collectives of another communicator.
+class TimedCommunicator final : public worker::Communicator {
+ public:
+  explicit TimedCommunicator(worker::Communicator* inner) : inner_(inner) {}
+  double seconds() const { return seconds_; }
+
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  absl::Status AllReduceSum(absl::Span<float> values) override {
+    return Timed([&] { return inner_->AllReduceSum(values); });
+  }
+  absl::Status Gather(absl::Span<const float> send, absl::Span<float> receive) override {
+    return Timed([&] { return inner_->Gather(send, receive); });
+  }
+  absl::Status AllGather(absl::Span<const uint8_t> send, absl::Span<uint8_t> receive) override {
+    return Timed([&] { return inner_->AllGather(send, receive); });
+  }
+  absl::Status Barrier() override { return inner_->Barrier(); }
+  absl::Status Health() const override { return inner_->Health(); }
+  void Abort(absl::string_view reason) override { inner_->Abort(reason); }
+
+ private:
+  template <typename Call>
+  absl::Status Timed(Call call) {
+    const double begin = Now();
+    absl::Status status = call();
+    seconds_ += Now() - begin;
+    return status;
+  }
+
+  worker::Communicator* const inner_;
+  double seconds_ = 0;
+};
 
 class Runner {
  public:
-  Runner(const Options& options, worker::Communicator* communicator) : options_(options) {
+  Runner(const Options& options, worker::Communicator* communicator) : options_(options), communicator_(communicator) {
     worker::CpuModelOptions load;
     load.folder = options.folder;
     load.isa = options.isa;
     load.max_batch_tokens = std::max(options.context, kBatch);
     load.max_sequences = kBatch;
-    auto loaded = LoadCpuModel(load, communicator);
+    auto loaded = LoadCpuModel(load, &communicator_);
     CHECK(loaded.ok()) << loaded.status();
     executor_ = std::move(*loaded);
     blocks_per_sequence_ = (options.context + options.decode) / kBlockTokens + 1;
@@ -77,9 +116,9 @@ class Runner {
       Step({Input(0, prompt_, 0)});
       figures.prefill = std::max(figures.prefill, options_.context / (Now() - begin));
       for (int s = 1; s < kBatch; ++s) Step({Input(s, prompt_, 0)});
-      figures.decode1 = std::max(figures.decode1, Decode(1));
-      figures.decode8 = std::max(figures.decode8, Decode(kBatch));
+      figures.decode8 = std::max(figures.decode8, Decode(kBatch, options_.decode));
     }
+    CompareWithBandwidth(figures);
     const worker::MemoryReport memory = executor_->memory();
     figures.held_bytes = memory.packed_bytes + memory.activation_bytes + memory.kv_bytes;
     std::snprintf(figures.numerics, sizeof(figures.numerics), "%s", executor_->numerics_id().c_str());
@@ -87,6 +126,25 @@ class Runner {
   }
 
  private:
+  void CompareWithBandwidth(Figures& figures) {
+    const BandwidthProbe probe;
+    const double bytes = options_.shape.BytesPerDecodeStep() / communicator_.size();
+    std::vector<double> bandwidth, decode, share, collective;
+    for (int round = 0; round < kRounds; ++round) {
+      CHECK(communicator_.Barrier().ok());  // both ranks read at the same time
+      bandwidth.push_back(probe.Read());
+      CHECK(communicator_.Barrier().ok());
+      const double waited = communicator_.seconds();
+      decode.push_back(Decode(1, kStepsPerRound));
+      collective.push_back((communicator_.seconds() - waited) * decode.back() / kStepsPerRound);
+      share.push_back(decode.back() * bytes / bandwidth.back());
+    }
+    figures.read_bandwidth = Median(bandwidth);
+    figures.decode1 = Median(decode);
+    figures.share = Median(share);
+    figures.collective = Median(collective);
+  }
+
   SequenceInput Input(int sequence, absl::Span<const TokenId> tokens, int start) {
     if (tables_.empty()) {
       tables_.resize(kBatch, std::vector<BlockId>(blocks_per_sequence_));
@@ -101,18 +159,19 @@ class Runner {
   }
 
   // Which token it is costs nothing, so no sampling stands in the way of the figure.
-  double Decode(int batch) {
+  double Decode(int batch, int steps) {
     const TokenId token = 17;
     const double begin = Now();
-    for (int i = 0; i < options_.decode; ++i) {
+    for (int i = 0; i < steps; ++i) {
       std::vector<SequenceInput> inputs;
       for (int s = 0; s < batch; ++s) inputs.push_back(Input(s, absl::MakeConstSpan(&token, 1), options_.context + i));
       Step(inputs);
     }
-    return batch * options_.decode / (Now() - begin);
+    return batch * steps / (Now() - begin);
   }
 
   const Options& options_;
+  TimedCommunicator communicator_;
   std::unique_ptr<Executor> executor_;
   std::vector<TokenId> prompt_;
   std::vector<std::vector<BlockId>> tables_;
@@ -121,11 +180,7 @@ class Runner {
 
 Figures RunAlone(const Options& options) {
   worker::SoloCommunicator communicator;
-  Figures figures;
-  const double bandwidth = ReadBandwidth();
-  figures = Runner(options, &communicator).Run();
-  figures.read_bandwidth = bandwidth;
-  return figures;
+  return Runner(options, &communicator).Run();
 }
 
 void Exchange(int fd_out, int fd_in, const std::string& mine, std::string& theirs) {
@@ -152,11 +207,8 @@ Figures RunRank(const Options& options, int rank, int out, int in) {
   identity.deadline = absl::Seconds(60);
   auto channel = JoinGroup(**rendezvous, identity, {.call_timeout = absl::Seconds(120)});
   CHECK(channel.ok()) << channel.status();
-  CHECK((*channel)->communicator().Barrier().ok());  // both ranks read at the same time
-  const double bandwidth = ReadBandwidth();
   Figures figures = Runner(options, &(*channel)->communicator()).Run();
   CHECK((*channel)->communicator().Barrier().ok());
-  figures.read_bandwidth = bandwidth;
   return figures;
 }
 
@@ -200,12 +252,12 @@ Figures RunPair(const Options& options) {
   });
 }
 
-void Print(const char* shape, const Figures& f, double bytes_per_step) {
+void Print(const char* shape, const Figures& f) {
   std::printf(
-      "%-28s %-26s read %5.1f GB/s   prefill %7.1f tok/s   decode b1 %6.2f tok/s (%3.0f %% of the read bandwidth)   b8 "
-      "%6.2f tok/s   holds %.2f GB\n",
-      shape, f.numerics, f.read_bandwidth / 1e9, f.prefill, f.decode1,
-      100 * f.decode1 * bytes_per_step / f.read_bandwidth, f.decode8, f.held_bytes / 1e9);
+      "%-28s %-26s read %5.1f GB/s   prefill %7.1f tok/s   decode b1 %6.2f tok/s (%3.0f %% of the read bandwidth, "
+      "%2.0f %% of the time in collectives)   b8 %6.2f tok/s   holds %.2f GB\n",
+      shape, f.numerics, f.read_bandwidth / 1e9, f.prefill, f.decode1, 100 * f.share, 100 * f.collective, f.decode8,
+      f.held_bytes / 1e9);
 }
 
 int Main(int argc, char** argv) {
@@ -232,13 +284,15 @@ int Main(int argc, char** argv) {
     PinToCore(0);
     return RunAlone(options);
   });
-  Print("TP=1, one core", one, bytes);
+  Print("TP=1, one core", one);
   const Figures two = RunPair(options);
-  Print("TP=2, two cores (rank 0)", two, bytes / 2);
+  Print("TP=2, two cores (rank 0)", two);
   const double bandwidth_ratio = 2 * two.read_bandwidth / one.read_bandwidth;
-  std::printf("TP=2 over TP=1: decode %.2fx of %.2fx that two cores read (%.0f %%), prefill %.2fx, decode b8 %.2fx\n",
-              two.decode1 / one.decode1, bandwidth_ratio, 100 * two.decode1 / one.decode1 / bandwidth_ratio,
-              two.prefill / one.prefill, two.decode8 / one.decode8);
+  std::printf(
+      "TP=2 over TP=1: decode %.2fx; two cores read %.2fx; share of what was read: %.0f %%; prefill %.2fx, decode "
+      "b8 %.2fx\n",
+      two.decode1 / one.decode1, bandwidth_ratio, 100 * two.share / one.share, two.prefill / one.prefill,
+      two.decode8 / one.decode8);
   if (temporary) {
     for (const char* name : {"/config.json", "/model.safetensors", ""}) {
       const std::string path = options.folder + name;

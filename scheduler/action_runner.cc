@@ -138,6 +138,7 @@ void ActionRunner::Do(const core::AssignRequest& action) {
     command.mutable_assign_request()->set_deadline_ms(std::max<uint64_t>(1, Milliseconds(action.deadline - now_)));
   }
   Send(action.rank0, std::move(command));
+  stream->OnDispatched();
 }
 
 void ActionRunner::Do(const core::AbortAttempt& action) {

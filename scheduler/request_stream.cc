@@ -70,6 +70,19 @@ bool RequestStream::OnAssigned(const Assignment& assignment, v1::AssignRequest* 
   return true;
 }
 
+void RequestStream::OnDispatched() {
+  Wakes wakes;
+  {
+    absl::MutexLock lock(&mu_);
+    for (Reader* reader : readers_) {
+      if (reader->opened || reader->busy || reader->leaving) continue;
+      reader->opened = reader->busy = true;
+      wakes.push_back({reader->sink, reader, Wake::kOpen, {}});
+    }
+  }
+  Run(wakes);
+}
+
 void RequestStream::Fail(const grpc::Status& status) {
   Wakes wakes;
   {
@@ -308,7 +321,7 @@ void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
   } else {
     return;
   }
-  reader->busy = true;
+  reader->opened = reader->busy = true;
   reader->progress_due = false;
   reader->last_sent = now;
   if (last) Remove(reader);
@@ -370,6 +383,9 @@ void RequestStream::ComposeProgress(Reader* reader) {
 void RequestStream::Run(const Wakes& wakes) {
   for (const Wake& wake : wakes) {
     switch (wake.kind) {
+      case Wake::kOpen:
+        wake.sink->Open();
+        break;
       case Wake::kSend:
         wake.sink->Send(wake.reader->message, false);
         break;

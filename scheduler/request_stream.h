@@ -36,6 +36,9 @@ namespace tandem::scheduler {
 class ClientSink {
  public:
   virtual ~ClientSink() = default;
+  // Sends what goes before the first message, ahead of it, so that the first message can share a packet with the next
+  // one. The sink calls RequestStream::OnSent when it is done.
+  virtual void Open() = 0;
   // Sends `message`, which stays as it is until the sink calls RequestStream::OnSent. `more`: another follows at once.
   virtual void Send(const v1::GenerateResponse& message, bool more) = 0;
   // The two ways to end. After either the stream does not know the sink any more, and the sink does not call OnSent.
@@ -51,6 +54,7 @@ struct Reader {
   size_t next = 0;               // index of the first token not sent
   core::Attempt announced;       // the attempt of the last Accepted
   core::Instant last_sent;
+  bool opened = false;   // something was sent
   bool busy = false;     // a message is under way
   bool leaving = false;  // the client is gone; end it when the message under way comes back
   bool progress_due = false;
@@ -104,6 +108,9 @@ class RequestStream {
   // The next attempt begins; its tokens count from here on. Fills `command` with all that rank 0 needs but the
   // deadline. False when the client has its end already and nothing need be computed.
   bool OnAssigned(const Assignment& assignment, v1::AssignRequest* command);
+  // The command is on its way. From here on the call is open: what refuses it unheard has been passed, and the time
+  // until the first token is free.
+  void OnDispatched();
   // The last word of a request that did not finish. Ignored when the client has its end.
   void Fail(const grpc::Status& status);
   // The core has let the request go: the payload is dropped, the log stays.
@@ -143,7 +150,7 @@ class RequestStream {
  private:
   // What is to be done with a reader's sink once the lock is let go.
   struct Wake {
-    enum Kind { kSend, kSendMore, kSendLast, kEnd };
+    enum Kind { kOpen, kSend, kSendMore, kSendLast, kEnd };
     ClientSink* sink;
     Reader* reader;
     Kind kind;

@@ -41,6 +41,12 @@ class Client : public ClientSink {
   }
   void Leave() { stream_->Detach(&reader_); }
 
+  void Open() override {
+    ASSERT_FALSE(under_way_);
+    ASSERT_FALSE(status_) << "opened after the end";
+    ++opened_;
+    under_way_ = true;
+  }
   void Send(const v1::GenerateResponse& message, bool) override {
     ASSERT_FALSE(under_way_) << "two messages at a time";
     ASSERT_FALSE(status_) << "a message after the end";
@@ -69,7 +75,7 @@ class Client : public ClientSink {
 
   std::vector<int32_t> ids_;
   std::string text_;
-  size_t chunks_ = 0, accepted_ = 0, progress_ = 0;
+  size_t opened_ = 0, chunks_ = 0, accepted_ = 0, progress_ = 0;
   std::optional<v1::Finished> finished_;
   std::optional<grpc::Status> status_;
 
@@ -153,6 +159,31 @@ TEST_F(RequestStreamTest, DeliversTokensTextAndTheEnd) {
   ASSERT_TRUE(client.status_);
   EXPECT_TRUE(client.status_->ok());
   EXPECT_EQ(client.accepted_, 1u);
+}
+
+TEST_F(RequestStreamTest, OpensOnceWhenDispatchedAndNeverAfterTheFirstMessageOrTheEnd) {
+  RequestStream& stream = Make();
+  Client client(&stream, /*slow=*/true);
+  client.Attach();
+  Assign(first_);
+  stream.OnDispatched();
+  EXPECT_EQ(client.opened_, 1u);
+  stream.OnStarted(first_, 0, true);
+  EXPECT_EQ(client.accepted_, 0u) << "the opening is still under way";
+  client.Step();
+  EXPECT_EQ(client.accepted_, 1u);
+  stream.OnDispatched();
+  EXPECT_EQ(client.opened_, 1u);
+  Client late(&stream, /*slow=*/true);
+  late.Attach();  // gets Accepted at once
+  stream.OnDispatched();
+  EXPECT_EQ(late.opened_, 0u);
+  late.Leave();
+  client.Leave();
+  client.Step();
+  late.Step();
+  stream.OnDispatched();
+  EXPECT_EQ(client.opened_, 1u);
 }
 
 TEST_F(RequestStreamTest, OnlyTheCurrentAttemptCounts) {

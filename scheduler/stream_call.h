@@ -28,9 +28,13 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   void Hold() { self_ = this->shared_from_this(); }
 
   // ---- ClientSink
+  void Open() override {
+    begun_ = true;
+    this->StartSendInitialMetadata();
+  }
   void Send(const v1::GenerateResponse& message, bool more) override {
-    // The first message carries the initial metadata, and gRPC starts no write for metadata under a hint: the message
-    // would wait for the next one, and the next one for this.
+    // A first message that no Open went before carries the initial metadata, and gRPC starts no write for metadata
+    // under a hint: the message would wait for the next one, and the next one for this.
     grpc::WriteOptions options;
     if (more && begun_) options.set_buffer_hint();
     begun_ = true;
@@ -42,6 +46,7 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   void End(const grpc::Status& status) override { this->Finish(status); }
 
   // ---- reactions
+  void OnSendInitialMetadataDone(bool ok) override { stream_->OnSent(&reader_, ok); }
   void OnWriteDone(bool ok) override { stream_->OnSent(&reader_, ok); }
   void OnCancel() override {
     {

@@ -15,6 +15,7 @@ namespace {
 // A waiting client is told its place with every tenth sweep: less often than Progress is promised would be stale.
 constexpr int kSweepsPerPosition = 10;
 constexpr size_t kMostPositions = 1024;
+constexpr int kMostKeysGathered = 1024;
 
 absl::Duration ToAbsl(core::Duration d) { return absl::Microseconds(d.us); }
 
@@ -40,9 +41,8 @@ void TokenRouter::Stop() {
 
 void TokenRouter::Route(const v1::TokensRequest& message) {
   const core::Instant now = Now();
-  // All updates come from one rank 0, so one message takes back all acknowledgements.
-  v1::AttachResponse acknowledgement;
-  std::optional<core::DeviceId> rank0;
+  // Clients first: waking the core, or writing to the worker, would cost them its time.
+  std::vector<core::Event> news;
   for (int i = 0; i < message.updates_size(); ++i) {
     const v1::RequestUpdate& update = message.updates(i);
     const auto id = RequestIdFromBytes(update.key().request_id());
@@ -60,23 +60,19 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
     switch (update.event_case()) {
       case v1::RequestUpdate::kStarted:
         if (stream) verdict = stream->OnStarted(attempt, update.started().cached_tokens(), flush);
-        doors_.post(core::RequestStarted{*id, attempt, {update.started().cached_tokens()}});
+        news.push_back(core::RequestStarted{*id, attempt, {update.started().cached_tokens()}});
         break;
       case v1::RequestUpdate::kProduced:
         if (stream) verdict = stream->OnProduced(attempt, update.produced(), now, flush);
         break;
       case v1::RequestUpdate::kPreempted:
         if (stream) verdict = stream->OnPreempted(attempt, flush);
-        doors_.post(core::RequestPreempted{*id, attempt});
+        news.push_back(core::RequestPreempted{*id, attempt});
         break;
       case v1::RequestUpdate::kEnded:
         if (stream) verdict = stream->OnEnded(attempt, update.ended(), now, flush);
-        doors_.post(RequestEndedFrom(*id, attempt, update.ended()));
-        if (!stream) break;
-        if (const auto device = stream->Rank0(attempt)) {
-          rank0 = device;
-          *acknowledgement.mutable_acknowledge_end()->add_keys() = update.key();
-        }
+        news.push_back(RequestEndedFrom(*id, attempt, update.ended()));
+        if (stream) GatherAcknowledgement(*stream, update.key());
         break;
       case v1::RequestUpdate::EVENT_NOT_SET:
         break;
@@ -89,16 +85,40 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
         stale_updates_.fetch_add(1, std::memory_order_relaxed);
         break;
       case RequestStream::Verdict::kStopped:
-        doors_.post(core::RequestStopped{*id, attempt, {static_cast<int64_t>(stream->output_tokens())}});
+        news.push_back(core::RequestStopped{*id, attempt, {static_cast<int64_t>(stream->output_tokens())}});
         break;
       case RequestStream::Verdict::kSpoiled:
         LOG(ERROR) << "request " << ToHex(*id) << " of model " << stream->facts().model
                    << " was given up: its tokens did not come whole from group " << message.group().group_id();
-        doors_.post(core::RequestCancelled{*id, core::CancelCause::kClientLeft});
+        news.push_back(core::RequestCancelled{*id, core::CancelCause::kClientLeft});
         break;
     }
   }
-  if (rank0) doors_.acknowledge(*rank0, std::move(acknowledgement));
+  for (core::Event& event : news) doors_.post(std::move(event));
+}
+
+void TokenRouter::GatherAcknowledgement(const RequestStream& stream, const v1::AttemptKey& key) {
+  const auto rank0 = stream.Rank0(AttemptFrom(key));
+  if (!rank0) return;
+  v1::AttachResponse full;
+  {
+    absl::MutexLock lock(&acks_mu_);
+    v1::AttachResponse& gathered = acks_[*rank0];
+    *gathered.mutable_acknowledge_end()->add_keys() = key;
+    if (gathered.acknowledge_end().keys_size() < kMostKeysGathered) return;
+    full = std::move(gathered);
+    acks_.erase(*rank0);
+  }
+  doors_.acknowledge(*rank0, std::move(full));
+}
+
+void TokenRouter::SendAcknowledgements() {
+  std::map<core::DeviceId, v1::AttachResponse> gathered;
+  {
+    absl::MutexLock lock(&acks_mu_);
+    gathered.swap(acks_);
+  }
+  for (auto& [rank0, acknowledgement] : gathered) doors_.acknowledge(rank0, std::move(acknowledgement));
 }
 
 void TokenRouter::ClientLeft(const std::shared_ptr<RequestStream>& stream) {
@@ -141,6 +161,7 @@ void TokenRouter::Ring(const Alarm& alarm, core::Instant now) {
 }
 
 void TokenRouter::Sweep(core::Instant now) {
+  SendAcknowledgements();
   store_->Expire(now);
   if (store_->living() == 0) return;
   const auto living = store_->Living();

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <queue>
 #include <thread>
@@ -64,6 +65,10 @@ class TokenRouter {
     bool operator<(const Alarm& other) const { return due > other.due; }  // std::priority_queue: the earliest on top
   };
 
+  // Gathers: the worker keeps a log for its retention anyway, so a second more is nothing, and a message for every end
+  // would stand between the client and its last words.
+  void GatherAcknowledgement(const RequestStream& stream, const v1::AttemptKey& key);
+  void SendAcknowledgements();
   void ArmGather(const std::shared_ptr<RequestStream>& stream);
   void SetAlarm(Alarm alarm);
   void Cancel(const RequestStream& stream);
@@ -82,6 +87,9 @@ class TokenRouter {
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread clock_;
   int sweeps_ = 0;  // of the clock's thread
+
+  absl::Mutex acks_mu_;
+  std::map<core::DeviceId, v1::AttachResponse> acks_ ABSL_GUARDED_BY(acks_mu_);
 };
 
 }  // namespace tandem::scheduler
