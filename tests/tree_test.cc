@@ -27,7 +27,7 @@ struct SourceFile {
 std::vector<SourceFile> ReadTree() {
   const fs::path root = std::getenv("TANDEM_SOURCE_DIR");
   std::vector<SourceFile> files;
-  for (const char* folder : {"base", "config", "scheduler", "worker", "client", "bench", "tests"}) {
+  for (const char* folder : {"base", "placement", "config", "scheduler", "worker", "client", "bench", "tests"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension();
       if (extension != ".h" && extension != ".cc") continue;
