@@ -58,8 +58,9 @@ struct Device {
   int64_t memory_used = 0;       // by others: processes that are not ours
 };
 
-// A bottleneck that several paths share. `side` says for each device on which side of it it stands, so a hop crosses
-// the edge when its ends' sides differ; -1: the device's paths never touch it.
+// A bottleneck that several paths share. `side` says for each device on which side of it it stands, so a hop over PCIe
+// (CrossesEdges) crosses the edge when its ends' sides differ; -1: the device's paths never touch it. NVLink and shared
+// memory go past all edges, whatever the sides.
 struct SharedEdge {
   std::string name;  // "socket link", "uplink of the switch of 0,1"
   int64_t mbps = 0;  // each direction
@@ -84,6 +85,9 @@ struct Topology {
   std::vector<Host> hosts;
 };
 
+// Whether a hop of this kind takes part in the shared edges: PIX to SYS.
+bool CrossesEdges(PathKind kind);
+
 const char* Word(PathKind kind);  // "NV", "NVSwitch", "PIX", ...
 const char* Word(Source source);
 // "NV4", "PIX": as nvidia-smi writes it.
@@ -91,8 +95,10 @@ std::string Label(const Link& link);
 
 // Fills in what follows from kinds, counts and chips: mbps of links that have none, kNvSwitch for NVLinks whose sum in
 // a row is more than the chip has (and then for the whole host), and the shared edges: one per PCIe switch (devices
-// joined by PIX or PXB) and one per NUMA node or socket. Readers call it last.
-void Complete(Host& host);
+// joined by PIX, and again by PIX or PXB) and one per NUMA node or socket; a single one where there are two of them.
+// Readers call it last; calling it again changes nothing. `socket_mbps`: between sockets, where the CPU is known; 0: by
+// the chips. REQUIRES: links.size() is devices.size() squared and every device has a chip.
+void Complete(Host& host, int64_t socket_mbps = 0);
 
 // The first thing that is not as it must be: sizes, symmetry, ranges.
 absl::Status Validate(const Host& host);
