@@ -1,0 +1,61 @@
+#include "placement/planner/collective_time.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "gtest/gtest.h"
+
+namespace tandem::placement {
+namespace {
+
+Ring RingOf(int64_t gbps, HopClass hop) {
+  Ring ring;
+  ring.mbps = gbps * 1000;
+  ring.hop = hop;
+  return ring;
+}
+
+struct Row {
+  const char* group;
+  HopClass hop;
+  int ranks;
+  int64_t gbps;
+  double us[3];  // 16 KiB, 512 KiB, 32 MiB
+};
+
+// NCCL's model, computed apart from this code and rounded to microseconds.
+constexpr Row kRows[] = {
+    {"V100 pair NV2", HopClass::kNvLink, 2, 40, {9, 28, 854}},
+    {"V100 pair NV1", HopClass::kNvLink, 2, 20, {9, 41, 1693}},
+    {"V100 pair SYS", HopClass::kPci, 2, 10, {12, 72, 3375}},
+    {"V100 quad", HopClass::kNvLink, 4, 80, {11, 30, 658}},
+    {"V100 quad of a square", HopClass::kNvLink, 4, 60, {11, 36, 868}},
+    {"V100 quad with a PCIe hop", HopClass::kPci, 4, 10, {18, 121, 5076}},
+    {"A100 PCIe pair NV12", HopClass::kNvLink, 2, 240, {8, 14, 155}},
+    {"A100 PCIe quad NODE", HopClass::kPci, 4, 24, {15, 75, 2140}},
+    {"A100 PCIe quad SYS", HopClass::kPci, 4, 22, {15, 78, 2330}},
+    {"A100 mesh pair", HopClass::kNvLink, 2, 80, {8, 21, 435}},
+    {"A100 mesh quad", HopClass::kNvLink, 4, 240, {10, 19, 239}},
+    {"H100 switch x4", HopClass::kNvLink, 4, 370, {10, 16, 165}},
+    {"H100 switch x8", HopClass::kNvLink, 8, 370, {15, 22, 213}},
+    {"3090 pair NV4", HopClass::kNvLink, 2, 48, {8, 26, 714}},
+    {"3090 pair PHB", HopClass::kPci, 2, 24, {10, 42, 1418}},
+};
+
+TEST(CollectiveTimeTest, AgreesWithNcclsModel) {
+  for (const Row& row : kRows) {
+    const int64_t bytes[] = {16 << 10, 512 << 10, 32 << 20};
+    for (int i = 0; i < 3; ++i) {
+      const double us = AllReduceNs(RingOf(row.gbps, row.hop), row.ranks, bytes[i], 1, 1000) / 1000.0;
+      EXPECT_NEAR(us, row.us[i], std::max(1.0, row.us[i] * 0.03)) << row.group << ", " << bytes[i] << " bytes";
+    }
+  }
+}
+
+TEST(CollectiveTimeTest, OneRankSendsNothing) {
+  EXPECT_EQ(AllReduceNs(Ring(), 1, 1 << 20), 0);
+  EXPECT_EQ(CommunicationNsPerToken(Ring(), 1, Workload()), 0);
+}
+
+}  // namespace
+}  // namespace tandem::placement
