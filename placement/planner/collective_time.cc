@@ -1,14 +1,12 @@
 #include "placement/planner/collective_time.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "glog/logging.h"
+#include "placement/planner/saturating.h"
 
 namespace tandem::placement {
 namespace {
-
-constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
 
 // Times in nanoseconds, by protocol.
 struct Protocol {
@@ -22,11 +20,6 @@ constexpr Protocol kSimple = {8400, 3400, 5700, 14000};
 // Our own all-reduce between processes of one machine: what bench/results/allreduce_bench.txt has for 4 KiB between two
 // ranks (2.25 us) less the time of the bytes, half of it for each of the two handovers of a cache line.
 constexpr Protocol kSharedMemory = {500, 500, 500, 500};
-
-int64_t Saturated(__int128 value) { return value > kForever ? kForever : static_cast<int64_t>(value); }
-
-int64_t Add(int64_t a, int64_t b) { return Saturated(static_cast<__int128>(a) + b); }
-int64_t Multiply(int64_t a, int64_t b) { return Saturated(static_cast<__int128>(a) * b); }
 
 int64_t HopNs(const Protocol& protocol, HopClass hop) {
   // A ring over hosts does not say what its hops inside a host are; the slower kind is assumed.
@@ -43,7 +36,7 @@ int64_t Time(const Protocol& protocol, const Ring& ring, int ranks, int64_t byte
       protocol.base + (hops - over_network) * HopNs(protocol, ring.hop) + over_network * protocol.net;
   // MB/s are bytes per microsecond.
   const __int128 transfer = static_cast<__int128>(bytes) * hops * 1000 / (static_cast<__int128>(ranks) * mbps);
-  return Add(latency, Saturated(transfer));
+  return SaturatingAdd(latency, Saturated(transfer));
 }
 
 }  // namespace
@@ -69,12 +62,12 @@ int64_t CommunicationNsPerToken(const Ring& ring, int ranks, const Workload& wor
   const int64_t batch = std::max(1, workload.decode_batch), chunk = std::max(1, workload.prefill_chunk);
   const int64_t bytes_per_token = int64_t{workload.hidden} * workload.element_bytes;
   const int64_t collectives = 2 * int64_t{workload.layers} + 1;
-  const int64_t decode = AllReduceNs(ring, ranks, Multiply(batch, bytes_per_token), hosts) / batch;
+  const int64_t decode = AllReduceNs(ring, ranks, SaturatingMultiply(batch, bytes_per_token), hosts) / batch;
   // A request's prefill is spread over its output.
-  const int64_t prompt = AllReduceNs(ring, ranks, Multiply(chunk, bytes_per_token), hosts);
+  const int64_t prompt = AllReduceNs(ring, ranks, SaturatingMultiply(chunk, bytes_per_token), hosts);
   const __int128 prefill = static_cast<__int128>(prompt) * workload.prompt_tokens / chunk;
   const int64_t share = Saturated(prefill) / std::max(1, workload.output_tokens);
-  return Multiply(collectives, Add(decode, share));
+  return SaturatingMultiply(collectives, SaturatingAdd(decode, share));
 }
 
 }  // namespace tandem::placement
