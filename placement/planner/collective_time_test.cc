@@ -57,5 +57,48 @@ TEST(CollectiveTimeTest, OneRankSendsNothing) {
   EXPECT_EQ(CommunicationNsPerToken(Ring(), 1, Workload()), 0);
 }
 
+TEST(CollectiveTimeTest, AnotherHostCostsTheNetworksLatency) {
+  const Ring ring = RingOf(12, HopClass::kNet);
+  // One more host replaces two hops over PCIe by two over the network, in the quickest protocol of a small message.
+  EXPECT_EQ(AllReduceNs(ring, 4, 0, 2) - AllReduceNs(ring, 4, 0, 1), 2 * (2700 - 1000));
+}
+
+TEST(CollectiveTimeTest, CpuRanksTakeMicroseconds) {
+  const int64_t ns = AllReduceNs(RingOf(10, HopClass::kSharedMemory), 2, 4 << 10);
+  EXPECT_GT(ns, 1'000);
+  EXPECT_LT(ns, 4'000);
+}
+
+TEST(CollectiveTimeTest, WhatIsOffTheScaleIsTheLongestTime) {
+  Ring dead;
+  dead.hop = HopClass::kPci;
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(AllReduceNs(dead, 16, kMost), kMost);
+  Workload workload;
+  workload.hidden = workload.layers = workload.prefill_chunk = std::numeric_limits<int>::max();
+  EXPECT_EQ(CommunicationNsPerToken(dead, 16, workload), kMost);
+}
+
+TEST(CollectiveTimeTest, LongerPromptsWeighBandwidthMore) {
+  const Ring fast = RingOf(80, HopClass::kNvLink), slow = RingOf(10, HopClass::kPci);
+  Workload chat, summary;
+  chat.prompt_tokens = 64;
+  summary.prompt_tokens = 8192;
+  const auto ratio = [&](const Workload& workload) {
+    return static_cast<double>(CommunicationNsPerToken(slow, 4, workload)) / CommunicationNsPerToken(fast, 4, workload);
+  };
+  EXPECT_GT(ratio(summary), 1.1 * ratio(chat));
+}
+
+TEST(CollectiveTimeTest, TwoAllReducesALayerAndOneForTheEmbedding) {
+  const Ring ring = RingOf(48, HopClass::kNvLink);
+  Workload workload;
+  workload.prompt_tokens = 0;
+  workload.decode_batch = 1;
+  workload.layers = 24;
+  workload.hidden = 1024;
+  EXPECT_EQ(CommunicationNsPerToken(ring, 2, workload), 49 * AllReduceNs(ring, 2, 2048));
+}
+
 }  // namespace
 }  // namespace tandem::placement
