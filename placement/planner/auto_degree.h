@@ -32,7 +32,7 @@ struct Option {
 struct EqualDevices {
   const Chip* chip = nullptr;
   int count = 0;
-  int64_t usable_bytes = 0;  // of each
+  int64_t usable_bytes = 0;  // of each, the model's share of it applied
   int64_t memory_mbps = 0;   // measured; 0: by the data sheet
   // The ring of a group of each of the model's degrees, shape by shape; those of one rank are not looked at.
   std::vector<Ring> rings;

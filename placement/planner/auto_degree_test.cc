@@ -77,6 +77,24 @@ TEST(AutoDegreeTest, NothingFits) {
   EXPECT_EQ(ExplainChoice(options, -1, Goal::kThroughput), "no degree fits these devices");
 }
 
+TEST(AutoDegreeTest, WithoutParametersTheMemoryOfAShapeStandsForThem) {
+  ModelDemand model = ClaimedModels()[1].model;
+  const int64_t known = PredictOptions(model, Dual3090())[0].ns_per_token_alone;
+  model.parameters = model.weight_bytes = 0;
+  const int64_t guessed = PredictOptions(model, Dual3090())[0].ns_per_token_alone;
+  EXPECT_GT(guessed, known);
+  EXPECT_LT(guessed, known * 12 / 10);
+}
+
+TEST(AutoDegreeTest, AShortageOfKvForOneRequestRulesADegreeOut) {
+  ModelDemand model = ClaimedModels()[1].model;
+  model.workload.prompt_tokens = 30'000;
+  const std::vector<Option> options = PredictOptions(model, Dual3090());
+  ASSERT_EQ(options.size(), 1u);
+  EXPECT_EQ(options[0].degree, 2);
+  EXPECT_EQ(options[0].sequences, 2);
+}
+
 TEST(AutoDegreeTest, FewerReplicasAreOptionsToo) {
   ModelDemand model = ClaimedModels()[2].model;
   EqualDevices devices = Dual3090();

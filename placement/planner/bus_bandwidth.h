@@ -3,9 +3,8 @@
 //
 //   switch     every member's links to the NVSwitch: the least k * rate of the members
 //   direct     the largest number of directed Hamiltonian rings that fit the NVLink counts, each link once per
-//   direction; two
-//              members without a link may use a third one's (both of its links); times the rate of one link. A smaller
-//              group of a mesh has fewer rings, not the same
+//              direction; two members without a link may use a third one's (both of its links); times the rate of one
+//              link. A smaller group of a mesh has fewer rings, not the same
 //   mixed      else the ring whose slowest hop is fastest. Hops over PCIe share the edges that they cross, with the
 //              ring's own other hops and with `foreign` crossings of other groups
 // n = 2: one hop there and back. n = 1: no ring, bandwidth 0 means "not needed".
@@ -29,7 +28,7 @@ struct Ring {
   int64_t mbps = 0;        // bus bandwidth, without an efficiency factor
   HopClass hop = HopClass::kNvLink;
   int rings = 0;               // directed rings that were packed; 0 where the bandwidth is no count of rings
-  std::string bottleneck;      // "NV2 between 0 and 3", "socket link, crossed by 2 groups"
+  std::string bottleneck;      // "NV2 between 0 and 3", "socket link crossed by 3 rings"
   std::vector<int> crossings;  // per edge of the host: hops of this ring over it, per direction
   bool exact = true;           // false: the packing was cut short, the bandwidth is a lower bound
 };

@@ -38,6 +38,7 @@ TEST(BusBandwidthTest, Dgx1QuadsByTheRingsThatFit) {
   EXPECT_EQ(square.mbps, 60'000);
   EXPECT_EQ(square.rings, 3);
   EXPECT_THAT(square.order, ElementsAre(0, 3, 7, 4));
+  EXPECT_EQ(square.bottleneck, "the 3 NVLinks from 3 to 0,4,7");
 }
 
 TEST(BusBandwidthTest, AllOfADgx1TakeThreeRingsEachWayWhereGreedyFindsTwo) {
@@ -45,6 +46,20 @@ TEST(BusBandwidthTest, AllOfADgx1TakeThreeRingsEachWayWhereGreedyFindsTwo) {
   EXPECT_EQ(ring.mbps, 120'000);
   EXPECT_EQ(ring.rings, 6);
   EXPECT_TRUE(ring.exact);
+}
+
+TEST(BusBandwidthTest, NoSetOfADgx1IsCutShort) {
+  const Host host = Dgx1V();
+  for (int set = 1; set < 256; ++set) {
+    std::vector<int> members;
+    for (int i = 0; i < 8; ++i) {
+      if ((set >> i & 1) != 0) members.push_back(i);
+    }
+    const Ring ring = BestRing(host, members);
+    EXPECT_TRUE(ring.exact) << set;
+    EXPECT_EQ(ring.order.size(), members.size()) << set;
+    EXPECT_EQ(ring.crossings.size(), host.edges.size()) << set;
+  }
 }
 
 TEST(BusBandwidthTest, AMemberWithoutNvLinkPutsTheGroupOnPcie) {
