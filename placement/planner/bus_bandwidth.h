@@ -7,7 +7,7 @@
 //              link. A smaller group of a mesh has fewer rings, not the same
 //   mixed      else the ring whose slowest hop is fastest. Hops over PCIe share the edges that they cross, with the
 //              ring's own other hops and with `foreign` crossings of other groups
-// n = 2: one hop there and back. n = 1: no ring, bandwidth 0 means "not needed".
+// n = 2: one hop there and back. n = 1: no ring; the order is that device, bandwidth 0 means "not needed".
 #ifndef TANDEM_PLACEMENT_PLANNER_BUS_BANDWIDTH_H_
 #define TANDEM_PLACEMENT_PLANNER_BUS_BANDWIDTH_H_
 
