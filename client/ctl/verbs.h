@@ -20,6 +20,7 @@ void AddCordon(CLI::App& app, Context& context);
 void AddDrain(CLI::App& app, Context& context);
 void AddTopology(CLI::App& app, Context& context);
 void AddEvents(CLI::App& app, Context& context);
+void AddPlan(CLI::App& app, Context& context);
 void AddReplay(CLI::App& app, Context& context);
 void AddConfig(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);

@@ -32,6 +32,7 @@ struct Workload {
   int output_tokens = 256;
   int decode_batch = 16;
   int prefill_chunk = 2048;
+  bool operator==(const Workload&) const = default;
 };
 
 // Nanoseconds of collectives per output token: two all-reduces a layer and one for the embedding, in the decode step

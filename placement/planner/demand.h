@@ -34,11 +34,9 @@ enum class Goal : uint8_t { kThroughput, kLatency };
 struct ModelDemand {
   std::string name;
   std::vector<Shape> shapes;  // one: the degree is fixed. Several, ascending: auto
-  int replicas_min = 1;
-  int replicas_max = 1;         // more than min are planned only where `load` asks for them
-  int priority = 0;             // higher is placed first
-  bool shares_devices = false;  // single-rank shards that live beside others under the ledger (embeddings)
-  double memory_share = 1.0;    // cap of this model's part of a device
+  int replicas = 1;           // wanted now, those that run included
+  int priority = 0;           // higher is placed first
+  double memory_share = 1.0;  // cap of this model's part of a device
   Goal goal = Goal::kThroughput;
   Workload workload;
   // For the step model: parameters and bytes that a decode step reads. 0: `auto` judges by memory and links alone.

@@ -38,7 +38,7 @@ struct PlannedGroup {
   std::vector<DeviceRef> devices;  // in rank order
   int shape = 0;                   // index into the model's shapes
   Ring ring;                       // indices of the host; empty order for one rank
-  int64_t best_mbps = 0;           // of the best set of this size on any host, were all free
+  int64_t best_ns = 0;             // communication time of the best set of its shape anywhere, were all free
   int64_t kv_bytes = 0;            // per rank: the least spare over the ranks
   int64_t communication_ns = 0;    // per output token
   int kept = -1;                   // index into Demand::existing: it is that group, where it was
@@ -66,6 +66,7 @@ struct ModelReport {
   int candidates = 0;                    // sets of devices that were scored
   int excluded[kExclusions] = {};        // devices, by reason
   std::vector<ExcludedDevice> examples;  // the first few of them
+  std::string choice;                    // of `auto`: what the step model predicts, one sentence; empty without one
   std::vector<std::string> degrees;      // what became of each degree, one sentence each
 };
 

@@ -1,0 +1,438 @@
+#include "placement/planner/host_solver.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+#include <tuple>
+
+#include "glog/logging.h"
+
+namespace tandem::placement {
+namespace {
+
+constexpr int64_t kNoLimit = INT64_MAX;
+// Hosts up to this size are enumerated where groups share edges.
+constexpr int kEnumerated = 8;
+// Vectors of replica counts of one priority that are tried; beyond it models are served in their order.
+constexpr int64_t kMostVectors = 4096;
+
+// What adds up over groups. Compared in the objective's order.
+struct Sums {
+  int64_t ns = 0, moved = 0, waste = 0, numa = 0;
+  Sums operator+(const Sums& o) const { return {ns + o.ns, moved + o.moved, waste + o.waste, numa + o.numa}; }
+  bool Less(const Sums& o, Objective objective) const {
+    if (objective == Objective::kLeastMoved && moved != o.moved) return moved < o.moved;
+    return std::tie(ns, moved, waste, numa) < std::tie(o.ns, o.moved, o.waste, o.numa);
+  }
+  // What stands above the residual value in the order of goals.
+  std::pair<int64_t, int64_t> Head(Objective objective) const {
+    return objective == Objective::kLeastMoved ? std::pair{moved, ns} : std::pair{ns, moved};
+  }
+};
+
+struct Candidate {
+  DeviceSet set = 0;
+  Sums sums;
+  int64_t ratio = 0;
+};
+
+int64_t RatioOf(int64_t ns, int64_t best_ns) { return best_ns <= 0 ? 1000 : ns * 1000 / best_ns; }
+
+int64_t WasteOf(const HostItem& item, DeviceSet set) {
+  int64_t least = INT64_MAX, sum = 0;
+  for (const int d : MembersOf(set)) {
+    least = std::min(least, item.spare[d]);
+    sum += item.spare[d];
+  }
+  return sum - least * CountOf(set);
+}
+
+int64_t MovedOf(const HostItem& item, DeviceSet set) {
+  const bool there = std::find(item.running.begin(), item.running.end(), set) != item.running.end();
+  return there ? 0 : item.rank_bytes * CountOf(set);
+}
+
+// Lower devices first: the set that has the lowest device in which they differ.
+bool Lower(DeviceSet a, DeviceSet b) { return a != b && (a >> LowestOf(a ^ b) & 1) != 0; }
+
+class Solver {
+ public:
+  Solver(HostScores& scores, ResidualValue& residual, absl::Span<const HostItem> items, DeviceSet free,
+         absl::Span<const int> foreign, Objective objective)
+      : scores_(scores), residual_(residual), items_(items), free_(free), foreign_(foreign), objective_(objective) {
+    for (const HostItem& item : items) AddCandidates(item);
+  }
+
+  HostSolution Run() {
+    HostSolution solution;
+    for (const auto& candidates : candidates_) solution.candidates += static_cast<int>(candidates.size());
+    solution.placed = ChooseCounts();
+    if (SharesEdges() && scores_.host().size() <= kEnumerated) {
+      Enumerate(solution.placed, 0, 0, -1, 0);
+      solution.groups = best_;
+    } else {
+      solution.groups = Compose(solution.placed);
+    }
+    solution.cost = CostOf(scores_, residual_, items_, solution.groups, free_, foreign_);
+    for (size_t i = 0; i < items_.size(); ++i) solution.cost.unplaced += items_[i].replicas - solution.placed[i];
+    if (SharesEdges() && scores_.host().size() > kEnumerated) {
+      int64_t alone = 0;
+      for (const HostGroup& group : solution.groups) alone += scores_.Cost(group.set, items_[group.item].workload);
+      solution.exact = alone == solution.cost.sum_ns;  // else what they do to each other was not part of the choice
+    }
+    return solution;
+  }
+
+ private:
+  void AddCandidates(const HostItem& item) {
+    DeviceSet eligible = 0;
+    for (int d = 0; d < scores_.host().size(); ++d) {
+      if (item.spare[d] >= 0) eligible |= DeviceSet{1} << d;
+    }
+    eligible &= free_;
+    eligible_.push_back(eligible);
+    auto& candidates = candidates_.emplace_back();
+    auto& by_lowest = by_lowest_.emplace_back(scores_.host().size());
+    for (const DeviceSet set : SetsOf(eligible, item.ranks)) {
+      Candidate candidate;
+      candidate.set = set;
+      candidate.sums.ns = scores_.CostBeside(set, item.workload, foreign_);
+      candidate.sums.moved = MovedOf(item, set);
+      candidate.sums.waste = WasteOf(item, set);
+      candidate.sums.numa = scores_.NumaCrossings(set);
+      candidate.ratio = RatioOf(candidate.sums.ns, item.best_ns);
+      by_lowest[LowestOf(set)].push_back(static_cast<int>(candidates.size()));
+      candidates.push_back(candidate);
+    }
+  }
+
+  bool SharesEdges() {
+    if (shares_edges_ < 0) {
+      shares_edges_ = 0;
+      for (size_t i = 0; i < items_.size() && shares_edges_ == 0; ++i) {
+        if (items_[i].ranks < 2) continue;
+        for (const Candidate& candidate : candidates_[i]) {
+          const auto& crossings = scores_.RingOf(candidate.set).crossings;
+          if (std::any_of(crossings.begin(), crossings.end(), [](int n) { return n > 0; })) shares_edges_ = 1;
+          if (shares_edges_ == 1) break;
+        }
+      }
+    }
+    return shares_edges_ == 1;
+  }
+
+  // ---- how many of each
+  // ------------------------------------------------------------------------------------------------
+
+  // Which sets can be cut into groups of the item, whatever they cost.
+  const std::vector<uint8_t>& Coverable(size_t item) {
+    coverable_.resize(items_.size());
+    auto& table = coverable_[item];
+    if (!table.empty()) return table;
+    table.assign(size_t{1} << scores_.host().size(), 0);
+    table[0] = 1;
+    const int ranks = items_[item].ranks;
+    const DeviceSet within = eligible_[item];
+    for (DeviceSet set = (0 - within) & within; set != 0; set = (set - within) & within) {
+      if (CountOf(set) % ranks != 0) continue;
+      for (const int c : by_lowest_[item][LowestOf(set)]) {
+        const DeviceSet part = candidates_[item][c].set;
+        if ((part & ~set) == 0 && table[set ^ part]) {
+          table[set] = 1;
+          break;
+        }
+      }
+    }
+    return table;
+  }
+
+  bool Feasible(const std::vector<int>& counts) {
+    int devices = 0;
+    for (size_t i = 0; i < items_.size(); ++i) {
+      devices += counts[i] * items_[i].ranks;
+      if (CountOf(eligible_[i]) < counts[i] * items_[i].ranks) return false;
+    }
+    if (devices > CountOf(free_)) return false;
+    std::vector<DeviceSet> reached = {0};
+    for (size_t i = 0; i < items_.size(); ++i) {
+      if (counts[i] == 0) continue;
+      const int need = counts[i] * items_[i].ranks;
+      const auto& coverable = Coverable(i);
+      std::vector<uint8_t> seen(size_t{1} << scores_.host().size(), 0);
+      std::vector<DeviceSet> next;
+      for (const DeviceSet used : reached) {
+        const DeviceSet rest = eligible_[i] & ~used;
+        for (DeviceSet set = (0 - rest) & rest; set != 0; set = (set - rest) & rest) {
+          if (CountOf(set) != need || !coverable[set] || seen[used | set]) continue;
+          seen[used | set] = 1;
+          next.push_back(used | set);
+        }
+      }
+      if (next.empty()) return false;
+      reached = std::move(next);
+    }
+    return true;
+  }
+
+  // All that is wanted where it fits. Else the higher priority first, and among equals the most replicas, the earlier
+  // model winning ties.
+  std::vector<int> ChooseCounts() {
+    std::vector<int> wanted(items_.size());
+    for (size_t i = 0; i < items_.size(); ++i) wanted[i] = items_[i].replicas;
+    if (Feasible(wanted)) return wanted;
+    std::vector<int> counts(items_.size(), 0);
+    std::vector<int> priorities;
+    for (const HostItem& item : items_) priorities.push_back(item.priority);
+    std::sort(priorities.rbegin(), priorities.rend());
+    priorities.erase(std::unique(priorities.begin(), priorities.end()), priorities.end());
+    for (const int priority : priorities) ChooseCountsOf(priority, counts);
+    return counts;
+  }
+
+  void ChooseCountsOf(int priority, std::vector<int>& counts) {
+    std::vector<size_t> members;
+    int64_t vectors = 1;
+    for (size_t i = 0; i < items_.size(); ++i) {
+      if (items_[i].priority != priority) continue;
+      members.push_back(i);
+      vectors = std::min(kMostVectors + 1, vectors * (items_[i].replicas + 1));
+    }
+    if (vectors > kMostVectors) {
+      for (const size_t i : members) {
+        for (counts[i] = items_[i].replicas; counts[i] > 0 && !Feasible(counts);) --counts[i];
+      }
+      return;
+    }
+    std::vector<std::vector<int>> all = {{}};
+    for (const size_t i : members) {
+      std::vector<std::vector<int>> longer;
+      for (const auto& begun : all) {
+        for (int n = items_[i].replicas; n >= 0; --n) {
+          longer.push_back(begun);
+          longer.back().push_back(n);
+        }
+      }
+      all = std::move(longer);
+    }
+    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return std::accumulate(a.begin(), a.end(), 0) > std::accumulate(b.begin(), b.end(), 0);
+    });
+    for (const auto& vector : all) {
+      for (size_t m = 0; m < members.size(); ++m) counts[members[m]] = vector[m];
+      if (Feasible(counts)) return;
+    }
+  }
+
+  // ---- small hosts: every way
+  // -------------------------------------------------------------------------------------------
+
+  void Enumerate(const std::vector<int>& counts, size_t item, int done, int lowest, DeviceSet used) {
+    while (item < items_.size() && done == counts[item]) ++item, done = 0, lowest = -1;
+    if (item == items_.size()) {
+      const PlanCost cost = CostOf(scores_, residual_, items_, chosen_, free_, foreign_);
+      if (!any_ || Better(cost, best_cost_, objective_)) any_ = true, best_cost_ = cost, best_ = chosen_;
+      return;
+    }
+    for (const Candidate& candidate : candidates_[item]) {
+      if ((candidate.set & used) != 0 || LowestOf(candidate.set) <= lowest) continue;
+      chosen_.push_back({static_cast<int>(item), candidate.set});
+      Enumerate(counts, item, done + 1, LowestOf(candidate.set), used | candidate.set);
+      chosen_.pop_back();
+    }
+  }
+
+  // ---- larger ones: sets of devices
+  // ------------------------------------------------------------------------------------
+
+  struct Table {
+    std::vector<uint8_t> known;
+    std::vector<Sums> sums;
+    std::vector<DeviceSet> last;  // the group of the set's lowest device; or the part that the latest item took
+    explicit Table(size_t sets) : known(sets, 0), sums(sets), last(sets, 0) { known[0] = 1; }
+    bool Offer(DeviceSet set, const Sums& value, DeviceSet part, Objective objective) {
+      const bool news = !known[set];
+      if (news || value.Less(sums[set], objective)) known[set] = 1, sums[set] = value, last[set] = part;
+      return news;
+    }
+  };
+
+  Table Cover(size_t item, int replicas, int64_t most_ratio) const {
+    Table table(size_t{1} << scores_.host().size());
+    const int ranks = items_[item].ranks;
+    const DeviceSet within = eligible_[item];
+    for (DeviceSet set = (0 - within) & within; set != 0; set = (set - within) & within) {
+      if (CountOf(set) % ranks != 0 || CountOf(set) > replicas * ranks) continue;
+      for (const int c : by_lowest_[item][LowestOf(set)]) {
+        const Candidate& candidate = candidates_[item][c];
+        if ((candidate.set & ~set) != 0 || candidate.ratio > most_ratio || !table.known[set ^ candidate.set]) continue;
+        table.Offer(set, table.sums[set ^ candidate.set] + candidate.sums, candidate.set, objective_);
+      }
+    }
+    return table;
+  }
+
+  // The smallest worst ratio that still places `counts`, then the least sums.
+  std::vector<HostGroup> Compose(const std::vector<int>& counts) {
+    if (objective_ == Objective::kLeastMoved) return *ComposeWithin(counts, kNoLimit);
+    std::vector<int64_t> ratios;
+    int64_t floor = 0;
+    for (size_t i = 0; i < items_.size(); ++i) {
+      if (counts[i] == 0) continue;
+      int64_t least = kNoLimit;
+      for (const Candidate& candidate : candidates_[i]) {
+        least = std::min(least, candidate.ratio);
+        ratios.push_back(candidate.ratio);
+      }
+      floor = std::max(floor, least);
+    }
+    std::sort(ratios.begin(), ratios.end());
+    ratios.erase(std::unique(ratios.begin(), ratios.end()), ratios.end());
+    ratios.erase(ratios.begin(), std::lower_bound(ratios.begin(), ratios.end(), floor));
+    if (ratios.empty()) return {};
+    if (auto groups = ComposeWithin(counts, ratios.front())) return *std::move(groups);
+    size_t below = 0,
+           above = ratios.size() - 1;  // not within ratios[below]; within ratios[above], since counts are feasible
+    std::vector<HostGroup> best;
+    while (above - below > 1 || best.empty()) {
+      const size_t middle = above - below > 1 ? (below + above) / 2 : above;
+      if (auto groups = ComposeWithin(counts, ratios[middle])) {
+        above = middle;
+        best = *std::move(groups);
+      } else {
+        CHECK_LT(middle, above) << "feasible counts were not placed";
+        below = middle;
+      }
+    }
+    return best;
+  }
+
+  std::optional<std::vector<HostGroup>> ComposeWithin(const std::vector<int>& counts, int64_t most_ratio) {
+    const size_t sets = size_t{1} << scores_.host().size();
+    std::vector<Table> covers, layers;
+    std::vector<size_t> active;
+    std::vector<DeviceSet> reached = {0};
+    layers.emplace_back(sets);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      if (counts[i] == 0) continue;
+      active.push_back(i);
+      covers.push_back(Cover(i, counts[i], most_ratio));
+      const Table& cover = covers.back();
+      const int need = counts[i] * items_[i].ranks;
+      Table next(sets);
+      next.known[0] = 0;
+      std::vector<DeviceSet> now;
+      for (const DeviceSet used : reached) {
+        const DeviceSet rest = eligible_[i] & ~used;
+        for (DeviceSet part = (0 - rest) & rest; part != 0; part = (part - rest) & rest) {
+          if (CountOf(part) != need || !cover.known[part]) continue;
+          if (next.Offer(used | part, layers.back().sums[used] + cover.sums[part], part, objective_)) {
+            now.push_back(used | part);
+          }
+        }
+      }
+      if (now.empty()) return std::nullopt;
+      std::sort(now.begin(), now.end());
+      reached = std::move(now);
+      layers.push_back(std::move(next));
+    }
+    DeviceSet used = Choose(reached, layers.back());
+    std::vector<HostGroup> groups;
+    for (size_t a = active.size(); a-- > 0;) {
+      DeviceSet part = layers[a + 1].last[used];
+      used ^= part;
+      for (DeviceSet group = 0; part != 0; part ^= group) {
+        group = covers[a].last[part];
+        groups.push_back({static_cast<int>(active[a]), group});
+      }
+    }
+    std::sort(groups.begin(), groups.end(), [](const HostGroup& a, const HostGroup& b) {
+      return a.item != b.item ? a.item < b.item : Lower(a.set, b.set);
+    });
+    return groups;
+  }
+
+  // Of all ways to use the host, the one with the least time and moves, then the most that stays formable.
+  DeviceSet Choose(const std::vector<DeviceSet>& sets, const Table& table) {
+    DeviceSet best = sets.front();
+    int64_t best_residual = -1;
+    for (const DeviceSet set : sets) {
+      const Sums& a = table.sums[set];
+      const Sums& b = table.sums[best];
+      if (a.Head(objective_) > b.Head(objective_)) continue;
+      const int64_t residual = residual_.Of(free_ & ~set);
+      const auto order = [](const Sums& s, int64_t residual) { return std::tuple(-residual, s.waste, s.numa); };
+      const auto mine = order(a, residual), theirs = order(b, best_residual);
+      if (best_residual < 0 || a.Head(objective_) < b.Head(objective_) || mine < theirs ||
+          (mine == theirs && Lower(set, best))) {
+        best = set;
+        best_residual = residual;
+      }
+    }
+    return best;
+  }
+
+  HostScores& scores_;
+  ResidualValue& residual_;
+  const absl::Span<const HostItem> items_;
+  const DeviceSet free_;
+  const absl::Span<const int> foreign_;
+  const Objective objective_;
+  std::vector<DeviceSet> eligible_;
+  std::vector<std::vector<Candidate>> candidates_;        // by item, lowest devices first
+  std::vector<std::vector<std::vector<int>>> by_lowest_;  // by item and lowest device: into candidates_
+  std::vector<std::vector<uint8_t>> coverable_;
+  int shares_edges_ = -1;
+  std::vector<HostGroup> chosen_, best_;
+  PlanCost best_cost_;
+  bool any_ = false;
+};
+
+}  // namespace
+
+PlanCost CostOf(HostScores& scores, ResidualValue& residual, absl::Span<const HostItem> items,
+                absl::Span<const HostGroup> groups, DeviceSet free, absl::Span<const int> foreign) {
+  std::vector<int> total(scores.host().edges.size(), 0);
+  std::copy_n(foreign.begin(), std::min(foreign.size(), total.size()), total.begin());
+  for (const HostGroup& group : groups) {
+    if (CountOf(group.set) < 2) continue;
+    const auto& crossings = scores.RingOf(group.set).crossings;
+    for (size_t e = 0; e < crossings.size(); ++e) total[e] += crossings[e];
+  }
+  PlanCost cost;
+  DeviceSet used = 0;
+  std::vector<int> beside;
+  for (const HostGroup& group : groups) {
+    const HostItem& item = items[group.item];
+    int64_t ns = 0;
+    if (CountOf(group.set) > 1) {
+      beside = total;
+      const auto& own = scores.RingOf(group.set).crossings;
+      for (size_t e = 0; e < own.size(); ++e) beside[e] -= own[e];
+      ns = scores.CostBeside(group.set, item.workload, beside);
+    }
+    cost.worst_ratio_permille = std::max(cost.worst_ratio_permille, RatioOf(ns, item.best_ns));
+    cost.sum_ns += ns;
+    cost.moved_bytes += MovedOf(item, group.set);
+    cost.waste_bytes += WasteOf(item, group.set);
+    cost.numa_crossings += scores.NumaCrossings(group.set);
+    used |= group.set;
+  }
+  cost.residual = residual.Of(free & ~used);
+  return cost;
+}
+
+bool Better(const PlanCost& a, const PlanCost& b, Objective objective) {
+  const auto order = [objective](const PlanCost& c) {
+    const int64_t first = objective == Objective::kLeastMoved ? c.moved_bytes : 0;
+    const int64_t ratio = objective == Objective::kLeastMoved ? 0 : c.worst_ratio_permille;
+    return std::tuple(c.unplaced, first, ratio, c.sum_ns, c.moved_bytes, -c.residual, c.waste_bytes, c.numa_crossings);
+  };
+  return order(a) < order(b);
+}
+
+HostSolution SolveHost(HostScores& scores, ResidualValue& residual, absl::Span<const HostItem> items, DeviceSet free,
+                       absl::Span<const int> foreign, Objective objective) {
+  return Solver(scores, residual, items, free, foreign, objective).Run();
+}
+
+}  // namespace tandem::placement
