@@ -28,9 +28,9 @@ void TellSwitchFromMesh(Host& host) {
     for (int b = 0; b < host.size(); ++b) {
       const Link& link = host.link(a, b);
       if (link.kind == PathKind::kNvSwitch) is_switch = true;
-      if (link.kind == PathKind::kNvLink) sum += link.nvlinks;
+      // A link whose rate is known already is not one of the chip's: xGMI, or a second call.
+      if (link.kind == PathKind::kNvLink && link.mbps == 0) sum += link.nvlinks;
     }
-    // A chip without a count (not NVIDIA's) has no such rule.
     if (host.devices[a].chip->nvlinks > 0 && sum > host.devices[a].chip->nvlinks) is_switch = true;
   }
   if (!is_switch) return;
