@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -351,7 +352,7 @@ absl::StatusOr<std::vector<Host>> ParseClusterFile(absl::string_view text, absl:
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": ", text.size(), " bytes; a cluster file has at most 4 MiB"));
   }
-  // yaml-cpp reports by exceptions; none leaves this function.
+  // yaml-cpp reports by exceptions; none leaves this function. Its messages may quote the file, line ends and all.
   try {
     if (HasSecondDocument(std::string(text))) {
       return absl::InvalidArgumentError(
@@ -360,9 +361,9 @@ absl::StatusOr<std::vector<Host>> ParseClusterFile(absl::string_view text, absl:
     return Reader(file, options, read_other).Read(YAML::Load(std::string(text)));
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
-        absl::StrCat(name, ":", std::max(error.mark.line, 0) + 1, ": not YAML: ", error.msg));
+        absl::StrCat(name, ":", std::max(error.mark.line, 0) + 1, ": not YAML: ", absl::CHexEscape(error.msg)));
   } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": not YAML: ", error.what()));
+    return absl::InvalidArgumentError(absl::StrCat(name, ": not YAML: ", absl::CHexEscape(error.what())));
   }
 }
 

@@ -63,7 +63,7 @@ TEST(TopologyFilesFuzz, TheCorpusAndItsMutations) {
   std::mt19937 random(20261122);
   for (const std::string& input : corpus) {
     Feed(input);
-    for (int i = 0; i < 400; ++i) Feed(Mutated(input, &random));
+    for (int i = 0; i < 3000; ++i) Feed(Mutated(input, &random));
   }
 }
 
