@@ -44,11 +44,15 @@ std::string Field(const std::string& path, absl::string_view name) {
   return "";
 }
 
-int64_t RamBytes(const std::string& root) {
-  std::string value = Field(root + "/proc/meminfo", "MemTotal");
+// "123 kB" as bytes; nothing where the field is not there.
+std::optional<int64_t> FieldBytes(const std::string& path, absl::string_view name) {
+  std::string value = Field(path, name);
   int64_t kib = 0;
-  return absl::SimpleAtoi(absl::StripSuffix(value, " kB"), &kib) ? kib * 1024 : 0;
+  if (!absl::SimpleAtoi(absl::StripSuffix(value, " kB"), &kib)) return std::nullopt;
+  return kib * 1024;
 }
+
+int64_t RamBytes(const std::string& root) { return FieldBytes(root + "/proc/meminfo", "MemTotal").value_or(0); }
 
 // The tightest limit of this process's control groups (v2, then v1), or nothing.
 std::optional<int64_t> GroupLimitBytes(const std::string& root) {
@@ -177,7 +181,8 @@ int64_t CpuDevice::Budget() const {
 }
 
 int64_t CpuDevice::FreeBytes() const {
-  return std::max<int64_t>(0, std::min(Budget() - PrivateBytes(root_), FreeMemoryBytes(root_)));
+  const int64_t kept_free = memory_total_ - Budget();
+  return std::max<int64_t>(0, std::min(Budget() - PrivateBytes(root_), FreeMemoryBytes(root_) - kept_free));
 }
 
 int64_t CpuDevice::FreeOfTotal() const {
@@ -198,6 +203,11 @@ int64_t PrivateBytes(const std::string& root) {
   int64_t size = 0, resident = 0, shared = 0;
   if (!(file >> size >> resident >> shared)) return 0;
   return std::max<int64_t>(0, resident - shared) * sysconf(_SC_PAGESIZE);
+}
+
+int64_t ExactPrivateBytes(const std::string& root) {
+  const std::optional<int64_t> anonymous = FieldBytes(root + "/proc/self/smaps_rollup", "Anonymous");
+  return anonymous ? *anonymous : PrivateBytes(root);
 }
 
 }  // namespace tandem::worker

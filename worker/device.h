@@ -42,7 +42,8 @@ class CpuDevice {
   // The core that the engine thread is bound to, where each device can have one of its own.
   std::optional<int> core() const { return core_; }
 
-  // What this process may still take: by the device's utilisation, and by what the machine has left.
+  // What this process may still take: by the device's utilisation, and by what the machine has left beside the share
+  // that the utilisation keeps free for others.
   int64_t FreeBytes() const;
   // Of the device, without regard to its utilisation.
   int64_t FreeOfTotal() const;
@@ -67,8 +68,11 @@ class CpuDevice {
   std::optional<int> core_;
 };
 
-// Private resident bytes of this process: its heap, stacks and anonymous maps. 0 where they can not be read.
+// Private resident bytes of this process: its heap, stacks and anonymous maps. 0 where they can not be read. Cheap; the
+// kernel counts by CPU and may be some MiB behind.
 int64_t PrivateBytes(const std::string& root = "");
+// The same, exact: the kernel walks the page tables for it. For the ledger, twice in a load.
+int64_t ExactPrivateBytes(const std::string& root = "");
 
 }  // namespace tandem::worker
 

@@ -56,7 +56,16 @@ TEST_F(DeviceTest, ADeviceIsItsShareOfTheHost) {
 TEST_F(DeviceTest, WhatTheMachineHasLeftIsTheLimitWhereItIsLess) {
   CpuDevice device = CpuDevice::Open(options_).value();
   EXPECT_EQ(device.memory_total(), int64_t{16} << 30);
-  EXPECT_EQ(device.FreeBytes(), int64_t{8} << 30);
+  EXPECT_EQ(device.FreeOfTotal(), int64_t{8} << 30);
+  EXPECT_EQ(device.FreeBytes(), (int64_t{8} << 30) - (device.memory_total() - device.Budget()))
+      << "what the utilisation keeps free stays free, whoever holds the rest";
+}
+
+TEST_F(DeviceTest, PrivateBytesAreExactWhereTheKernelWalksThePages) {
+  EXPECT_EQ(ExactPrivateBytes(root_), PrivateBytes(root_)) << "an old kernel has no rollup";
+  Write("/proc/self/smaps_rollup",
+        "00400000-7ffe8000 ---p 00000000 00:00 0    [rollup]\nRss:   9000 kB\nAnonymous:     1234 kB\n");
+  EXPECT_EQ(ExactPrivateBytes(root_), 1234 * 1024);
 }
 
 TEST_F(DeviceTest, TheTightestControlGroupIsTheHost) {

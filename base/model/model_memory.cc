@@ -90,17 +90,18 @@ absl::StatusOr<RankMemory> MemoryOfRank(const DecoderConfig& config, const Memor
   int64_t layer = 2 * norm;
   layer += PackedBytes(qkv_width, hidden, stored) + PackedBytes(hidden, attention_width, stored);
   layer += PackedBytes(mlp_width, hidden, stored) + PackedBytes(hidden, shape->intermediate, stored);
-  // The biases of split-up inputs are added once, on rank 0; the formula is rank 0's.
+  // The biases of split-up inputs are added once, on rank 0.
+  const int64_t once = query.first_rank ? BufferBytes(hidden) : 0;
   if (config.qkv_bias) layer += BufferBytes(qkv_width);
-  if (config.attention_out_bias) layer += BufferBytes(hidden);
-  if (config.mlp_bias) layer += BufferBytes(mlp_width) + BufferBytes(hidden);
+  if (config.attention_out_bias) layer += once;
+  if (config.mlp_bias) layer += BufferBytes(mlp_width) + once;
 
   RankMemory memory;
   memory.weight_bytes = layer * config.layers + norm;
   memory.weight_bytes += (config.tied_embeddings ? 1 : 2) * PackedBytes(shape->vocab, hidden, stored);
   if (config.position == Position::kLearned) memory.weight_bytes += BufferBytes(config.max_positions * hidden);
   memory.activation_bytes =
-      SizeArena(config, *shape, query.max_batch_tokens, query.max_sequences, /*first_rank=*/true).total_bytes;
+      SizeArena(config, *shape, query.max_batch_tokens, query.max_sequences, query.first_rank).total_bytes;
   memory.kv_bytes_per_token = KvBytesPerToken(config, *shape, stored);
   return memory;
 }

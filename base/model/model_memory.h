@@ -46,11 +46,12 @@ struct MemoryQuery {
   DType stored_dtype = DType::kBFloat16;  // of weights and KV; kFloat32 or kBFloat16
   int32_t max_batch_tokens = 512;
   int32_t max_sequences = 64;
+  bool first_rank = true;  // rank 0 also holds the logits of all, and the biases that are added once
 };
 
 struct RankMemory {
   int64_t weight_bytes = 0;      // matrices, norms and biases
-  int64_t activation_bytes = 0;  // of rank 0, which also holds the gathered logits; other ranks need less
+  int64_t activation_bytes = 0;  // the arena of a full step
   int64_t kv_bytes_per_token = 0;
 };
 

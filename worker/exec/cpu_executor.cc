@@ -48,7 +48,8 @@ class CpuExecutor final : public Executor {
             .kv_bytes = kv_.bytes()};
   }
 
-  // The system hands out the pages when they are first written, so what is not there has to be refused here.
+  // The pool is taken whole, pages and all: a system that is short of memory would rather kill than refuse, so what is
+  // not there has to be refused here.
   absl::Status AllocateKv(int32_t num_blocks) override {
     if (num_blocks < 1) return absl::InvalidArgumentError(absl::StrCat("KV pool of ", num_blocks, " blocks"));
     const int64_t needed = num_blocks * kv_.bytes_per_block();
@@ -160,6 +161,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCpuModel(const CpuModelOptions& op
   if (!weights.ok()) return weights.status();
   absl::StatusOr<MemoryArena> arena = MemoryArena::Map(arena_bytes);
   if (!arena.ok()) return arena.status();
+  if (absl::Status resident = arena->Reside(); !resident.ok()) return resident;
   KvPool kv(*config, plan->shape, *stored);
 
   ModelFacts facts;

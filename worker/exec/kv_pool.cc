@@ -25,6 +25,7 @@ absl::Status KvPool::Allocate(int32_t num_blocks) {
   CHECK_GT(num_blocks, 0);
   absl::StatusOr<MemoryArena> arena = MemoryArena::Map(num_blocks * bytes_per_block_);
   if (!arena.ok()) return arena.status();
+  if (absl::Status resident = arena->Reside(); !resident.ok()) return resident;
   arena_ = *std::move(arena);
   arena_base_ = arena_.Take(arena_.bytes());
   num_blocks_ = num_blocks;

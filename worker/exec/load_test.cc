@@ -85,6 +85,14 @@ TEST(LoadCpuModel, TheFormulaIsWhatIsTaken) {
         const MemoryReport report = model.rank(0).memory();
         EXPECT_EQ(report.weight_bytes + report.packed_bytes, expected->weight_bytes) << name << " tp" << ranks << dtype;
         EXPECT_EQ(report.activation_bytes, expected->activation_bytes) << name << " tp" << ranks << dtype;
+        const auto of_others = model::MemoryOfRank(
+            *config,
+            {.ranks = ranks, .stored_dtype = stored, .max_batch_tokens = 96, .max_sequences = 5, .first_rank = false});
+        for (int rank = 1; rank < ranks; ++rank) {
+          const MemoryReport other = model.rank(rank).memory();
+          EXPECT_EQ(other.weight_bytes + other.packed_bytes, of_others->weight_bytes) << name << " rank " << rank;
+          EXPECT_EQ(other.activation_bytes, of_others->activation_bytes) << name << " rank " << rank;
+        }
         EXPECT_EQ(model.rank(0).facts().kv_bytes_per_block, 16 * expected->kv_bytes_per_token);
         EXPECT_EQ(report.kv_bytes, TestModel::kBlocks * model.rank(0).facts().kv_bytes_per_block);
       }

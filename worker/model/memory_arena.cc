@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -12,7 +13,9 @@
 namespace tandem::worker {
 namespace {
 
+constexpr int64_t kPage = 4096;
 constexpr int64_t kHugePage = 2 << 20;
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14; older headers do not name it
 
 }  // namespace
 
@@ -39,7 +42,8 @@ absl::StatusOr<MemoryArena> MemoryArena::Map(int64_t bytes) {
   if (bytes <= 0) return arena;
   // A small arena in huge pages would waste most of one.
   const bool huge = bytes >= kHugePage;
-  const int64_t mapped = model::RoundUp(bytes, huge ? kHugePage : 4096);
+  // The end is rounded to small pages only: the rest of a last huge page would be paid for and never used.
+  const int64_t mapped = model::RoundUp(bytes, kPage);
   const int64_t reserved = mapped + (huge ? kHugePage : 0);
   void* const address =
       mmap(nullptr, static_cast<size_t>(reserved), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -52,13 +56,26 @@ absl::StatusOr<MemoryArena> MemoryArena::Map(int64_t bytes) {
         model::RoundUp(reinterpret_cast<intptr_t>(base), kHugePage) - reinterpret_cast<intptr_t>(base);
     if (front > 0) munmap(base, static_cast<size_t>(front));
     base += front;
-    if (kHugePage - front > 0) munmap(base + mapped, static_cast<size_t>(kHugePage - front));
+    if (kHugePage > front) munmap(base + mapped, static_cast<size_t>(kHugePage - front));
     madvise(base, static_cast<size_t>(mapped), MADV_HUGEPAGE);  // Advice: small pages only cost time.
   }
   arena.base_ = base;
   arena.bytes_ = bytes;
   arena.mapped_ = mapped;
   return arena;
+}
+
+absl::Status MemoryArena::Reside() {
+  if (base_ == nullptr || madvise(base_, static_cast<size_t>(mapped_), kPopulateWrite) == 0) return absl::OkStatus();
+  if (errno == ENOMEM || errno == EFAULT) {
+    return absl::ResourceExhaustedError(absl::StrCat("the system has no pages for ", mapped_, " bytes"));
+  }
+  // A kernel that does not know the advice: one byte of each page does the same.
+  for (int64_t at = 0; at < mapped_; at += kPage) {
+    volatile uint8_t* const byte = base_ + at;
+    *byte = *byte;
+  }
+  return absl::OkStatus();
 }
 
 uint8_t* MemoryArena::Take(int64_t bytes) {

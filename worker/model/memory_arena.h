@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace tandem::worker {
@@ -22,6 +23,10 @@ class MemoryArena {
   // Zeroed memory. RESOURCE_EXHAUSTED with the number of bytes if the system has no address space for it.
   static absl::StatusOr<MemoryArena> Map(int64_t bytes);
 
+  // Takes every page now, so that no later write is the one that the system refuses, and what is resident is what was
+  // asked for. Only pages that are written later anyway may be left out.
+  absl::Status Reside();
+
   // The next `bytes`, on a cache line. REQUIRES: all that was taken fits in the mapped size.
   uint8_t* Take(int64_t bytes);
   float* TakeFloats(int64_t count) { return reinterpret_cast<float*>(Take(count * 4)); }
@@ -32,7 +37,7 @@ class MemoryArena {
  private:
   uint8_t* base_ = nullptr;
   int64_t bytes_ = 0;   // as asked for
-  int64_t mapped_ = 0;  // rounded up to whole huge pages
+  int64_t mapped_ = 0;  // rounded up to whole pages
   int64_t taken_ = 0;
 };
 
