@@ -1,5 +1,6 @@
 #include "placement/files/cluster_file.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
@@ -76,8 +77,8 @@ class Passing : public YAML::EventHandler {
   void OnMapEnd() override {}
 };
 
-// YAML::LoadAll would say it too, but never returns from some stray brackets: it takes what it cannot consume for one
-// more document, for ever.
+// YAML::LoadAll would say it too, but never returns from a stray comma: what it cannot consume it takes for one more
+// document, for ever.
 bool HasSecondDocument(const std::string& text) {
   std::istringstream stream(text);
   YAML::Parser parser(stream);
@@ -359,6 +360,9 @@ absl::StatusOr<std::vector<Host>> ParseClusterFile(absl::string_view text, absl:
           absl::StrCat(name, ":1: more than one document; expected one, and nothing after"));
     }
     return Reader(file, options, read_other).Read(YAML::Load(std::string(text)));
+  } catch (const YAML::DeepRecursion& error) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ":", std::max(error.mark.line, 0) + 1,
+                                                   ": nested too deeply; hosts have at most a list of lists"));
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ":", std::max(error.mark.line, 0) + 1, ": not YAML: ", absl::CHexEscape(error.msg)));

@@ -128,6 +128,19 @@ TEST(ClusterFileTest, ThingsAroundTheHostsAreCheckedToo) {
   EXPECT_THAT(Refused("hosts: []\n---\nhosts: []\n"), HasSubstr("more than one document"));
 }
 
+TEST(ClusterFileTest, StrayPunctuationEndsInAMessage) {
+  for (const char* text : {", a", ", hosts: []", "hosts: [{name: a, devices: 1}]\n, b", "hosts: []]", "}",
+                           "hosts: [*a]", "&a hosts: *a", "!<\n> x", "? [", "hosts: [{? {a: b} : c}]"}) {
+    EXPECT_THAT(Refused(text), HasSubstr("cluster.yaml:")) << text;
+  }
+}
+
+TEST(ClusterFileTest, EndlessNestingIsRefused) {
+  std::string deep = "hosts:\n ";
+  for (int i = 0; i < 100'000; ++i) deep += "[{";
+  EXPECT_THAT(Refused(deep), HasSubstr("cluster.yaml:2: nested too deeply"));
+}
+
 TEST(ClusterFileTest, AHundredThousandDevicesAreReadAndOneMoreIsRefused) {
   EXPECT_THAT(Read("hosts: [{name: a, count: 12500, devices: 8}]"), SizeIs(12'500));
   EXPECT_THAT(Refused("hosts: [{name: a, count: 12500, devices: 8}, {name: b, devices: 1}]"),
