@@ -218,7 +218,7 @@ class Reader {
       nvswitch = text == "true";
       if (nvswitch && device.chip->nvlinks == 0) {
         return Bad(Line(at->second),
-                   absl::StrCat("nvswitch: a ", device.chip->name, " has no NVLink; name a chip with gpu"));
+                   absl::StrCat("nvswitch: ", device.chip->name, " has no NVLink; name a chip with gpu"));
       }
       if (nvswitch && values.count("links") > 0) {
         return Bad(Line(at->second), "nvswitch: all pairs are on the switch then; leave links away");
@@ -261,7 +261,7 @@ class Reader {
                  absl::StrCat(key, ": ", Quoted(Text(node)), "; expected NV<links>, PIX, PXB, PHB, NODE or SYS"));
     }
     if (label->kind == PathKind::kNvLink && (label->nvlinks < 1 || label->nvlinks > chip.nvlinks)) {
-      return Bad(Line(node), absl::StrCat(key, ": ", Quoted(Text(node)), ", but a ", chip.name, " has ", chip.nvlinks,
+      return Bad(Line(node), absl::StrCat(key, ": ", Quoted(Text(node)), ", but ", chip.name, " has ", chip.nvlinks,
                                           " NVLinks; name the chip with gpu"));
     }
     return *label;

@@ -102,9 +102,9 @@ TEST(ClusterFileTest, WhatIsWrongIsNamedWithItsLine) {
   EXPECT_THAT(host("memory: [1GiB]"), HasSubstr("expected one size or a list of 2"));
   EXPECT_THAT(host("numa: [0]"), HasSubstr("numa: expected a list of 2 numbers"));
   EXPECT_THAT(host("numa: [0, -1]"), HasSubstr("numa: \"-1\""));
-  EXPECT_THAT(host("nvswitch: true"), HasSubstr("nvswitch: a generic has no NVLink"));
+  EXPECT_THAT(host("nvswitch: true"), HasSubstr("nvswitch: generic has no NVLink"));
   EXPECT_THAT(host("nvswitch: 1"), HasSubstr("expected true or false"));
-  EXPECT_THAT(host("links: [[0, 1, NV4]]"), HasSubstr("\"NV4\", but a generic has 0 NVLinks; name the chip with gpu"));
+  EXPECT_THAT(host("links: [[0, 1, NV4]]"), HasSubstr("\"NV4\", but generic has 0 NVLinks; name the chip with gpu"));
   EXPECT_THAT(host("links: [[0, 2, PIX]]"), HasSubstr("links: \"2\"; expected a number from 0 to 1"));
   EXPECT_THAT(host("links: [[1, 1, PIX]]"), HasSubstr("links: from 1 to itself"));
   EXPECT_THAT(host("links: [[0, 1, PIX], [1, 0, SYS]]"), HasSubstr("twice"));

@@ -325,11 +325,11 @@ class Reader {
       return &GenericChip();
     }
     if (has_links && chip->nvlinks == 0) {
-      return Bad(gpu.line, absl::StrCat("GPU ", gpu.bus_id, " has NVLink, a ", chip->name,
+      return Bad(gpu.line, absl::StrCat("GPU ", gpu.bus_id, " has NVLink, ", chip->name,
                                         " has none; name the right chip with --gpu"));
     }
     if (gpu.switch_links > chip->nvlinks && has_links) {
-      return Bad(gpu.line, absl::StrCat("GPU ", gpu.bus_id, " has ", gpu.switch_links, " NVLinks to switches, a ",
+      return Bad(gpu.line, absl::StrCat("GPU ", gpu.bus_id, " has ", gpu.switch_links, " NVLinks to switches, ",
                                         chip->name, " has ", chip->nvlinks, "; name the right chip with --gpu"));
     }
     return chip;

@@ -98,7 +98,7 @@ TEST(NcclXmlTest, LinksToSwitchesAreASwitch) {
              {R"(<nvlink target="0000:02:00.0" count="4" tclass="0x030200"/>)",
               R"(<nvlink target="fffffff:ffff:ff" count="12" tclass="0x068000"/>)"}});
   EXPECT_EQ(Shown(Read(text), 0, 1), "NV12 switch 240000");
-  EXPECT_THAT(Refused(text, "A30"), HasSubstr("has 12 NVLinks to switches, a A30 has 4; name the right chip"));
+  EXPECT_THAT(Refused(text, "A30"), HasSubstr("has 12 NVLinks to switches, A30 has 4; name the right chip"));
 }
 
 TEST(NcclXmlTest, DevicesStandInTheOrderOfDev) {
@@ -187,7 +187,7 @@ TEST(NcclXmlTest, SeveralHostsInOneFileAreRefused) {
 
 TEST(NcclXmlTest, NvLinkWithoutAChipThatHasItIsRefused) {
   EXPECT_THAT(Refused(absl::StrReplaceAll(kBox, {{" sm=\"80\"", ""}})), HasSubstr("give it with --gpu (V100"));
-  EXPECT_THAT(Refused(kBox, "T4"), HasSubstr("GPU 0000:02:00.0 has NVLink, a T4 has none"));
+  EXPECT_THAT(Refused(kBox, "T4"), HasSubstr("GPU 0000:02:00.0 has NVLink, T4 has none"));
 }
 
 TEST(NcclXmlTest, BrokenXmlAndWhatFollowsItAreRefused) {

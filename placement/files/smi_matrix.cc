@@ -363,11 +363,11 @@ class Reader {
     }
     if (chip->nvlinks == 0) {
       return Bad(row.line, where,
-                 absl::StrCat(Label(link), ", but a ", chip->name, " has no NVLink; name the right chip with --gpu"));
+                 absl::StrCat(Label(link), ", but ", chip->name, " has no NVLink; name the right chip with --gpu"));
     }
     if (link.nvlinks < 1 || link.nvlinks > chip->nvlinks) {
       return Bad(row.line, where,
-                 absl::StrCat(Label(link), ", but a ", chip->name, " has ", chip->nvlinks,
+                 absl::StrCat(Label(link), ", but ", chip->name, " has ", chip->nvlinks,
                               " links; name the right chip with --gpu or mend the cell"));
     }
     return absl::OkStatus();

@@ -182,14 +182,14 @@ TEST(SmiMatrixTest, SeventeenGpusUnderAHeaderOfSixteenAreRefused) {
 }
 
 TEST(SmiMatrixTest, ACountOfLinksThatNoChipHasIsRefused) {
-  EXPECT_THAT(Refused(With("NV12", "NV0")), HasSubstr("NV0, but a A100 has 12 links"));
-  EXPECT_THAT(Refused(With("NV12", "NV999")), HasSubstr("NV999, but a A100 has 12 links"));
-  EXPECT_THAT(Refused(With("NV12", "NV99999999999999999999")), HasSubstr("but a A100 has 12 links"));
+  EXPECT_THAT(Refused(With("NV12", "NV0")), HasSubstr("NV0, but A100 has 12 links"));
+  EXPECT_THAT(Refused(With("NV12", "NV999")), HasSubstr("NV999, but A100 has 12 links"));
+  EXPECT_THAT(Refused(With("NV12", "NV99999999999999999999")), HasSubstr("but A100 has 12 links"));
 }
 
 TEST(SmiMatrixTest, NvLinkWithoutAChipThatHasItIsRefused) {
   EXPECT_THAT(Refused(kPairs, ""), HasSubstr("give it with --gpu (V100, A100"));
-  EXPECT_THAT(Refused(kPairs, "T4"), HasSubstr("box.txt:2: row GPU0, column GPU1: NV12, but a T4 has no NVLink"));
+  EXPECT_THAT(Refused(kPairs, "T4"), HasSubstr("box.txt:2: row GPU0, column GPU1: NV12, but T4 has no NVLink"));
   EXPECT_THAT(Refused(kPairs, "A1000"), HasSubstr("unknown GPU \"A1000\"; known are V100"));
 }
 
