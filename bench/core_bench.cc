@@ -85,7 +85,7 @@ class Load {
     end->ns.push_back(Nanoseconds(from));
     Arrive(arrive);
     const Device& device = core_.state().devices[Draw() % core_.state().devices.size()];
-    HeartbeatReceived event{device.id, device.incarnation, device.memory_free, {}};
+    HeartbeatReceived event{device.id, device.incarnation, device.memory_free, device.memory_process, {}};
     const Group& group = *core_.state().Find(device.groups[0]);
     event.loads.push_back({group.id, group.epoch, Draw(), false, true, group.kv_blocks, 0, 0, 0, 0});
     from = Clock::now();

@@ -69,12 +69,16 @@ absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& c
   for (int degree : kDegrees) {
     core::ShardCost cost;
     cost.tensor_parallel = degree;
-    const auto memory = model::MemoryOfRank(config, {.ranks = degree,
-                                                     .stored_dtype = *stored,
-                                                     .max_batch_tokens = spec.max_batch_tokens,
-                                                     .max_sequences = spec.max_sequences});
-    if (memory.ok()) {
+    model::MemoryQuery query{.ranks = degree,
+                             .stored_dtype = *stored,
+                             .max_batch_tokens = spec.max_batch_tokens,
+                             .max_sequences = spec.max_sequences};
+    const auto memory = model::MemoryOfRank(config, query);
+    query.first_rank = false;
+    const auto of_others = model::MemoryOfRank(config, query);
+    if (memory.ok() && of_others.ok()) {
       cost.static_bytes = {memory->weight_bytes + memory->activation_bytes};
+      cost.static_others = {of_others->weight_bytes + of_others->activation_bytes};
       cost.kv_bytes_per_token = {memory->kv_bytes_per_token};
     } else {
       cost.impossible = std::string(memory.status().message());

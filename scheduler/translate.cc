@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/ids.h"
 
 namespace tandem::scheduler {
@@ -27,6 +28,13 @@ core::GroupId IdFrom(const v1::GroupKey& key) { return {key.group_id()}; }
 core::Bytes BytesFrom(uint64_t bytes) { return {static_cast<int64_t>(std::min(bytes, kMostBytes))}; }
 int32_t CountFrom(uint32_t count) {
   return static_cast<int32_t>(std::min<uint32_t>(count, std::numeric_limits<int32_t>::max()));
+}
+// Weights, packed copies and activations as measured: what the process grew by, less its KV pool. A worker that can not
+// measure sends its own sum.
+core::Bytes StaticBytesFrom(const v1::MemoryLedger& ledger) {
+  const core::Bytes grown = BytesFrom(ledger.measured_growth_bytes()), kv = BytesFrom(ledger.kv_bytes());
+  if (grown > kv) return grown - kv;
+  return BytesFrom(ledger.weight_bytes()) + BytesFrom(ledger.packed_bytes()) + BytesFrom(ledger.activation_bytes());
 }
 std::string Clipped(const std::string& text) { return text.substr(0, kLongestSentence); }
 
@@ -84,7 +92,8 @@ absl::StatusOr<core::HeldShard> HeldShardFrom(const v1::HeldShard& from) {
 }
 
 core::HeartbeatReceived HeartbeatFrom(const v1::Heartbeat& from, core::DeviceId device, core::Incarnation incarnation) {
-  core::HeartbeatReceived heartbeat{device, incarnation, BytesFrom(from.memory_free_bytes()), {}};
+  core::HeartbeatReceived heartbeat{
+      device, incarnation, BytesFrom(from.memory_free_bytes()), BytesFrom(from.memory_process_bytes()), {}};
   for (const auto& load : from.shards()) {
     if (heartbeat.loads.size() == kMostHeldShards) break;
     core::GroupLoad out;
@@ -216,6 +225,7 @@ absl::StatusOr<core::WorkerAttached> WorkerAttachedFrom(const v1::Hello& hello) 
   device.numerics = Clipped(hello.numerics());
   device.memory_total = BytesFrom(facts.memory_total_bytes());
   device.memory_free = BytesFrom(facts.memory_free_bytes());
+  device.memory_process = BytesFrom(facts.memory_process_bytes());
   device.memory_budget = {
       static_cast<int64_t>(std::floor(static_cast<double>(device.memory_total.value) * utilization))};
   for (const auto& held : hello.shards()) {
@@ -239,9 +249,8 @@ absl::StatusOr<std::optional<core::Event>> EventFrom(const v1::AttachRequest& me
     }
     case v1::AttachRequest::kModelLoaded: {
       const auto& from = message.model_loaded();
-      const core::Bytes taken = BytesFrom(from.memory().weight_bytes()) + BytesFrom(from.memory().packed_bytes()) +
-                                BytesFrom(from.memory().activation_bytes());
-      return core::Event(core::ModelLoaded{device, IdFrom(from.group()), EpochFrom(from.group().epoch()), taken});
+      return core::Event(core::ModelLoaded{device, IdFrom(from.group()), EpochFrom(from.group().epoch()),
+                                           StaticBytesFrom(from.memory())});
     }
     case v1::AttachRequest::kGroupReady: {
       const auto& from = message.group_ready();
@@ -333,6 +342,7 @@ v1::Device DeviceFrom(const core::ClusterState& state, const core::Device& devic
   out.set_memory_free_bytes(device.memory_free.value);
   out.set_memory_budget_bytes(device.spec.memory_budget.value);
   out.set_memory_ours_bytes(state.MemoryOurs(device.id).value);
+  out.set_memory_foreign_bytes(core::ForeignMemory(device).value);
   for (core::GroupId group : device.groups) out.add_groups(GroupName(group));
   out.set_numerics(device.spec.numerics);
   out.set_build(device.spec.build);
@@ -356,6 +366,8 @@ v1::Group GroupFrom(const core::ClusterState& state, const core::Group& group) {
     memory.set_device(name);
     memory.set_estimated_bytes(member.estimated.value);
     memory.set_measured_bytes(member.measured.value);
+    memory.set_planned_bytes(member.planned.value);
+    if (member.measured.value > 0) memory.set_difference_bytes((member.measured - member.estimated).value);
     memory.set_kv_bytes(group.kv_bytes.value);
   }
   out.set_why(group.why);

@@ -159,6 +159,7 @@ void ScenarioEnv::AddWorkers(const Command& command) {
   for (const std::string& name : std::vector<std::string>(absl::StrSplit(command.words.at(0), ','))) {
     DeviceSpec spec;
     spec.node = command.Key("host", "h0");
+    spec.kind = "cpu";
     for (const Named& named : workers_) spec.index += named.worker->spec().node == spec.node;
     spec.memory_total = {Quantity(command.Key("mem", "8GiB"))};
     spec.memory_budget = {Quantity(command.Key("budget", command.Key("mem", "8GiB")))};

@@ -121,7 +121,7 @@ int Run(const Flags& flags, int signals, int parent) {
   EngineLoop engine(
       {.services = {.load_model = [&loader](const LoadSpec& spec, Communicator* c) { return loader.Load(spec, c); },
                     .free_bytes = [&device] { return device->FreeBytes(); },
-                    .private_bytes = [] { return PrivateBytes(); }},
+                    .private_bytes = [] { return ExactPrivateBytes(); }},
        .join =
            [&rendezvous, call_timeout](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
              return JoinGroup(**rendezvous, identity, {.call_timeout = call_timeout, .cancelled = cancelled});

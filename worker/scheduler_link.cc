@@ -391,6 +391,7 @@ void SchedulerLink::Impl::Beat() {
   v1::Heartbeat& beat = *message.mutable_heartbeat();
   beat.set_sequence(++beats_);
   beat.set_memory_free_bytes(options_.device->FreeOfTotal());
+  beat.set_memory_process_bytes(PrivateBytes());
   for (const ShardStatus& status : engine_->Status()) *beat.add_shards() = LoadFrom(status);
   SendControl(std::move(message));
 }

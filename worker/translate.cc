@@ -363,6 +363,7 @@ void FillDeviceFacts(const CpuDevice& device, v1::DeviceFacts& facts) {
   facts.set_numa_node(device.numa_node());
   facts.set_memory_total_bytes(device.memory_total());
   facts.set_memory_free_bytes(device.FreeOfTotal());
+  facts.set_memory_process_bytes(PrivateBytes());
   facts.set_memory_utilization(device.memory_utilization());
   facts.set_threads(device.threads());
 }

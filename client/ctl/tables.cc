@@ -46,15 +46,16 @@ std::string ShortName(absl::string_view resource) {
 
 Table ToTable(const List<v1::Device>& devices, bool wide) {
   Table table = Make({"DEVICE", "STATE", "CORDONED", "KIND", "OURS", "BUDGET", "TOTAL", "GROUPS", "REASON"}, wide,
-                     {"FREE", "HEARTBEAT", "THREADS", "NUMERICS", "MODEL", "UUID"});
+                     {"FREE", "OTHERS", "HEARTBEAT", "THREADS", "NUMERICS", "MODEL", "UUID"});
   for (const v1::Device& device : devices) {
     Add(table,
         {ShortName(device.name()), StateWord(device, "state"), device.cordoned() ? "yes" : "-", device.kind(),
          Bytes(device.memory_ours_bytes()), Bytes(device.memory_budget_bytes()), Bytes(device.memory_total_bytes()),
          ShortNames(device.groups()), OrDash(device.reason())},
         wide,
-        {Bytes(device.memory_free_bytes()), Milliseconds(device.heartbeat_age_ms()), absl::StrCat(device.threads()),
-         OrDash(device.numerics()), OrDash(device.model()), OrDash(device.uuid())});
+        {Bytes(device.memory_free_bytes()), Bytes(device.memory_foreign_bytes()),
+         Milliseconds(device.heartbeat_age_ms()), absl::StrCat(device.threads()), OrDash(device.numerics()),
+         OrDash(device.model()), OrDash(device.uuid())});
   }
   return table;
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/liveness.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
 
@@ -37,7 +38,8 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
     Member member;
     member.device = device;
     member.formed = member.loaded = true;
-    if (cost != model.spec.costs.end()) member.estimated = cost->static_bytes;
+    member.estimated = EstimatedStatic(model.spec, adoption.size, rank);
+    member.planned = PlannedStatic(model, adoption.size, rank, state.At(device).spec.kind);
     group.members.push_back(member);
     state.At(device).groups.push_back(id);
     RefreshState(state.At(device));

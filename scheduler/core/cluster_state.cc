@@ -113,7 +113,7 @@ Bytes ClusterState::MemoryOurs(DeviceId id) const {
     const Group* group = Find(group_id);
     for (const Member& member : group->members) {
       if (member.device != id) continue;
-      total += (member.measured.value > 0 ? member.measured : member.estimated) + group->kv_bytes;
+      total += (member.measured.value > 0 ? member.measured : member.planned) + group->kv_bytes;
     }
   }
   return total;

@@ -51,7 +51,8 @@ struct Device {
   std::string reason;         // of the cordon, drain or loss
   Instant last_heard;         // heartbeat, attach or report
   Instant detached_at = kNever;
-  Bytes memory_free;            // by the last heartbeat
+  Bytes memory_free;            // by the last heartbeat, as is
+  Bytes memory_process;         // what the worker process holds
   std::vector<GroupId> groups;  // that it is a member of and has not left
   std::vector<Leftover> leftovers;
   Instant leave_deadline = kNever;  // of the leftovers
@@ -74,6 +75,7 @@ struct Member {
   bool loaded = false;
   bool out = false;  // it left, failed, or its process is gone
   Bytes estimated;   // weights and activations by the formula
+  Bytes planned;     // the same with what was learned: what it was placed with
   Bytes measured;    // the same as the worker measured it; 0 until loaded
   uint64_t progress = 0;
   Instant progress_at;  // when `progress` changed, or the rank was idle
@@ -136,6 +138,14 @@ struct Group {
 
 // ---- models -------------------------------------------------------------------------------------------------------
 
+// What loading one rank of a model taught, by degree and kind of device; see memory_ledger.h.
+struct LearnedMemory {
+  int tensor_parallel = 1;
+  std::string kind;
+  GroupId group;              // whose rank it was
+  Bytes estimated, measured;  // weights and activations
+};
+
 struct Model {
   ModelId id;
   ModelSpec spec;
@@ -146,8 +156,9 @@ struct Model {
   absl::btree_set<std::pair<int64_t, GroupId>> by_share;
   absl::btree_set<std::pair<int64_t, GroupId>> by_room;  // (-room, group)
   OutputHistory outputs;
-  PlacementReport report;  // of the last try to place a replica
-  std::string waits_for;   // why fewer replicas are ready than wanted; empty when none is missing
+  std::vector<LearnedMemory> learned;  // at most one per degree and kind, in order of first load
+  PlacementReport report;              // of the last try to place a replica
+  std::string waits_for;               // why fewer replicas are ready than wanted; empty when none is missing
   // A model that cannot be served at all: its requests are refused with this until something changes.
   Reason refused = Reason::kNone;
   std::string refused_why;

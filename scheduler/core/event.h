@@ -71,6 +71,7 @@ struct HeartbeatReceived {
   DeviceId device;
   Incarnation incarnation;
   Bytes memory_free;
+  Bytes memory_process;  // held by the worker process itself
   std::vector<GroupLoad> loads;
 };
 

@@ -63,6 +63,7 @@ struct Fields<ShardCost> {
     v("tensor_parallel", &T::tensor_parallel);
     v("impossible", &T::impossible);
     v("static_bytes", &T::static_bytes);
+    v("static_others", &T::static_others);
     v("kv_bytes_per_token", &T::kv_bytes_per_token);
   }
 };
@@ -104,6 +105,7 @@ struct Fields<DeviceSpec> {
     v("numerics", &T::numerics);
     v("memory_total", &T::memory_total);
     v("memory_free", &T::memory_free);
+    v("memory_process", &T::memory_process);
     v("memory_budget", &T::memory_budget);
   }
 };
@@ -203,6 +205,7 @@ struct Fields<HeartbeatReceived> {
     v("device", &T::device);
     v("incarnation", &T::incarnation);
     v("memory_free", &T::memory_free);
+    v("memory_process", &T::memory_process);
     v("loads", &T::loads);
   }
 };

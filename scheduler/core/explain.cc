@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/core.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -130,8 +131,7 @@ absl::StatusOr<Lines> Core::ExplainGroup(GroupId id) const {
     const Member& member = group->members[rank];
     const char* stage = member.out ? "out" : member.loaded ? "loaded" : member.formed ? "formed" : "asked";
     lines.push_back(absl::StrCat("rank ", rank, ": ", Name(state_, member.device), ", ", stage, ", ",
-                                 Words(member.estimated), " estimated, ",
-                                 member.measured.value > 0 ? Words(member.measured) : "not", " measured"));
+                                 EstimateAgainstMeasurement(member.estimated, member.measured)));
   }
   lines.push_back("a worker that exits ends the whole group: each rank holds a slice of every layer");
   AddAccount(state_, *group, lines);
@@ -154,6 +154,7 @@ absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
   lines.push_back(absl::StrCat(Count(static_cast<int64_t>(model->queue.size()), "request"),
                                " waiting; outputs of 9 in 10 requests end within ",
                                model->outputs.P90(state_.options.default_output).value, " tokens"));
+  for (const LearnedMemory& learned : model->learned) lines.push_back(DescribeLearned(learned));
   AddReport(state_, model->report, lines);
   return lines;
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/check.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
@@ -128,7 +129,9 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
   for (DeviceId id : report.chosen) {
     Member member;
     member.device = id;
-    member.estimated = report.static_bytes;
+    const int rank = static_cast<int>(group.members.size());
+    member.estimated = EstimatedStatic(model.spec, report.tensor_parallel, rank);
+    member.planned = PlannedStatic(model, report.tensor_parallel, rank, state.At(id).spec.kind);
     group.members.push_back(member);
     state.At(id).groups.push_back(group.id);
   }
@@ -157,7 +160,7 @@ void Handle(ClusterState& state, const ModelLoaded& event, Actions&) {
   const auto [group, member] = Current(state, event);
   if (group == nullptr) return;
   member->loaded = true;
-  member->measured = event.static_bytes;
+  TakeMeasurement(state, *group, *member, event.static_bytes);
 }
 
 void Handle(ClusterState& state, const GroupReady& event, Actions& out) {

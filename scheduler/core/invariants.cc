@@ -89,7 +89,7 @@ class Checker {
       Hold(listed == !member.out, name, " and ", device.spec.Name(), " do not agree");
       any_inside |= !member.out;
       Hold(!member.out || group.ending != Ending::kNo, name, " serves without a rank");
-      Hold(group.adopted || member.estimated + group.kv_min <= device.spec.memory_budget || member.out, name,
+      Hold(group.adopted || member.planned + group.kv_min <= device.spec.memory_budget || member.out, name,
            " exceeds the budget of ", device.spec.Name());
     }
     Hold(any_inside, name, " has no member left");

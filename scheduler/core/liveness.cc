@@ -76,6 +76,7 @@ void Handle(ClusterState& state, const HeartbeatReceived& event, Actions& out) {
     state.SetTimer(state.placement_at, std::min(state.placement_at, soon), TimerKind::kPlacement, 0);
   }
   device->memory_free = event.memory_free;
+  device->memory_process = event.memory_process;
   for (const GroupLoad& load : event.loads) TakeLoad(state, *device, load, out);
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 
@@ -24,9 +25,11 @@ struct Need {
   Bytes Least() const { return static_bytes + kv_min; }
 };
 
-Need NeedOf(const ModelSpec& spec, const ShardCost& cost) {
+Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost) {
+  const ModelSpec& spec = model.spec;
   const int64_t context = (std::max<int64_t>(1, spec.max_model_len) + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  Need need{cost.tensor_parallel, cost.static_bytes, {cost.kv_bytes_per_token.value * context}, {}};
+  const Bytes static_bytes = PlannedStatic(state, model, cost.tensor_parallel);
+  Need need{cost.tensor_parallel, static_bytes, {cost.kv_bytes_per_token.value * context}, {}};
   need.kv_most = {need.kv_min.value * std::max<int64_t>(1, spec.max_sequences)};
   if (spec.kv_most.value > 0) need.kv_most = std::max(need.kv_min, std::min(need.kv_most, spec.kv_most));
   return need;
@@ -38,7 +41,7 @@ Bytes Share(const ModelSpec& spec, const DeviceSpec& device) {
   return std::min(device.memory_budget, Bytes{static_cast<int64_t>(cap)});
 }
 Bytes Available(const ModelSpec& spec, const Device& device) {
-  return std::min(Share(spec, device.spec), device.memory_free);
+  return std::min(Share(spec, device.spec), FreeToUse(device));
 }
 
 std::optional<Obstacle> Test(const ModelSpec& spec, const Need& need, const Device& device) {
@@ -48,7 +51,7 @@ std::optional<Obstacle> Test(const ModelSpec& spec, const Need& need, const Devi
   if (device.drain_wanted || device.parked) return Obstacle::kDraining;
   if (device.cordoned) return Obstacle::kCordoned;
   if (!device.Free()) return Obstacle::kBusy;
-  if (device.memory_free < need.Least()) return Obstacle::kMemoryTaken;
+  if (FreeToUse(device) < need.Least()) return Obstacle::kMemoryTaken;
   return std::nullopt;
 }
 
@@ -59,7 +62,7 @@ std::string Describe(const ClusterState& state, const ModelSpec& spec, const Nee
     case Obstacle::kTooSmall:
       return absl::StrCat(text, Words(Share(spec, device.spec)), " in all, needs ", Words(need.Least()));
     case Obstacle::kMemoryTaken:
-      return absl::StrCat(text, Words(device.memory_free), " free, needs ", Words(need.Least()));
+      return ShortOfMemory(state, device, need.Least());
     case Obstacle::kBusy:
       if (!device.groups.empty()) {
         const Group& group = *state.Find(device.groups.front());
@@ -223,7 +226,7 @@ PlacementReport Place(const ClusterState& state, const Model& model) {
       if (!best.has_value()) report.sentence = absl::StrCat(Name(model), " at ", report.degrees.back());
       continue;
     }
-    Trial trial = Try(state, model.spec, NeedOf(model.spec, cost));
+    Trial trial = Try(state, model.spec, NeedOf(state, model, cost));
     if (trial.verdict == Verdict::kNever && ClusterIncomplete(state)) trial.verdict = Verdict::kLater;
     report.degrees.push_back(absl::StrCat("tp=", cost.tensor_parallel, ": ", Words(trial.need.Least()), " per device, ",
                                           trial.verdict == Verdict::kPlaced ? "placed" : "not placed"));

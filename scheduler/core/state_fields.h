@@ -117,6 +117,7 @@ struct Fields<Device> {
     v("last_heard", &T::last_heard);
     v("detached_at", &T::detached_at);
     v("memory_free", &T::memory_free);
+    v("memory_process", &T::memory_process);
     v("groups", &T::groups);
     v("leftovers", &T::leftovers);
     v("leave_deadline", &T::leave_deadline);
@@ -132,6 +133,7 @@ struct Fields<Member> {
     v("loaded", &T::loaded);
     v("out", &T::out);
     v("estimated", &T::estimated);
+    v("planned", &T::planned);
     v("measured", &T::measured);
     v("progress", &T::progress);
     v("progress_at", &T::progress_at);
@@ -184,12 +186,24 @@ struct Fields<Group> {
   }
 };
 template <>
+struct Fields<LearnedMemory> {
+  static void Visit(auto&& v) {
+    using T = LearnedMemory;
+    v("tensor_parallel", &T::tensor_parallel);
+    v("kind", &T::kind);
+    v("group", &T::group);
+    v("estimated", &T::estimated);
+    v("measured", &T::measured);
+  }
+};
+template <>
 struct Fields<Model> {
   static void Visit(auto&& v) {
     using T = Model;
     v("id", &T::id);
     v("spec", &T::spec);
     v("groups", &T::groups);
+    v("learned", &T::learned);
     v("report", &T::report);
     v("waits_for", &T::waits_for);
     v("refused", &T::refused);

@@ -122,8 +122,9 @@ enum class RequestState { kQueued, kAssigned, kRunning, kMigrating, kFinished, k
 struct ShardCost {
   int tensor_parallel = 1;
   std::string impossible;    // why this degree cannot be, in one sentence; empty = possible
-  Bytes static_bytes;        // weights, packed copies, activations
+  Bytes static_bytes;        // weights, packed copies, activations of rank 0, which needs most
   Bytes kv_bytes_per_token;  // of this rank, all layers
+  Bytes static_others;       // static_bytes of every other rank; 0 = as rank 0
 };
 
 // A model as configured, with what its files say. Plain data, checked by the shell.
@@ -160,7 +161,8 @@ struct DeviceSpec {
   std::string numerics;
   Bytes memory_total;
   Bytes memory_free;
-  Bytes memory_budget;  // utilization times total, rounded down
+  Bytes memory_process;  // of the total, held by the worker process
+  Bytes memory_budget;   // utilization times total, rounded down
   std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
 };
 

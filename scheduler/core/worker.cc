@@ -143,6 +143,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.last_heard = state.now;
   device.detached_at = kNever;
   device.memory_free = event.device.memory_free;
+  device.memory_process = event.device.memory_process;
   if (!device.drain_wanted && !device.cordoned) device.reason.clear();
   out.push_back(AdmitWorker{device.id, device.incarnation});
   if (same) CompareHeld(state, device, event.shards, out);

@@ -1,0 +1,47 @@
+// The ledger of device memory: what a rank is planned with, what was learned from loading, and what others use.
+//
+// Planning begins with the formula (ShardCost). When a rank has loaded, the worker's measurement replaces the estimate
+// in the books, and the difference is kept by model, degree and kind of device: the next placement counts the formula
+// plus that difference, upward or downward, never below zero. Of one group the rank with the greatest difference
+// counts; a later group replaces what an earlier one taught, so a new worker version is believed after one load.
+//
+// A device's memory is ours (the worker process), foreign (all other processes) or free. Its utilisation keeps a share
+// of the total free, whoever holds the rest.
+//
+// Owned by the core, as all of its state.
+#ifndef TANDEM_SCHEDULER_CORE_MEMORY_LEDGER_H_
+#define TANDEM_SCHEDULER_CORE_MEMORY_LEDGER_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "scheduler/core/cluster_state.h"
+
+namespace tandem::core {
+
+// Weights and activations of one rank by the formula. 0 where the model has no such degree.
+Bytes EstimatedStatic(const ModelSpec& spec, int tensor_parallel, int rank);
+
+// The same as placement counts it on a device of this kind.
+Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, absl::string_view kind);
+// Rank 0's on the kind of device that needs most, for a plan that has not chosen its devices yet.
+Bytes PlannedStatic(const ClusterState& state, const Model& model, int tensor_parallel);
+
+// A rank has loaded: its measurement goes into the books and is learned from. REQUIRES: member is one of group's.
+void TakeMeasurement(ClusterState& state, const Group& group, Member& member, Bytes measured);
+
+// What placement may still take: free memory less what the utilisation keeps free.
+Bytes FreeToUse(const Device& device);
+// Used by processes that are not this device's worker.
+Bytes ForeignMemory(const Device& device);
+
+// "nodes/a/devices/1: 2.0 GiB free, needs 4.0 GiB; 3.2 GiB of nodes/a/devices/1 are used by other processes"
+std::string ShortOfMemory(const ClusterState& state, const Device& device, Bytes needed);
+// "1.10 GiB by the formula, 1.12 GiB measured (+1.8 %)"
+std::string EstimateAgainstMeasurement(Bytes estimated, Bytes measured);
+// "tp=2: formula 1.10 GiB, measured 1.12 GiB on cpu (+1.8 %), planned with 1.12 GiB"
+std::string DescribeLearned(const LearnedMemory& learned);
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_MEMORY_LEDGER_H_
