@@ -107,7 +107,7 @@ def test_estimate_is_what_the_process_grows_by(tmp_path, model, degree):
 
         group = cluster.status().groups[0]
         devices = {d.name: d for d in cluster.admin().ListDevices(admin.ListDevicesRequest(), timeout=10).devices}
-        print(f"\n  tp rank  estimated   measured     growth   of growth  of device   others")
+        print("\n  tp rank  estimated   measured     growth   of growth  of device   others")
         for rank, shard in enumerate(group.memory):
             name = f"cpu:{shard.device.split('/')[-1]}"
             growth = private(workers[name]) - before[name]
