@@ -1,0 +1,133 @@
+// A libnvidia-ml for tests: tells the machine that TANDEM_FAKE_NVML names. Built twice; with FAKE_NVML_OLD it lacks the
+// functions that drivers of 2018 lack.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "worker/topology/nvml_types.h"
+
+namespace {
+
+using tandem::worker::nvml::Device;
+using tandem::worker::nvml::Return;
+namespace nvml = tandem::worker::nvml;
+
+std::string machine;
+
+bool Is(const char* name) { return machine == name; }
+int Index(Device device) { return static_cast<int>(reinterpret_cast<char*>(device) - static_cast<char*>(nullptr)) - 1; }
+int Count() { return Is("h100") || Is("dgx1") ? 8 : Is("none") ? 0 : 2; }
+unsigned Bus(int index) { return 0x10 + index * 0x11; }
+
+// The links of a DGX-1V: which GPU each of the six leads to, the second of a pair twice where it is double.
+constexpr int kMesh[8][6] = {{1, 2, 3, 3, 4, 4}, {0, 2, 2, 3, 5, 5}, {0, 1, 1, 3, 3, 6}, {0, 0, 1, 2, 2, 7},
+                             {0, 0, 5, 6, 7, 7}, {1, 1, 4, 6, 6, 7}, {2, 4, 5, 5, 7, 7}, {3, 4, 4, 5, 6, 6}};
+
+// The device at the far end of a link; -1 a switch, -2 no such link.
+int Far(int device, unsigned link) {
+  if (Is("h100")) return link < 18 ? -1 : -2;
+  if (Is("dgx1")) return link < 6 ? kMesh[device][link] : -2;
+  if (Is("bridge") || Is("mig") || Is("flapping")) {
+    const unsigned links = Is("flapping") && device == 1 ? 3 : 4;
+    return link < links ? 1 - device : -2;
+  }
+  return -2;
+}
+
+void FillPci(int index, nvml::PciInfo* pci) {
+  *pci = {};
+  pci->bus = Bus(index);
+  std::snprintf(pci->bus_id, sizeof(pci->bus_id), "00000000:%02X:00.0", pci->bus);
+}
+
+}  // namespace
+
+extern "C" {
+
+Return nvmlInit_v2() {
+  const char* name = std::getenv("TANDEM_FAKE_NVML");
+  machine = name == nullptr ? "" : name;
+  return Is("no driver") ? 9 : 0;
+}
+Return nvmlShutdown() { return 0; }
+const char* nvmlErrorString(Return error) {
+  return error == 9 ? "Driver Not Loaded" : error == nvml::kGpuIsLost ? "GPU is lost" : "Unknown Error";
+}
+Return nvmlDeviceGetCount_v2(unsigned* count) {
+  *count = static_cast<unsigned>(Count());
+  return 0;
+}
+Return nvmlDeviceGetHandleByIndex_v2(unsigned index, Device* device) {
+  if (Is("lost") && index == 0) return nvml::kGpuIsLost;
+  *device = reinterpret_cast<Device>(static_cast<char*>(nullptr) + index + 1);
+  return 0;
+}
+Return nvmlDeviceGetName(Device, char* name, unsigned length) {
+  const char* text = Is("h100") ? "NVIDIA H100 80GB HBM3" : Is("dgx1") ? "Tesla V100" : "NVIDIA GeForce RTX 3090";
+  std::snprintf(name, length, "%s", text);
+  return 0;
+}
+Return nvmlDeviceGetUUID(Device device, char* uuid, unsigned length) {
+  std::snprintf(uuid, length, "GPU-%d", Index(device));
+  return 0;
+}
+Return nvmlDeviceGetPciInfo_v3(Device device, nvml::PciInfo* pci) {
+  FillPci(Index(device), pci);
+  return 0;
+}
+Return nvmlDeviceGetMemoryInfo(Device, nvml::Memory* memory) {
+  if (Is("errors")) return 999;
+  *memory = {24ull << 30, 23ull << 30, 1ull << 30};
+  return 0;
+}
+Return nvmlDeviceGetTopologyCommonAncestor(Device a, Device b, int* level) {
+  if (Is("errors")) return 999;
+  *level = Index(a) / 4 == Index(b) / 4 ? nvml::kMultiple : nvml::kSystem;
+  if (Count() == 2) *level = nvml::kHostBridge;
+  return 0;
+}
+Return nvmlDeviceGetNvLinkState(Device device, unsigned link, int* active) {
+  if (Is("errors")) return 999;
+  *active = 1;
+  return Far(Index(device), link) == -2 ? nvml::kNotSupported : 0;
+}
+Return nvmlDeviceGetNvLinkRemotePciInfo_v2(Device device, unsigned link, nvml::PciInfo* pci) {
+  const int far = Far(Index(device), link);
+  if (far >= 0) {
+    FillPci(far, pci);
+  } else {
+    *pci = {};
+    pci->bus = 0xf0 + link % 4;
+  }
+  return 0;
+}
+#ifndef FAKE_NVML_OLD
+Return nvmlDeviceGetMemoryInfo_v2(Device, nvml::MemoryV2* memory) {
+  if (memory->version != nvml::kMemoryV2) return 25;
+  if (Is("errors")) return 999;
+  *memory = {memory->version, 80ull << 30, 1ull << 30, 78ull << 30, 1ull << 30};
+  return 0;
+}
+Return nvmlDeviceGetNvLinkRemoteDeviceType(Device device, unsigned link, int* type) {
+  *type = Far(Index(device), link) == -1 ? nvml::kRemoteSwitch : nvml::kRemoteGpu;
+  return 0;
+}
+Return nvmlDeviceGetP2PStatus(Device, Device, int, int* status) {
+  if (Is("errors")) return 999;
+  *status = Is("no p2p") || Is("bridge off") ? nvml::kPeerNoChipset : nvml::kPeerOk;
+  return 0;
+}
+Return nvmlDeviceGetMemoryAffinity(Device device, unsigned, unsigned long* nodes, unsigned) {
+  if (Is("errors")) return 999;
+  nodes[0] = 1ul << (Index(device) / 4);
+  return 0;
+}
+Return nvmlDeviceGetMigMode(Device, unsigned* current, unsigned* pending) {
+  if (!Is("mig")) return nvml::kNotSupported;
+  *current = *pending = 1;
+  return 0;
+}
+#endif
+
+}  // extern "C"
