@@ -229,6 +229,15 @@ constexpr ClusterKey kClusterKeys[] = {
     {"scheduling.prefix_cache", Shape::kScalar,
      [](Text t, Config& c) { return ReadBool(t, c.scheduling.prefix_cache); },
      [](const Config& c) { return Truth(c.scheduling.prefix_cache); }},
+    {"scheduling.link_probe", Shape::kScalar,
+     [](Text t, Config& c) {
+       if (t != "off" && t != "once" && t != "periodic") {
+         return absl::InvalidArgumentError(absl::StrCat("\"", t, "\": off, once or periodic"));
+       }
+       c.scheduling.link_probe = std::string(t);
+       return absl::OkStatus();
+     },
+     [](const Config& c) { return c.scheduling.link_probe; }},
 };
 
 constexpr ModelKey kModelKeys[] = {

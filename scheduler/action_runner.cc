@@ -111,6 +111,29 @@ void ActionRunner::Do(const core::AbortGroup& action) {
   for (core::DeviceId member : action.members) Send(member, command);
 }
 
+void ActionRunner::Do(const core::MeasureLink& action) {
+  const core::DeviceId ends[] = {action.a, action.b};
+  std::shared_ptr<WorkerLink> links[2];
+  for (int rank : {0, 1}) {
+    links[rank] = parts_.registry->Find(ends[rank]);
+    if (links[rank] == nullptr) {
+      return post_(core::LinkProbeFailed{ends[rank], action.probe, "its stream ended before it was told"});
+    }
+  }
+  v1::AttachResponse command;
+  auto& measure = *command.mutable_measure_link();
+  measure.set_probe(action.probe);
+  measure.set_secret(RandomBytes(16));
+  measure.set_deadline_ms(Milliseconds(action.deadline));
+  measure.set_leader_epoch(settings_.leader_epoch);
+  for (const auto& link : links) measure.add_endpoints(link->hello().rendezvous());
+  for (int rank : {0, 1}) {
+    measure.set_rank(rank);
+    measure.set_peer_uuid(links[1 - rank]->hello().device().uuid());
+    links[rank]->Send(command);
+  }
+}
+
 void ActionRunner::Do(const core::DropWorker& action) {
   const auto link = parts_.registry->Find(action.device);
   if (link && link->incarnation() == action.incarnation) link->Close(absl::UnavailableError(action.why));

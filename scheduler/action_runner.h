@@ -29,6 +29,7 @@ class ActionRunner {
   struct Settings {
     uint32_t step_budget_ms = 200;
     bool prefix_cache = true;
+    uint64_t leader_epoch = 0;
   };
   // Takes an event that an action leads to at once: its addressee was gone.
   using Post = std::function<void(core::Event)>;
@@ -48,6 +49,7 @@ class ActionRunner {
   void Do(const core::LoadModel& action);
   void Do(const core::DissolveGroup& action);
   void Do(const core::AbortGroup& action);
+  void Do(const core::MeasureLink& action);
   void Do(const core::DropWorker& action);
   void Do(const core::AssignRequest& action);
   void Do(const core::AbortAttempt& action);

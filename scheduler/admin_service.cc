@@ -7,6 +7,7 @@
 #include "scheduler/clock.h"
 #include "scheduler/ids.h"
 #include "scheduler/name_resolver.h"
+#include "scheduler/topology_view.h"
 #include "scheduler/translate.h"
 
 namespace tandem::scheduler {
@@ -211,31 +212,10 @@ AdminService::Unary* AdminService::ExplainModel(Context* context, const v1::Expl
   });
 }
 
-// What is known without asking hardware: who stands on one host, and what workers measured.
 AdminService::Unary* AdminService::GetTopology(Context* context, const v1::GetTopologyRequest*,
                                                v1::GetTopologyResponse* response) {
   return Look(context, [=, this](const core::Core& core) {
-    const core::ClusterState& state = core.state();
-    std::map<std::pair<std::string, std::string>, uint64_t> measured;
-    for (const MeasuredLink& link : parts_.registry->Links()) {
-      measured[{link.uuid, link.peer_uuid}] = link.bandwidth_bytes_per_s;
-      measured.try_emplace({link.peer_uuid, link.uuid}, link.bandwidth_bytes_per_s);
-    }
-    for (size_t a = 0; a < state.devices.size(); ++a) {
-      const core::DeviceSpec& from = state.devices[a].spec;
-      *response->add_devices() = DeviceFrom(state, state.devices[a]);
-      for (size_t b = a + 1; b < state.devices.size(); ++b) {
-        const core::DeviceSpec& to = state.devices[b].spec;
-        const auto found = measured.find({from.uuid, to.uuid});
-        if (from.node != to.node && found == measured.end()) continue;
-        auto& link = *response->add_links();
-        link.set_a(from.Name());
-        link.set_b(to.Name());
-        link.set_label(from.node == to.node ? "same-host" : "network");
-        link.set_source(found == measured.end() ? "default" : "measured");
-        if (found != measured.end()) link.set_bandwidth_bytes_per_s(found->second);
-      }
-    }
+    FillTopology(core.state(), *parts_.registry, Now(), response);
     return grpc::Status::OK;
   });
 }

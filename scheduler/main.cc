@@ -56,10 +56,14 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   options.waiting_room_requests = config.scheduling.waiting_room_requests;
   options.waiting_room_tokens = {config.scheduling.waiting_room_tokens};
   options.overcommit = config.scheduling.overcommit;
+  options.link_probe = config.scheduling.link_probe == "off"    ? core::LinkProbing::kOff
+                       : config.scheduling.link_probe == "once" ? core::LinkProbing::kOnce
+                                                                : core::LinkProbing::kPeriodic;
   for (core::Duration* time :
        {&options.suspect_after, &options.fence_after, &options.detach_grace, &options.stuck_after,
         &options.reattach_window, &options.form_deadline, &options.load_deadline, &options.leave_deadline,
-        &options.retry_first, &options.retry_most}) {
+        &options.retry_first, &options.retry_most, &options.probe_pause, &options.probe_deadline,
+        &options.probe_again}) {
     *time = Scaled(*time, config.time_scale);
   }
   return options;
@@ -76,6 +80,7 @@ ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t le
   options.core = MakeCoreOptions(config);
   options.pool.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 4, 1u, 8u));
   options.runner.step_budget_ms = static_cast<uint32_t>(absl::ToInt64Milliseconds(config.scheduling.step_budget));
+  options.runner.leader_epoch = leader_epoch;
   options.runner.prefix_cache = config.scheduling.prefix_cache;
   options.orphan_grace_ms = static_cast<uint32_t>(options.orphan_grace_ms * config.time_scale);
   return options;

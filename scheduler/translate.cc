@@ -275,6 +275,14 @@ absl::StatusOr<std::optional<core::Event>> EventFrom(const v1::AttachRequest& me
       const auto& key = message.group_left().group();
       return core::Event(core::GroupLeft{device, IdFrom(key), EpochFrom(key.epoch())});
     }
+    case v1::AttachRequest::kLinkMeasured: {
+      const auto& from = message.link_measured();
+      if (!from.error().empty()) return core::Event(core::LinkProbeFailed{device, from.probe(), Clipped(from.error())});
+      constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+      return core::Event(core::LinkMeasured{device, from.probe(),
+                                            static_cast<int64_t>(std::min(from.small_message_ns(), kMost)),
+                                            static_cast<int64_t>(std::min(from.bandwidth_bytes_per_s(), kMost))});
+    }
     default:
       return std::optional<core::Event>();
   }

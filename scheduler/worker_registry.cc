@@ -55,18 +55,4 @@ std::vector<std::shared_ptr<WorkerLink>> WorkerRegistry::All() const {
   return all;
 }
 
-void WorkerRegistry::NoteLink(MeasuredLink link) {
-  absl::MutexLock lock(&mu_);
-  auto key = std::make_pair(link.uuid, link.peer_uuid);
-  if (links_.size() >= kMostLinks && !links_.contains(key)) return;
-  links_[std::move(key)] = std::move(link);
-}
-
-std::vector<MeasuredLink> WorkerRegistry::Links() const {
-  absl::MutexLock lock(&mu_);
-  std::vector<MeasuredLink> links;
-  for (const auto& [key, link] : links_) links.push_back(link);
-  return links;
-}
-
 }  // namespace tandem::scheduler

@@ -36,13 +36,6 @@ class WorkerLink {
   virtual const v1::Hello& hello() const = 0;
 };
 
-// What a worker measured to a device near it.
-struct MeasuredLink {
-  std::string uuid, peer_uuid;
-  uint64_t small_message_ns = 0;
-  uint64_t bandwidth_bytes_per_s = 0;
-};
-
 class WorkerRegistry {
  public:
   // After Hello, before the core heard of it.
@@ -57,20 +50,15 @@ class WorkerRegistry {
 
   std::vector<std::shared_ptr<WorkerLink>> All() const;
 
-  void NoteLink(MeasuredLink link);
-  std::vector<MeasuredLink> Links() const;
-
  private:
   struct Entry {
     std::shared_ptr<WorkerLink> link;
     std::optional<core::DeviceId> device;
   };
-  static constexpr size_t kMostLinks = 65536;  // 256 devices, each with each
 
   mutable absl::Mutex mu_;
   std::map<core::Incarnation, Entry> entries_ ABSL_GUARDED_BY(mu_);
   std::map<core::DeviceId, core::Incarnation> devices_ ABSL_GUARDED_BY(mu_);
-  std::map<std::pair<std::string, std::string>, MeasuredLink> links_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tandem::scheduler

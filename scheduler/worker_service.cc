@@ -183,12 +183,6 @@ class WorkerService::AttachReactor final : public grpc::ServerBidiReactor<v1::At
 
   void OnMessage() {
     switch (inbound_.event_case()) {
-      case v1::AttachRequest::kLinkMeasured: {
-        const auto& link = inbound_.link_measured();
-        service_->registry_->NoteLink(
-            {hello_.device().uuid(), link.peer_uuid(), link.small_message_ns(), link.bandwidth_bytes_per_s()});
-        break;
-      }
       case v1::AttachRequest::kDeviceHealth: {
         const auto& health = inbound_.device_health();
         const std::string name = absl::StrCat("nodes/", hello_.device().node(), "/devices/", hello_.device().index());

@@ -49,6 +49,8 @@ class World {
     options_.engine_queue = Draw(3);
     options_.waiting_room_requests = 5 + Draw(20);
     options_.remembered = 8;
+    options_.link_probe = static_cast<LinkProbing>(Draw(3));
+    options_.probe_again = Seconds(1 + Draw(10));
     StartScheduler();
   }
 
@@ -159,7 +161,10 @@ class World {
       for (Worker& worker : workers_) {
         if (worker.frozen || !worker.process->HasAnswer()) continue;
         any = true;
-        const Event event = worker.process->TakeAnswer();
+        Event event = worker.process->TakeAnswer();
+        if (const auto* measured = std::get_if<LinkMeasured>(&event); measured != nullptr && Chance(300)) {
+          event = LinkProbeFailed{measured->device, measured->probe, "a request came"};
+        }
         Step(event);
         said_.push_back(event);
         if (said_.size() > 50) said_.pop_front();

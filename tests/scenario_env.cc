@@ -16,6 +16,7 @@
 #include "scheduler/core/format.h"
 #include "scheduler/core/invariants.h"
 #include "scheduler/core/parse.h"
+#include "scheduler/core/state_fields.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -124,6 +125,7 @@ void ScenarioEnv::Start(const Command& command) {
       std::stoll(command.Key("waiting_tokens", absl::StrCat(options_.waiting_room_tokens.value)))};
   options_.engine_queue = std::stoi(command.Key("engine_queue", absl::StrCat(options_.engine_queue)));
   options_.overcommit = std::stod(command.Key("overcommit", absl::StrCat(options_.overcommit)));
+  options_.link_probe = EnumNamed<LinkProbing>(command.Key("probe", "off"));
   options_.remembered = std::stoi(command.Key("remembered", absl::StrCat(options_.remembered)));
   core_ = std::make_unique<Core>(options_);
   for (Named& named : workers_) named.worker->CloseStream();
@@ -308,6 +310,14 @@ void ScenarioEnv::Show(const std::string& what) {
     for (const core::Device& device : state.devices) {
       Say(absl::StrCat(device.spec.Name(), " ", Words(device.state), device.suspect ? " suspect" : "",
                        device.cordoned ? " cordoned" : "", device.reason.empty() ? "" : ": ", device.reason));
+    }
+  } else if (what == "links") {
+    for (const auto& [pair, link] : state.links) {
+      const bool known = link.measured_at != kNever;
+      Say(absl::StrCat(Name(state, link.a), " - ", Name(state, link.b), " ",
+                       known ? absl::StrCat(link.bytes_per_second / 1000000, " MB/s ", link.small_ns, " ns")
+                             : std::string("not measured"),
+                       link.why_not.empty() ? "" : ", ", link.why_not));
     }
   } else if (what == "groups") {
     for (const auto& [id, group] : state.groups) {

@@ -6,6 +6,7 @@
 // groups g1, g2.. (g2.1 under leader epoch 2), requests r1, r2...
 //
 //   start [leader=1] [expected=N] [waiting_room=N] [waiting_tokens=N] [engine_queue=N] [overcommit=X] [remembered=N]
+//         [probe=off|once|periodic]
 //   model NAME tp=2|auto weights=1GiB kv=64KiB [context=1024] [seqs=8] [replicas=1] [priority=0] [alias=A]
 //   worker w0[,w1] host=h mem=8GiB [free=..] [budget=..]          attach a new process
 //   settle [quiet]                                        deliver the workers' answers until none is left
@@ -18,7 +19,7 @@
 //   event LINE                                            any event as format.h writes it
 //   cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=wait|abort] [force] [reason=..]
 //   leader epoch=2 [expected=N]                           a new scheduler; the workers keep what they hold
-//   explain r1|g1|NAME    show requests|groups|devices|models
+//   explain r1|g1|NAME    show requests|groups|devices|models|links
 #ifndef TANDEM_TESTS_SCENARIO_ENV_H_
 #define TANDEM_TESTS_SCENARIO_ENV_H_
 

@@ -89,6 +89,8 @@ void ScenarioWorker::Obey(const Action& action, const std::deque<ModelSpec>& mod
     if (mine(form->members)) Form(*form);
   } else if (const auto* load = std::get_if<LoadModel>(&action)) {
     if (mine(load->members)) Load(*load, models[load->model.value]);
+  } else if (const auto* measure = std::get_if<MeasureLink>(&action)) {
+    if (mine({measure->a})) Report(LinkMeasured{device_, measure->probe, 20000, 5000000000});
   } else if (const auto* dissolve = std::get_if<DissolveGroup>(&action)) {
     if (mine(dissolve->members)) Leave(dissolve->group, dissolve->epoch);
   } else if (const auto* abort = std::get_if<AbortGroup>(&action)) {

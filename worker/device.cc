@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "worker/exec/free_memory.h"
+#include "worker/topology/cpu_topology.h"
 
 namespace tandem::worker {
 namespace {
@@ -171,6 +172,13 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   // than one find their places themselves.
   if (device.threads_ == 1 && options.cpu_devices > 1 && options.cpu_devices <= static_cast<int>(cores.size())) {
     device.core_ = cores[*index % cores.size()];
+  }
+  const CpuTopology topology = ReadCpuTopology(options.root);
+  for (int peer = 0; peer < options.cpu_devices; ++peer) {
+    if (peer == *index) continue;
+    const auto node_of = [&](int i) { return device.core_ ? topology.NodeOf(cores[i % cores.size()]) : -1; };
+    device.peers_.push_back(
+        {StableUuid(options.root, device.node_, peer), topology.LinkBetween(node_of(*index), node_of(peer))});
   }
   if (device.core_) device.numa_node_ = NumaNodeOf(options.root, *device.core_);
   return device;

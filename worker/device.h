@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "placement/topology/topology.h"
 
 namespace tandem::worker {
 
@@ -42,6 +44,13 @@ class CpuDevice {
   // The core that the engine thread is bound to, where each device can have one of its own.
   std::optional<int> core() const { return core_; }
 
+  // The other CPU devices of this machine, and the way to them by what the kernel says.
+  struct Peer {
+    std::string uuid;
+    placement::PathKind link;
+  };
+  const std::vector<Peer>& peers() const { return peers_; }
+
   // What this process may still take: by the device's utilisation, and by what the machine has left beside the share
   // that the utilisation keeps free for others.
   int64_t FreeBytes() const;
@@ -66,6 +75,7 @@ class CpuDevice {
   int64_t memory_total_ = 0;
   double memory_utilization_ = 1;
   std::optional<int> core_;
+  std::vector<Peer> peers_;
 };
 
 // Private resident bytes of this process: its heap, stacks and anonymous maps. 0 where they can not be read. Cheap; the

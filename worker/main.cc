@@ -110,6 +110,11 @@ int Run(const Flags& flags, int signals, int parent) {
                                  .rendezvous = (*rendezvous)->endpoint(),
                                  .numerics = absl::StrCat("cpu/", flags.isa == "auto" ? AvailableIsas()[0] : flags.isa),
                                  .device = &*device,
+                                 .join_probe =
+                                     [&rendezvous](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
+                                       return JoinGroup(**rendezvous, identity,
+                                                        {.call_timeout = absl::Seconds(1), .cancelled = cancelled});
+                                     },
                                  .on_end = [&end](absl::Status why) { end.Ask(std::move(why)); }};
   CHECK_EQ(getrandom(options.incarnation.data(), options.incarnation.size(), 0),
            static_cast<ssize_t>(options.incarnation.size()));

@@ -91,6 +91,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   // ---- gRPC's threads
   void OnMessage(const v1::AttachResponse& message);
   void OnWelcome(const v1::Welcome& welcome);
+  void OnMeasureLink(const v1::MeasureLink& message);
   void OnBadCommand(const v1::AttachResponse& message, const absl::Status& why);
   void OnAttachEnd(const grpc::Status& status);
 
@@ -100,6 +101,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
 
   const Options options_;
   EngineLoop* engine_ = nullptr;
+  std::unique_ptr<LinkProbe> probe_;
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   std::thread thread_;
   std::mt19937 random_;  // Of the thread, as are:
@@ -145,6 +147,14 @@ class SchedulerLink::Impl::AttachCall final : public SendingCall<AttachReactor, 
 
 void SchedulerLink::Impl::Start(EngineLoop* engine) {
   engine_ = engine;
+  probe_ = std::make_unique<LinkProbe>(LinkProbe::Options{.join = options_.join_probe,
+                                                          .occupied = [engine] { return engine->Occupied(); },
+                                                          .report =
+                                                              [this](const ProbeReport& report) {
+                                                                // Rank 0 speaks for both where all went well.
+                                                                if (report.rank == 0 || !report.figures.ok())
+                                                                  SendControl(ProbeMessage(report));
+                                                              }});
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -164,6 +174,7 @@ void SchedulerLink::Impl::Leave(absl::string_view reason) {
 }
 
 void SchedulerLink::Impl::Close(milliseconds patience) {
+  if (probe_) probe_->Stop();
   std::unique_lock lock(mu_);
   if (!thread_.joinable()) return;
   closing_ = true;
@@ -230,8 +241,14 @@ void SchedulerLink::Impl::OnMessage(const v1::AttachResponse& message) {
       return OnWelcome(message.welcome());
     case v1::AttachResponse::kExit:
       return End(absl::CancelledError(absl::StrCat("the scheduler says: ", message.exit().reason())));
-    case v1::AttachResponse::kPark:
     case v1::AttachResponse::kMeasureLink:
+      return OnMeasureLink(message.measure_link());
+    case v1::AttachResponse::kFormGroup:
+    case v1::AttachResponse::kLoadModel:
+    case v1::AttachResponse::kAssignRequest:
+      probe_->Break("work came");  // It goes first.
+      break;
+    case v1::AttachResponse::kPark:
       LOG(WARNING) << "this build can not do what the scheduler asks for: " << message.ShortDebugString().substr(0, 40);
       return;
     default:
@@ -242,6 +259,13 @@ void SchedulerLink::Impl::OnMessage(const v1::AttachResponse& message) {
   if (!command->has_value()) return;
   if (!engine_->Post(**std::move(command)))
     OnBadCommand(message, absl::ResourceExhaustedError("the engine's mailbox is full"));
+}
+
+void SchedulerLink::Impl::OnMeasureLink(const v1::MeasureLink& message) {
+  absl::StatusOr<ProbeOrder> order = ProbeFrom(message);
+  if (order.ok() && options_.join_probe) return probe_->Measure(*std::move(order));
+  const absl::Status why = order.ok() ? absl::UnimplementedError("this worker can not measure links") : order.status();
+  SendControl(ProbeMessage({message.probe(), static_cast<int>(message.rank()), message.peer_uuid(), why}));
 }
 
 // A request must get its end; an order for a group that can not be read is a fault of the scheduler's build.

@@ -24,6 +24,7 @@
 #include "worker/device.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/engine/report.h"
+#include "worker/link_probe.h"
 
 namespace tandem::worker {
 
@@ -36,6 +37,8 @@ class SchedulerLink {
     std::string rendezvous;
     std::string numerics;
     const CpuDevice* device = nullptr;  // outlives the link
+    // Meets the other rank of a link probe; unset: this worker can not measure.
+    decltype(LinkProbe::Options::join) join_probe;
     // Called once, from a thread of the link, when the worker must end: the scheduler does not take it
     // (FAILED_PRECONDITION and the like), told it to (CANCELLED), or an abort hangs (DEADLINE_EXCEEDED).
     std::function<void(absl::Status)> on_end;

@@ -300,6 +300,42 @@ absl::StatusOr<std::optional<Command>> CommandFrom(const v1::AttachResponse& mes
   return std::nullopt;
 }
 
+absl::StatusOr<ProbeOrder> ProbeFrom(const v1::MeasureLink& m) {
+  ProbeOrder order{.probe = m.probe(), .peer_uuid = m.peer_uuid()};
+  GroupIdentity& identity = order.identity;
+  // Apart from all true groups, whose numbers have the leader epoch above and a counter below.
+  constexpr uint64_t kProbes = uint64_t{1} << 63;
+  identity.group_id = kProbes | m.probe();
+  identity.epoch = {.leader = m.leader_epoch(), .counter = 1};
+  if (m.rank() > 1) return Bad("measure_link.rank", absl::StrCat(m.rank(), ", a probe has ranks 0 and 1"));
+  identity.rank = static_cast<int>(m.rank());
+  identity.size = 2;
+  identity.endpoints.assign(m.endpoints().begin(), m.endpoints().end());
+  if (m.secret().size() != identity.secret.size()) {
+    return Bad("measure_link.secret", absl::StrCat(m.secret().size(), " bytes, expected 16"));
+  }
+  std::copy(m.secret().begin(), m.secret().end(), identity.secret.begin());
+  if (m.deadline_ms() != 0) identity.deadline = absl::Milliseconds(m.deadline_ms());
+  identity.bootstrap = m.bootstrap();
+  if (absl::Status status = identity.Validate(); !status.ok()) return status;
+  return order;
+}
+
+v1::AttachRequest ProbeMessage(const ProbeReport& report) {
+  v1::AttachRequest message;
+  v1::LinkMeasured& measured = *message.mutable_link_measured();
+  measured.set_peer_uuid(report.peer_uuid);
+  measured.set_probe(report.probe);
+  if (report.figures.ok()) {
+    measured.set_small_message_ns(report.figures->small_ns);
+    measured.set_bandwidth_bytes_per_s(report.figures->bytes_per_second);
+  } else {
+    const absl::string_view why = report.figures.status().message();
+    measured.set_error(why.data(), why.size());
+  }
+  return message;
+}
+
 v1::AttachRequest ControlMessage(const Report& report) {
   v1::AttachRequest message;
   std::visit(ControlFiller{message}, report);
@@ -366,6 +402,12 @@ void FillDeviceFacts(const CpuDevice& device, v1::DeviceFacts& facts) {
   facts.set_memory_process_bytes(PrivateBytes());
   facts.set_memory_utilization(device.memory_utilization());
   facts.set_threads(device.threads());
+  for (const CpuDevice::Peer& peer : device.peers()) {
+    v1::LinkFacts& link = *facts.add_links();
+    link.set_peer_uuid(peer.uuid);
+    link.set_kind(placement::Word(peer.link));
+    link.set_source("sysfs");
+  }
 }
 
 v1::HeldShard HeldShardFrom(const ShardStatus& status, const std::vector<HeldRequest>& requests) {

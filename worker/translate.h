@@ -14,12 +14,17 @@
 #include "worker/engine/command.h"
 #include "worker/engine/report.h"
 #include "worker/engine/request_log.h"
+#include "worker/link_probe.h"
 
 namespace tandem::worker {
 
 // The engine's commands. Nothing for those that are not the engine's (Welcome, Park, Exit, MeasureLink).
 // INVALID_ARGUMENT names the field. `now` turns the deadline's duration into an instant.
 absl::StatusOr<std::optional<Command>> CommandFrom(const v1::AttachResponse& message, SteadyTime now);
+
+// INVALID_ARGUMENT names the field.
+absl::StatusOr<ProbeOrder> ProbeFrom(const v1::MeasureLink& message);
+v1::AttachRequest ProbeMessage(const ProbeReport& report);
 
 // A report for the control stream, or for the token stream.
 v1::AttachRequest ControlMessage(const Report& report);  // REQUIRES: one that travels on Attach

@@ -4,10 +4,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/ctl/names.h"
 #include "client/ctl/tables.h"
 #include "client/ctl/verbs.h"
-#include "config/units.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -53,7 +53,10 @@ absl::Status Explain(const Context& context, const std::string& text, bool json)
 
 std::string LinkText(const v1::TopologyLink& link) {
   if (link.bandwidth_bytes_per_s() == 0) return OrDash(link.label());
-  return absl::StrCat(link.label(), " ", config::FormatBytesShort(link.bandwidth_bytes_per_s()), "/s");
+  // As link rates are written everywhere: powers of ten.
+  const double gigabytes = static_cast<double>(link.bandwidth_bytes_per_s()) * 1e-9;
+  const double micros = static_cast<double>(link.small_message_ns()) * 1e-3;
+  return absl::StrFormat("%s %.1fGB/s %.0fus", link.label(), gigabytes, micros);
 }
 
 void PrintMatrix(const v1::GetTopologyResponse& topology) {
@@ -73,7 +76,9 @@ void PrintMatrix(const v1::GetTopologyResponse& topology) {
     }
     table.Add(std::move(cells));
   }
-  std::cout << table.ToString() << std::flush;
+  std::cout << table.ToString();
+  for (const std::string& conflict : topology.conflicts()) std::cout << "conflict: " << conflict << "\n";
+  std::cout << std::flush;
 }
 
 absl::Status Topology(const Context& context, bool json) {

@@ -346,6 +346,13 @@ TEST_F(TandemctlTest, TopologyIsAMatrix) {
   link.set_label("same-host");
   EXPECT_EQ(Ctl({"topology"}), 0) << err_;
   EXPECT_EQ(out_, "       box/0      box/1\nbox/0  X          same-host\nbox/1  same-host  X\n");
+  link.set_label("SHM");
+  link.set_bandwidth_bytes_per_s(5230000000);
+  link.set_small_message_ns(18400);
+  scheduler_.topology.add_conflicts("box/0 and box/1: SHM is slow");
+  EXPECT_EQ(Ctl({"topology"}), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("SHM 5.2GB/s 18us"));
+  EXPECT_THAT(out_, HasSubstr("conflict: box/0 and box/1: SHM is slow\n"));
 }
 
 TEST_F(TandemctlTest, HelpNamesOnlyWhatIsBuilt) {

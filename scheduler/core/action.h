@@ -53,6 +53,13 @@ struct AbortGroup {
   std::vector<DeviceId> members;
   std::string why;
 };
+// To both ends, `a` as rank 0. They meet, exchange some messages, and one of them says how fast it went. The shell
+// draws the secret and looks up the endpoints.
+struct MeasureLink {
+  uint64_t probe = 0;
+  DeviceId a, b;
+  Duration deadline;
+};
 // Close the worker's stream: it is taken for frozen or lost. It may come back as it likes.
 struct DropWorker {
   DeviceId device;
@@ -113,8 +120,9 @@ struct Tell {
   std::string text;
 };
 
-using Action = std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, DropWorker,
-                            AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest, ReportDrain, Tell>;
+using Action =
+    std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, MeasureLink, DropWorker,
+                 AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest, ReportDrain, Tell>;
 using Actions = std::vector<Action>;
 
 }  // namespace tandem::core

@@ -238,9 +238,28 @@ struct Drain {
   Instant next_report = kNever;
 };
 
+// ---- links --------------------------------------------------------------------------------------------------------
+
+// What is known by measurement of the link between two devices of one host.
+struct LinkRecord {
+  DeviceId a, b;  // a < b
+  int64_t small_ns = 0;
+  int64_t bytes_per_second = 0;  // 0: never measured
+  Instant measured_at = kNever;
+  Instant due;          // of the next probe; kNever: no more
+  Duration back_off;    // after failures; 0 after success
+  std::string why_not;  // the last probe gave no figure
+};
+// One under way; at most one per host, since two would measure each other.
+struct LinkProbe {
+  uint64_t id = 0;
+  DeviceId a, b;
+  Instant deadline;
+};
+
 // ---- time ---------------------------------------------------------------------------------------------------------
 
-enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest };
+enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest, kProbe };
 struct Timer {
   Instant at;
   TimerKind kind = TimerKind::kPlacement;
@@ -295,13 +314,18 @@ struct ClusterState {
   std::deque<Request> ended;            // the last options.remembered, oldest first
   std::map<OperationId, Drain> drains;  // under way
 
+  std::map<std::pair<DeviceId, DeviceId>, LinkRecord> links;
+  std::map<uint64_t, LinkProbe> probes;  // under way
+
   int waiting_requests = 0;  // in all queues
   Tokens waiting_tokens;
   int running_requests = 0;  // assigned or running, not told yet
   Counters counters;
   absl::btree_set<Timer> timers;
   Instant placement_at = kNever;  // the kPlacement timer
-  bool memory_awaited = false;    // some replica waits for memory that others use: heartbeats are news
+  uint64_t last_probe = 0;
+  Instant probe_at = kNever;    // the kProbe timer
+  bool memory_awaited = false;  // some replica waits for memory that others use: heartbeats are news
 
   // Scratch of one step.
   absl::btree_set<ModelId> helped;  // their queues are tried at its end

@@ -8,6 +8,7 @@
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/core/request_life.h"
@@ -39,6 +40,8 @@ void Fire(ClusterState& state, const Timer& timer, Actions& out) {
     case TimerKind::kRequest:
       state.At(timer.subject).deadline = kNever;
       return OnDeadlineOf(state, timer.subject, out);
+    case TimerKind::kProbe:
+      return OnProbeTimer(state, out);
   }
 }
 

@@ -107,6 +107,8 @@ class Loader {
     if (word == "request") return GetFields(line->pairs, requests_.emplace_back());
     if (word == "ended") return GetFields(line->pairs, state_.ended.emplace_back());
     if (word == "drain") return GetFields(line->pairs, drains_.emplace_back());
+    if (word == "link") return GetFields(line->pairs, links_.emplace_back());
+    if (word == "probe") return GetFields(line->pairs, probes_.emplace_back());
     if (word == "adoption") return GetFields(line->pairs, adoptions_.emplace_back());
     if (word == "outputs") return GetFields(line->pairs, outputs_.emplace_back());
     return absl::InvalidArgumentError(absl::StrCat("'", word.substr(0, 40), "' is no part of a state"));
@@ -140,6 +142,8 @@ class Loader {
           state_.models[i].id.value == i && AllGood(state_.models[i].groups) && AllGood(state_.models[i].report.chosen);
     }
     for (const Drain& drain : drains_) good &= AllGood(drain.devices);
+    for (const LinkRecord& link : links_) good &= Good(link.a) && Good(link.b);
+    for (const LinkProbe& probe : probes_) good &= Good(probe.a) && Good(probe.b);
     for (const AdoptionLine& line : adoptions_) {
       for (const AdoptionRank& rank : line.ranks) good &= Good(rank.device);
     }
@@ -203,6 +207,9 @@ class Loader {
     }
     Rearm(state_.reattach_until, TimerKind::kReattach, 0);
     Rearm(state_.placement_at, TimerKind::kPlacement, 0);
+    for (LinkRecord& link : links_) state_.links.emplace(std::pair(link.a, link.b), std::move(link));
+    for (const LinkProbe& probe : probes_) state_.probes.emplace(probe.id, probe);
+    Rearm(state_.probe_at, TimerKind::kProbe, 0);
   }
 
   // Into its queue or its group, and into the sums.
@@ -221,6 +228,8 @@ class Loader {
   std::vector<Group> groups_;
   std::vector<Request> requests_;
   std::vector<Drain> drains_;
+  std::vector<LinkRecord> links_;
+  std::vector<LinkProbe> probes_;
   std::vector<AdoptionLine> adoptions_;
   std::vector<OutputsLine> outputs_;
 };
@@ -256,6 +265,8 @@ std::string DumpState(const ClusterState& state) {
   for (const auto& [serial, request] : state.requests) Line(out, "request", request);
   for (const Request& request : state.ended) Line(out, "ended", request);
   for (const auto& [id, drain] : state.drains) Line(out, "drain", drain);
+  for (const auto& [pair, link] : state.links) Line(out, "link", link);
+  for (const auto& [id, probe] : state.probes) Line(out, "probe", probe);
   return out;
 }
 

@@ -127,6 +127,22 @@ struct GroupLeft {
   GroupEpoch epoch;
 };
 
+// ---- links --------------------------------------------------------------------------------------------------------
+
+// From rank 0 of the probe.
+struct LinkMeasured {
+  DeviceId device;
+  uint64_t probe = 0;
+  int64_t small_ns = 0;          // one small message
+  int64_t bytes_per_second = 0;  // of large ones
+};
+// From either rank: it did not come to a figure, or had better things to do.
+struct LinkProbeFailed {
+  DeviceId device;
+  uint64_t probe = 0;
+  std::string message;
+};
+
 // ---- requests -----------------------------------------------------------------------------------------------------
 
 struct RequestArrived {
@@ -199,10 +215,11 @@ struct UndrainRequested {
   DeviceId device;
 };
 
-using Event = std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived,
-                           GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, RequestArrived,
-                           RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped,
-                           ClientStalled, CordonRequested, UncordonRequested, DrainRequested, UndrainRequested>;
+using Event =
+    std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
+                 ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
+                 RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, ClientStalled,
+                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested>;
 
 }  // namespace tandem::core
 

@@ -269,6 +269,27 @@ struct Fields<GroupLeft> {
   }
 };
 template <>
+struct Fields<LinkMeasured> {
+  static constexpr const char* kWord = "link-measured";
+  static void Visit(auto&& v) {
+    using T = LinkMeasured;
+    v("device", &T::device);
+    v("probe", &T::probe);
+    v("small_ns", &T::small_ns);
+    v("bytes_per_second", &T::bytes_per_second);
+  }
+};
+template <>
+struct Fields<LinkProbeFailed> {
+  static constexpr const char* kWord = "link-probe-failed";
+  static void Visit(auto&& v) {
+    using T = LinkProbeFailed;
+    v("device", &T::device);
+    v("probe", &T::probe);
+    v("message", &T::message);
+  }
+};
+template <>
 struct Fields<RequestArrived> {
   static constexpr const char* kWord = "request-arrived";
   static void Visit(auto&& v) {
@@ -449,6 +470,17 @@ struct Fields<AbortGroup> {
     v("epoch", &T::epoch);
     v("members", &T::members);
     v("why", &T::why);
+  }
+};
+template <>
+struct Fields<MeasureLink> {
+  static constexpr const char* kWord = "measure-link";
+  static void Visit(auto&& v) {
+    using T = MeasureLink;
+    v("probe", &T::probe);
+    v("a", &T::a);
+    v("b", &T::b);
+    v("deadline", &T::deadline);
   }
 };
 template <>

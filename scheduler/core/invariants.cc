@@ -19,6 +19,7 @@ class Checker {
     Models();
     Requests();
     Drains();
+    Links();
     Timers();
     Scratch();
     return std::move(violations_);
@@ -179,6 +180,22 @@ class Checker {
       Hold(drain.next_report != kNever, "drain ", op.value, " is forgotten");
   }
 
+  void Links() {
+    for (const auto& [pair, link] : state_.links) {
+      const bool known = link.b.value < state_.devices.size();
+      Hold(known && link.a < link.b && pair == std::pair(link.a, link.b), "a link of ", link.a.value, " and ",
+           link.b.value, " is out of order");
+      const bool wanted = known && link.due != kNever && state_.At(link.a).attached && state_.At(link.b).attached;
+      Hold(!wanted || state_.probe_at != kNever, "a link is due and nobody looks");
+    }
+    std::set<std::string> nodes;
+    for (const auto& [id, probe] : state_.probes) {
+      Hold(id <= state_.last_probe && state_.links.contains({probe.a, probe.b}), "probe ", id, " was never started");
+      Hold(nodes.insert(state_.At(probe.a).spec.node).second, "probe ", id, " is not the only one of its host");
+      Hold(state_.probe_at <= probe.deadline, "probe ", id, " may wait for ever");
+    }
+  }
+
   void Timers() {
     const auto set = [&](Instant at, TimerKind kind, uint64_t subject) {
       if (at == kNever) return;
@@ -192,6 +209,7 @@ class Checker {
     for (const auto& [id, drain] : state_.drains) set(drain.next_report, TimerKind::kDrain, id.value);
     set(state_.reattach_until, TimerKind::kReattach, 0);
     set(state_.placement_at, TimerKind::kPlacement, 0);
+    set(state_.probe_at, TimerKind::kProbe, 0);
     Hold(expected_timers_ == state_.timers.size(), state_.timers.size(), " timers, ", expected_timers_, " owners");
     Hold(state_.timers.empty() || state_.timers.begin()->at > state_.now, "a timer is due and was not fired");
   }

@@ -41,6 +41,11 @@ struct EnumWords<MomentKind> {
 };
 
 template <>
+struct EnumWords<LinkProbing> {
+  static constexpr const char* kWords[] = {"off", "once", "periodic"};
+};
+
+template <>
 struct Fields<CoreOptions> {
   static void Visit(auto&& v) {
     using T = CoreOptions;
@@ -63,6 +68,10 @@ struct Fields<CoreOptions> {
     v("overcommit", &T::overcommit);
     v("default_output", &T::default_output);
     v("remembered", &T::remembered);
+    v("link_probe", &T::link_probe);
+    v("probe_pause", &T::probe_pause);
+    v("probe_deadline", &T::probe_deadline);
+    v("probe_again", &T::probe_again);
   }
 };
 template <>
@@ -273,6 +282,30 @@ struct Fields<Drain> {
   }
 };
 template <>
+struct Fields<LinkRecord> {
+  static void Visit(auto&& v) {
+    using T = LinkRecord;
+    v("a", &T::a);
+    v("b", &T::b);
+    v("small_ns", &T::small_ns);
+    v("bytes_per_second", &T::bytes_per_second);
+    v("measured_at", &T::measured_at);
+    v("due", &T::due);
+    v("back_off", &T::back_off);
+    v("why_not", &T::why_not);
+  }
+};
+template <>
+struct Fields<LinkProbe> {
+  static void Visit(auto&& v) {
+    using T = LinkProbe;
+    v("id", &T::id);
+    v("a", &T::a);
+    v("b", &T::b);
+    v("deadline", &T::deadline);
+  }
+};
+template <>
 struct Fields<Counters> {
   static void Visit(auto&& v) {
     using T = Counters;
@@ -298,6 +331,8 @@ struct Fields<ClusterState> {
     v("settled", &T::settled);
     v("counters", &T::counters);
     v("placement_at", &T::placement_at);
+    v("last_probe", &T::last_probe);
+    v("probe_at", &T::probe_at);
     v("memory_awaited", &T::memory_awaited);
   }
 };

@@ -166,6 +166,9 @@ struct DeviceSpec {
   std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
 };
 
+// Whether the links of a host are measured; see link_probe.h.
+enum class LinkProbing { kOff, kOnce, kPeriodic };
+
 // How to run: every limit and every time has its reason beside it. The shell scales the times by one knob.
 struct CoreOptions {
   Duration suspect_after = Milliseconds(2500);  // five heartbeats
@@ -187,6 +190,10 @@ struct CoreOptions {
   double overcommit = 1.0;                 // booked KV over real KV
   Tokens default_output = {256};           // expected output before the model has any history
   int remembered = 256;                    // ended requests and dissolved groups kept for explain
+  LinkProbing link_probe = LinkProbing::kOnce;
+  Duration probe_pause = Seconds(1);     // from a worker's coming, or from finding its host busy, to the next look
+  Duration probe_deadline = Seconds(3);  // a probe takes less than one, and meeting as much again at most
+  Duration probe_again = Seconds(600);   // periodic: links change with cables and drivers, not with the minute
 };
 
 }  // namespace tandem::core

@@ -8,6 +8,7 @@
 #include "scheduler/core/adoption.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/core/request_life.h"
@@ -134,6 +135,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
     LoseDevice(state, device, "a new worker process took its place", /*drop=*/false, out);
   }
   const bool was_lost = device.state == DeviceState::kLost;
+  if (device.spec.uuid != event.device.uuid) ForgetLinks(state, device.id);
   device.spec = event.device;
   device.incarnation = event.incarnation;
   device.attached = true;
@@ -160,6 +162,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
                               Words(device.spec.memory_budget), " budget, ", Words(device.memory_free), " free")});
   if (!same) ReconsiderAll(state);
   state.place_wanted = true;
+  LookAtLinksSoon(state);
   SettleIfComplete(state, out);
 }
 

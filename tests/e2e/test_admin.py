@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 
 import grpc
 import pytest
@@ -58,6 +59,20 @@ def test_generate_prints_text_and_json(cluster):
 def test_topology(cluster):
     said = json.loads(cluster.ctl("topology", "-o", "json").stdout)
     assert len(said["devices"]) == 2 and len(said["links"]) == 1
+
+
+def test_topology_shows_what_was_measured(cluster):
+    deadline = time.monotonic() + 60
+    while True:
+        (link,) = json.loads(cluster.ctl("topology", "-o", "json").stdout)["links"]
+        if link["source"] == "measured" or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)  # a probe waits for an idle host
+    assert link["source"] == "measured", link
+    assert int(link["bandwidth_bytes_per_s"]) > 1e8
+    assert 100 < int(link["small_message_ns"]) < 1e8
+    assert link["label"] in ("SHM", "SYS")
+    assert "GB/s" in cluster.ctl("topology").stdout
 
 
 def test_cordon_keeps_what_runs(cluster):

@@ -78,6 +78,19 @@ milliseconds EngineLoop::AbortOverdue() const {
   return std::chrono::duration_cast<milliseconds>(Now() - reach_.abort_at);
 }
 
+std::string EngineLoop::Occupied() const {
+  {
+    std::lock_guard lock(mu_);
+    if (reach_.group && !reach_.ready) return absl::StrCat(reach_.group->ToString(), " forms or loads here");
+    if (queued_requests_ > 0) return "a request came";
+  }
+  for (const ShardStatus& status : Status()) {
+    const uint32_t requests = status.running + status.waiting;
+    if (requests > 0 || status.busy) return absl::StrCat(status.group.ToString(), " computes here");
+  }
+  return "";
+}
+
 std::vector<ShardStatus> EngineLoop::Status() const {
   std::lock_guard lock(status_mu_);
   if (!visible_) return {};

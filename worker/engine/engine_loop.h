@@ -11,7 +11,7 @@
 // failed. An engine that fails a group says why, aborts the channel, so that the peers leave too, and is ready for the
 // next one.
 //
-// Post(), Status() and Held() are for any thread. Everything else belongs to the engine thread, which also calls
+// Post(), Occupied(), Status() and Held() are for any thread. Everything else belongs to the engine thread, which also calls
 // Options::report; that call must not block.
 #ifndef TANDEM_WORKER_ENGINE_ENGINE_LOOP_H_
 #define TANDEM_WORKER_ENGINE_ENGINE_LOOP_H_
@@ -66,6 +66,9 @@ class EngineLoop {
   // For how long the engine has not come out of a group that it was told to abort. A device or a disk that does not
   // answer can hold it for ever; then only the end of the process frees what it holds.
   std::chrono::milliseconds AbortOverdue() const;
+
+  // What the engine does instead of nothing, in words; empty while it is idle, with or without a group.
+  std::string Occupied() const;
 
   std::vector<ShardStatus> Status() const;
   std::vector<HeldRequest> Held(const GroupRef& group) const;

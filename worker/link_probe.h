@@ -1,0 +1,88 @@
+// A LinkProbe measures the way between this worker and another of its host: two ranks meet as a group does, time some
+// all-reduces, and part. It goes through the Communicator, so the figure is that of the road which a group would take.
+//
+// A probe never stands in the way. It begins only while the engine has nothing to do, has its own thread, takes less
+// than a second once both are there, and Break() ends it within one message. A peer that dies, or breaks off, ends it
+// with an error. One at a time; each order is answered by exactly one report, from the probe's thread or the caller's.
+//
+// Any thread may call.
+#ifndef TANDEM_WORKER_LINK_PROBE_H_
+#define TANDEM_WORKER_LINK_PROBE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/group_channel.h"
+#include "worker/comm/group_identity.h"
+
+namespace tandem::worker {
+
+struct LinkFigures {
+  int64_t small_ns = 0;          // median of 16 KiB all-reduces
+  int64_t bytes_per_second = 0;  // of 32 MB all-reduces of the two: what each sent to the other, over the median time
+};
+
+// Both ranks call it, on a group of two. `go_on` is asked between messages; its error ends the probe on both sides.
+absl::StatusOr<LinkFigures> TimeMessages(Communicator& communicator, absl::FunctionRef<absl::Status()> go_on);
+
+struct ProbeOrder {
+  uint64_t probe = 0;
+  std::string peer_uuid;
+  GroupIdentity identity;  // of two; its deadline is that of meeting
+};
+struct ProbeReport {
+  uint64_t probe = 0;
+  int rank = 0;
+  std::string peer_uuid;
+  absl::StatusOr<LinkFigures> figures;
+};
+
+class LinkProbe {
+ public:
+  struct Options {
+    // As EngineLoop::Options::join.
+    std::function<absl::StatusOr<std::unique_ptr<GroupChannel>>(const GroupIdentity&,
+                                                                const std::atomic<bool>* cancelled)>
+        join;
+    std::function<std::string()> occupied;  // What the engine does instead of nothing; empty: it is idle.
+    std::function<void(const ProbeReport&)> report;
+  };
+
+  explicit LinkProbe(Options options) : options_(std::move(options)) {}
+  ~LinkProbe() { Stop(); }
+
+  void Measure(ProbeOrder order);
+  // Ends the probe under way, if any. Returns at once.
+  void Break(absl::string_view reason);
+  // Breaks, waits, and refuses all that comes later.
+  void Stop();
+
+ private:
+  void Run(const ProbeOrder& order);
+  absl::StatusOr<LinkFigures> Attempt(const ProbeOrder& order);
+  absl::Status GoOn();
+
+  const Options options_;
+
+  std::mutex mu_;
+  std::thread thread_;  // Guarded by mu_, as are:
+  bool running_ = false;
+  bool stopped_ = false;
+  std::string broken_;  // Why; empty: go on.
+  std::shared_ptr<GroupChannel> channel_;
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace tandem::worker
+
+#endif  // TANDEM_WORKER_LINK_PROBE_H_
