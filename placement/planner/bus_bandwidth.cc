@@ -35,8 +35,16 @@ HopClass ClassOf(const Host& host, int a, int b) {
   return kind == PathKind::kNet ? HopClass::kNet : HopClass::kPci;
 }
 
+// The device's index as its name ends with it ("host0/3"), else its place in the host.
+std::string IndexOf(const Host& host, int device) {
+  const std::string& name = host.devices[device].name;
+  const size_t slash = name.rfind('/');
+  return slash == std::string::npos || slash + 1 == name.size() ? absl::StrCat(device) : name.substr(slash + 1);
+}
+
 std::string Between(const Host& host, int a, int b) {
-  return absl::StrCat(Label(host.link(a, b)), " between ", std::min(a, b), " and ", std::max(a, b));
+  const auto [low, high] = std::minmax(a, b);
+  return absl::StrCat(Label(host.link(a, b)), " between ", IndexOf(host, low), " and ", IndexOf(host, high));
 }
 
 // The ring whose slowest hop is fastest; among those the one with the fewest crossings, then the lowest order. A
@@ -275,12 +283,13 @@ class MixedRing {
 };
 
 // "the 3 NVLinks from 0,3 to 4,7".
-std::string DescribeCut(const LinkCounts& links, absl::Span<const int> members, const Packing& packing) {
+std::string DescribeCut(const Host& host, const LinkCounts& links, absl::Span<const int> members,
+                        const Packing& packing) {
   if (packing.rings < packing.bound) {
     return absl::StrCat("NVLink: ", packing.rings, " rings fit, each link once per direction");
   }
-  std::vector<int> one, other;
-  for (int i = 0; i < links.n; ++i) ((packing.cut >> i & 1) != 0 ? one : other).push_back(members[i]);
+  std::vector<std::string> one, other;
+  for (int i = 0; i < links.n; ++i) ((packing.cut >> i & 1) != 0 ? one : other).push_back(IndexOf(host, members[i]));
   if (one.size() > other.size()) std::swap(one, other);
   return absl::StrCat("the ", packing.bound, " NVLinks from ", absl::StrJoin(one, ","), " to ",
                       absl::StrJoin(other, ","));
@@ -320,7 +329,7 @@ Ring DirectRings(const Host& host, absl::Span<const int> members) {
     best.mbps = packing.rings * rate;
     best.rings = packing.rings;
     best.exact = packing.exact;
-    best.bottleneck = DescribeCut(links, members, packing);
+    best.bottleneck = DescribeCut(host, links, members, packing);
     best.order.clear();
     for (const int i : packing.order) best.order.push_back(members[i]);
   }

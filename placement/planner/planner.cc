@@ -142,7 +142,7 @@ class Planner {
   Plan Solve(const Choice& choice, bool move, Objective objective) {
     const std::vector<PartState> states = States(move);
     Plan alone = SolveOn(choice, move, objective, states, /*share=*/false);
-    if (alone.cost.unplaced == 0) return alone;
+    if (alone.cost.unplaced == 0 || !demand_.sharing) return alone;
     // Single ranks may live beside others: only groups of several ranks have devices of their own.
     Plan shared = SolveOn(choice, move, objective, states, /*share=*/true);
     return shared.cost.unplaced < alone.cost.unplaced ? shared : alone;
@@ -212,9 +212,9 @@ class Planner {
 
   Ring RingOn(const PartSet& where, absl::Span<const int> foreign) const {
     const Part& part = parts_.parts[where.part];
-    Ring ring = part.kind->scores.OrderedRingOf(where.set, foreign);
-    for (int& device : ring.order) device = part.devices[device];
-    return ring;
+    std::vector<int> members;
+    for (const int device : MembersOf(where.set)) members.push_back(part.devices[device]);
+    return BestRing(topology_.hosts[part.host], members, foreign);  // the part has the host's edges
   }
 
   PlannedGroup Place(int model, int shape, const PartSet& where, int64_t best_ns) const {

@@ -19,6 +19,9 @@ namespace tandem::placement {
 // REQUIRES: every host passes Validate; refs and indices are in range.
 Plan MakePlan(const Topology& topology, const Demand& demand);
 
+// ": 40.0 GB/s, narrowest at NV2 between 0 and 3, the best that any set of this size has"; empty for one device.
+std::string DescribeRing(const PlannedGroup& group);
+
 // One line for people: "A/0 on host0/0,3 over NV2 at 40 GB/s; the best pair here has 40 GB/s".
 std::string Describe(const Topology& topology, const Demand& demand, const PlannedGroup& group);
 

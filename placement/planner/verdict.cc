@@ -31,12 +31,16 @@ Exclusion ExclusionOf(Block block) {
   return Exclusion::kBusy;
 }
 
-// What groups of the plan and groups that run hold, and the least that they need.
+// What groups hold, and the least that they need, as a replica of the model sees it: where all of its replicas are
+// placed, the new ones of its own stand in nobody's way.
 struct Taken {
   std::map<DeviceRef, int64_t> least;
 
-  Taken(const Demand& demand, const Plan& plan) {
+  Taken(const Demand& demand, const Plan& plan, int model) {
+    const bool placed = std::none_of(plan.unplaced.begin(), plan.unplaced.end(),
+                                     [&](const UnplacedReplica& replica) { return replica.model == model; });
     for (const PlannedGroup& group : plan.groups) {
+      if (placed && group.model == model && group.kept < 0) continue;
       const int64_t bytes = group.shape < 0 ? 0 : demand.models[group.model].shapes[group.shape].Least();
       for (const DeviceRef& ref : group.devices) least[ref] += bytes;
     }
@@ -152,8 +156,8 @@ std::string GiB(int64_t bytes) {
 }
 
 void Explain(const Topology& topology, const Demand& demand, const std::vector<int>& choice, Plan& plan) {
-  const Taken taken(demand, plan);
   for (size_t m = 0; m < demand.models.size(); ++m) {
+    const Taken taken(demand, plan, static_cast<int>(m));
     const ModelDemand& model = demand.models[m];
     ModelReport& report = plan.reports[m];
     Fit fit = Fit::kNever;
@@ -191,23 +195,22 @@ void Explain(const Topology& topology, const Demand& demand, const std::vector<i
   }
 }
 
+std::string DescribeRing(const PlannedGroup& group) {
+  if (group.devices.size() < 2) return "";
+  const bool best = group.communication_ns <= group.best_ns || group.best_ns == 0;
+  return absl::StrCat(absl::StrFormat(": %.1f GB/s, narrowest at ", static_cast<double>(group.ring.mbps) / 1000),
+                      group.ring.bottleneck, "; ", group.communication_ns / 1000, " us of collectives per token, ",
+                      best ? "the best that any set of this size has"
+                           : absl::StrFormat("%.2fx the best set's", static_cast<double>(group.communication_ns) /
+                                                                         static_cast<double>(group.best_ns)));
+}
+
 std::string Describe(const Topology& topology, const Demand& demand, const PlannedGroup& group) {
   std::vector<std::string> names;
   for (const DeviceRef& ref : group.devices) names.push_back(topology.hosts[ref.host].devices[ref.device].name);
   std::string text =
       absl::StrCat(demand.models[group.model].name, "/", group.replica, " on ", absl::StrJoin(names, ", "));
-  if (group.devices.size() > 1) {
-    absl::StrAppend(&text, ": ", absl::StrFormat("%.1f", static_cast<double>(group.ring.mbps) / 1000),
-                    " GB/s, narrowest at ", group.ring.bottleneck, "; ", group.communication_ns / 1000,
-                    " us of collectives per token");
-    if (group.best_ns > 0) {
-      absl::StrAppend(&text,
-                      group.communication_ns <= group.best_ns
-                          ? ", the best that any set of this size has here"
-                          : absl::StrFormat(", %.2fx the best set's", static_cast<double>(group.communication_ns) /
-                                                                          static_cast<double>(group.best_ns)));
-    }
-  }
+  absl::StrAppend(&text, DescribeRing(group));
   absl::StrAppend(&text, "; ", GiB(group.kv_bytes), " KV per rank");
   return text;
 }

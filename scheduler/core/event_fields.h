@@ -87,6 +87,10 @@ struct Fields<ModelSpec> {
     v("memory_utilization", &T::memory_utilization);
     v("kv_most", &T::kv_most);
     v("costs", &T::costs);
+    v("hidden", &T::hidden);
+    v("layers", &T::layers);
+    v("parameters", &T::parameters);
+    v("for_latency", &T::for_latency);
   }
 };
 template <>

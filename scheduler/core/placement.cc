@@ -8,59 +8,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "placement/planner/planner.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/planning.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
 namespace {
 
-constexpr int64_t kBlockTokens = 16;
-
-// What one rank takes at one degree.
-struct Need {
-  int degree = 1;
-  Bytes static_bytes, kv_min, kv_most;
-  Bytes Least() const { return static_bytes + kv_min; }
-};
-
-Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost) {
-  const ModelSpec& spec = model.spec;
-  const int64_t context = (std::max<int64_t>(1, spec.max_model_len) + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  const Bytes static_bytes = PlannedStatic(state, model, cost.tensor_parallel);
-  Need need{cost.tensor_parallel, static_bytes, {cost.kv_bytes_per_token.value * context}, {}};
-  need.kv_most = {need.kv_min.value * std::max<int64_t>(1, spec.max_sequences)};
-  if (spec.kv_most.value > 0) need.kv_most = std::max(need.kv_min, std::min(need.kv_most, spec.kv_most));
-  return need;
-}
-
-// The most that this model may ever have of the device.
-Bytes Share(const ModelSpec& spec, const DeviceSpec& device) {
-  const double cap = spec.memory_utilization * static_cast<double>(device.memory_total.value);
-  return std::min(device.memory_budget, Bytes{static_cast<int64_t>(cap)});
-}
-Bytes Available(const ModelSpec& spec, const Device& device) {
-  return std::min(Share(spec, device.spec), FreeToUse(device));
-}
-
-std::optional<Obstacle> Test(const ModelSpec& spec, const Need& need, const Device& device) {
-  if (Share(spec, device.spec) < need.Least()) return Obstacle::kTooSmall;
-  if (!device.attached) return Obstacle::kLost;
-  if (device.suspect) return Obstacle::kSuspect;
-  if (device.drain_wanted || device.parked) return Obstacle::kDraining;
-  if (device.cordoned) return Obstacle::kCordoned;
-  if (!device.Free()) return Obstacle::kBusy;
-  if (FreeToUse(device) < need.Least()) return Obstacle::kMemoryTaken;
-  return std::nullopt;
-}
-
 std::string Describe(const ClusterState& state, const ModelSpec& spec, const Need& need, const Device& device,
                      Obstacle obstacle) {
   std::string text = absl::StrCat(Name(state, device.id), ": ");
   switch (obstacle) {
     case Obstacle::kTooSmall:
-      return absl::StrCat(text, Words(Share(spec, device.spec)), " in all, needs ", Words(need.Least()));
+      return absl::StrCat(text, Words(ShareOf(spec, device.spec)), " in all, needs ", Words(need.Least()));
     case Obstacle::kMemoryTaken:
       return ShortOfMemory(state, device, need.Least());
     case Obstacle::kBusy:
@@ -74,12 +37,11 @@ std::string Describe(const ClusterState& state, const ModelSpec& spec, const Nee
   }
 }
 
-// The attempt at one degree.
+// Why there is no place at one degree, node by node.
 struct Trial {
   Need need;
-  std::vector<DeviceId> chosen;
   Verdict verdict = Verdict::kNever;
-  int considered = 0;  // devices looked at: all, or those up to the first fit
+  int considered = 0;
   int counts[kObstacles] = {};
   std::vector<Loser> losers;
   size_t largest_node = 0;
@@ -90,14 +52,12 @@ Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
   const size_t degree = static_cast<size_t>(need.degree);
   for (const Node& node : state.nodes) {
     trial.largest_node = std::max(trial.largest_node, node.devices.size());
-    std::vector<DeviceId> usable;
     size_t with_time = 0, with_an_operator = 0;
     for (DeviceId id : node.devices) {
       const Device& device = state.devices[id.value];
       ++trial.considered;
-      const std::optional<Obstacle> obstacle = Test(spec, need, device);
+      const std::optional<Obstacle> obstacle = ObstacleTo(spec, need, device);
       if (!obstacle.has_value()) {
-        usable.push_back(id);
         ++with_time, ++with_an_operator;
         continue;
       }
@@ -108,12 +68,6 @@ Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
       if (*obstacle == Obstacle::kTooSmall) continue;
       ++with_an_operator;
       if (!device.drain_wanted && !device.cordoned && !device.parked) ++with_time;
-    }
-    if (usable.size() >= degree) {
-      usable.resize(degree);
-      trial.chosen = std::move(usable);
-      trial.verdict = Verdict::kPlaced;
-      return trial;
     }
     if (with_time >= degree) {
       trial.verdict = Verdict::kLater;
@@ -134,15 +88,11 @@ std::string Sentence(const ClusterState& state, const Model& model, const Trial&
   const std::string bytes =
       absl::StrCat(Words(need.Least()), need.degree > 1 ? " each" : "", " (", Words(need.static_bytes),
                    " weights and activations + ", Words(need.kv_min), " KV for ", model.spec.max_model_len, " tokens)");
-  if (verdict == Verdict::kPlaced) {
-    return absl::StrCat(Name(model), " on ", List(state, trial.chosen, 8), ", the first fit of ",
-                        Count(static_cast<int64_t>(state.devices.size()), "device"), " for ", bytes);
-  }
   const std::string wants = absl::StrCat(Name(model), " needs ", Count(need.degree, "device"),
                                          need.degree > 1 ? " of one node" : "", " with ", bytes);
   std::vector<std::string> who;
   for (const Loser& loser : trial.losers) who.push_back(loser.text);
-  const std::string there = who.empty() ? "no device" : List(who);
+  const std::string there = who.empty() ? "devices that are kept for another model" : List(who);
   if (verdict == Verdict::kLater && ClusterIncomplete(state)) {
     const std::string expected =
         state.expected_devices > 0 ? absl::StrCat(state.expected_devices) : "an unknown number of";
@@ -156,20 +106,31 @@ std::string Sentence(const ClusterState& state, const Model& model, const Trial&
                       too_few ? largest : "");
 }
 
-int Rank(Verdict verdict) {  // which of two degrees has better prospects
-  switch (verdict) {
-    case Verdict::kPlaced:
-      return 4;
-    case Verdict::kLater:
-      return 3;
-    case Verdict::kDraining:
-      return 2;
-    case Verdict::kNever:
-      return 1;
-    case Verdict::kNotTried:
-      return 0;
-  }
-  return 0;
+// A placed replica in the report's terms.
+PlacementReport Placed(const ClusterState& state, const Model& model, const Planning& planning,
+                       const placement::PlannedGroup& group) {
+  const ShardCost& cost = model.spec.costs[planning.cost_of_shape[group.model][group.shape]];
+  const Need need = NeedOf(state, model, cost);
+  const placement::ModelReport& found = planning.plan.reports[group.model];
+  PlacementReport report;
+  report.at = state.now;
+  report.verdict = Verdict::kPlaced;
+  report.tensor_parallel = need.degree;
+  report.static_bytes = need.static_bytes;
+  report.kv_min = need.kv_min;
+  report.kv_target = std::max(need.kv_min, Bytes{group.kv_bytes});
+  for (const placement::DeviceRef& ref : group.devices) report.chosen.push_back(planning.devices[ref.host][ref.device]);
+  report.considered = static_cast<int>(state.devices.size());
+  report.counts.assign(std::begin(found.excluded), std::end(found.excluded));
+  report.degrees = found.degrees;
+  if (!found.choice.empty()) report.degrees.push_back(absl::StrCat("auto: ", found.choice));
+  const std::string fitting = Count(found.candidates, need.degree > 1 ? "set" : "device");
+  report.sentence =
+      absl::StrCat(Name(model), " on ", List(state, report.chosen, 8), ", of ", fitting,
+                   found.candidates == 1 ? " that fits" : " that fit", placement::DescribeRing(group), ", for ",
+                   Words(need.Least()), need.degree > 1 ? " each" : "", " (", Words(need.static_bytes),
+                   " weights and activations + ", Words(need.kv_min), " KV for ", model.spec.max_model_len, " tokens)");
+  return report;
 }
 
 // What the requests of a model without a replica, now or soon, are told.
@@ -189,31 +150,8 @@ void Judge(ClusterState& state, Model& model, Actions& out) {
   if (refused != Reason::kNone) FailQueue(state, model, refused, model.refused_why, out);
 }
 
-void PlaceReplicas(ClusterState& state, Model& model, Actions& out) {
-  int missing = model.spec.replicas_min - state.Replicas(model);
-  while (missing > 0) {
-    if (model.blocked) {
-      model.waits_for = model.refused_why;
-      return;
-    }
-    model.report = Place(state, model);
-    model.waits_for = model.report.sentence;
-    if (model.report.verdict != Verdict::kPlaced) break;
-    if (model.retry_at != kNever && state.now < model.retry_at) {
-      model.waits_for = absl::StrCat("tries again in ", Words(model.retry_at - state.now), " after a failure");
-      state.SetTimer(state.placement_at, std::min(state.placement_at, model.retry_at), TimerKind::kPlacement, 0);
-      break;
-    }
-    StartGroup(state, model, model.report, out);
-    --missing;
-  }
-  if (missing <= 0) model.waits_for.clear();
-  Judge(state, model, out);
-}
-
-}  // namespace
-
-PlacementReport Place(const ClusterState& state, const Model& model) {
+// Why the model's next replica is not placed: at the degree with the best prospects.
+PlacementReport WhyNot(const ClusterState& state, const Model& model) {
   PlacementReport report;
   report.at = state.now;
   report.verdict = Verdict::kNever;
@@ -228,41 +166,73 @@ PlacementReport Place(const ClusterState& state, const Model& model) {
     }
     Trial trial = Try(state, model.spec, NeedOf(state, model, cost));
     if (trial.verdict == Verdict::kNever && ClusterIncomplete(state)) trial.verdict = Verdict::kLater;
-    report.degrees.push_back(absl::StrCat("tp=", cost.tensor_parallel, ": ", Words(trial.need.Least()), " per device, ",
-                                          trial.verdict == Verdict::kPlaced ? "placed" : "not placed"));
-    if (!best.has_value() || Rank(trial.verdict) > Rank(best->verdict)) best = std::move(trial);
-    if (best->verdict == Verdict::kPlaced) break;  // the smallest degree that fits
+    report.degrees.push_back(
+        absl::StrCat("tp=", cost.tensor_parallel, ": ", Words(trial.need.Least()), " per device, not placed"));
+    if (!best.has_value() || trial.verdict < best->verdict) best = std::move(trial);
   }
   if (!best.has_value()) return report;
   report.verdict = best->verdict;
   report.tensor_parallel = best->need.degree;
   report.static_bytes = best->need.static_bytes;
   report.kv_min = best->need.kv_min;
-  report.chosen = best->chosen;
+  report.kv_target = best->need.kv_most;
   report.considered = best->considered;
   report.sentence = Sentence(state, model, *best, best->verdict);
   report.losers = std::move(best->losers);
   report.counts.assign(std::begin(best->counts), std::end(best->counts));
-  report.kv_target = best->need.kv_most;
-  for (DeviceId id : report.chosen) {
-    report.kv_target = std::min(report.kv_target, Available(model.spec, state.At(id)) - report.static_bytes);
-  }
   return report;
 }
+
+bool Waits(const ClusterState& state, const Model& model) {
+  return model.retry_at != kNever && state.now < model.retry_at;
+}
+
+}  // namespace
 
 void PlaceMissing(ClusterState& state, Actions& out) {
   state.place_wanted = false;
   if (!state.settled) return;
   std::vector<ModelId> order;
-  for (const Model& model : state.models) order.push_back(model.id);
+  std::vector<int> wanted, missing;
+  bool any = false;
+  for (const Model& model : state.models) {
+    order.push_back(model.id);
+    const int there = state.Replicas(model);
+    // What a blocked model lacks is not planned for; what one that waits after a failure lacks keeps its devices.
+    wanted.push_back(model.blocked ? there : std::max(there, model.spec.replicas_min));
+    missing.push_back(wanted.back() - there);
+    any |= missing.back() > 0;
+  }
   std::stable_sort(order.begin(), order.end(),
                    [&](ModelId a, ModelId b) { return state.At(a).spec.priority > state.At(b).spec.priority; });
+  if (any) {
+    const Planning planning = PlanAll(state, wanted);
+    for (const ModelId id : order) {
+      Model& model = state.At(id);
+      for (const placement::PlannedGroup& group : planning.plan.groups) {
+        if (group.model != static_cast<int>(id.value) || group.kept >= 0) continue;
+        --missing[id.value];
+        if (Waits(state, model)) continue;
+        model.report = Placed(state, model, planning, group);
+        StartGroup(state, model, model.report, out);
+      }
+    }
+  }
   state.memory_awaited = false;
-  for (ModelId id : order) {
+  for (const ModelId id : order) {
     Model& model = state.At(id);
-    PlaceReplicas(state, model, out);
-    const bool memory_taken = model.report.counts[static_cast<int>(Obstacle::kMemoryTaken)] > 0;
-    if (!model.waits_for.empty() && memory_taken) state.memory_awaited = true;
+    model.waits_for.clear();
+    if (model.blocked && state.Replicas(model) < model.spec.replicas_min) {
+      model.waits_for = model.refused_why;
+    } else if (missing[id.value] > 0) {
+      model.report = WhyNot(state, model);
+      model.waits_for = model.report.sentence;
+      if (model.report.counts[static_cast<int>(Obstacle::kMemoryTaken)] > 0) state.memory_awaited = true;
+    } else if (Waits(state, model) && state.Replicas(model) < model.spec.replicas_min) {
+      model.waits_for = absl::StrCat("tries again in ", Words(model.retry_at - state.now), " after a failure");
+      state.SetTimer(state.placement_at, std::min(state.placement_at, model.retry_at), TimerKind::kPlacement, 0);
+    }
+    Judge(state, model, out);
   }
 }
 

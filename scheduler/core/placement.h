@@ -1,9 +1,8 @@
 // Which devices form a group for a model: the decision of seconds.
 //
-// First version: filter, then take. A device falls out when it is too small by the formula, away, cordoned, draining,
-// busy, or short of free memory; of the rest, the lowest ids of the first node (in order of first sight) that has
-// enough. A group never spans nodes. `auto` takes the smallest degree that can be placed. Replicas: replicas_min are
-// wanted; more, up to replicas_max, is the autoscaler's business and not done here.
+// The planner (placement/planner) decides on the cluster as planning.h puts it: replicas that are there stay where they
+// are, replicas_min are wanted, `auto` takes the degree that the planner prefers. Here is what becomes of the plan: groups
+// that are started, replicas that wait and for what, and requests of models that cannot be served.
 #ifndef TANDEM_SCHEDULER_CORE_PLACEMENT_H_
 #define TANDEM_SCHEDULER_CORE_PLACEMENT_H_
 
@@ -11,9 +10,6 @@
 #include "scheduler/core/cluster_state.h"
 
 namespace tandem::core {
-
-// One replica of the model on what is free now. Changes nothing.
-PlacementReport Place(const ClusterState& state, const Model& model);
 
 // Starts the groups that are missing, highest model priority first, and decides what becomes of the requests of models
 // that cannot be served. Runs when state.place_wanted.

@@ -145,6 +145,11 @@ struct ModelSpec {
   double memory_utilization = 1.0;  // cap of this model's share of a device
   Bytes kv_most;                    // cap of each rank's KV pool; 0 = what fits
   std::vector<ShardCost> costs;     // one per degree, ascending
+  // For the step model behind `auto`; 0 where they are not known, and then the smallest degree that fits is taken.
+  int32_t hidden = 0;
+  int32_t layers = 0;
+  int64_t parameters = 0;
+  bool for_latency = false;  // `auto` makes the most of a request's latency, not of all requests' throughput
 };
 
 // A device as its worker describes it.

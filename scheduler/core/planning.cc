@@ -1,0 +1,195 @@
+#include "scheduler/core/planning.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "placement/planner/planner.h"
+#include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+using placement::Block;
+using placement::PathKind;
+
+// Bytes of one element in an all-reduce: CPU ranks sum in fp32, GPU ranks in the model's 16 bits.
+constexpr int kCpuElementBytes = 4;
+constexpr int kGpuElementBytes = 2;
+
+const placement::Chip* ChipOf(const DeviceSpec& spec) {
+  if (spec.kind == "cpu") return &placement::CpuChip();
+  const placement::Chip* chip = placement::FindChip(spec.model);
+  return chip != nullptr ? chip : &placement::GenericChip();
+}
+
+PathKind KindBetween(const DeviceSpec& a, const DeviceSpec& b) {
+  const bool near = a.numa_node == b.numa_node || a.numa_node < 0 || b.numa_node < 0;
+  if (a.kind == "cpu") return near ? PathKind::kSharedMemory : PathKind::kSys;
+  return near ? PathKind::kPhb : PathKind::kSys;
+}
+
+placement::Host HostOf(const ClusterState& state, const std::string& name, const std::vector<DeviceId>& ids) {
+  placement::Host host;
+  host.name = name;
+  host.links.resize(ids.size() * ids.size());
+  for (const DeviceId id : ids) {
+    const Device& device = state.At(id);
+    placement::Device& out = host.devices.emplace_back();
+    out.name = device.spec.Name();
+    out.chip = ChipOf(device.spec);
+    out.numa = device.spec.numa_node;
+    out.memory_total = device.spec.memory_total.value;
+    out.memory_used = out.memory_total - (FreeToUse(device) + state.MemoryOurs(id)).value;
+    out.memory_used = std::clamp<int64_t>(out.memory_used, 0, out.memory_total);
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    for (size_t j = 0; j < ids.size(); ++j) {
+      placement::Link& link = host.links[i * ids.size() + j];
+      link.kind = i == j ? PathKind::kSelf : KindBetween(state.At(ids[i]).spec, state.At(ids[j]).spec);
+    }
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    for (size_t j = i + 1; j < ids.size(); ++j) {
+      const auto known = state.links.find(std::minmax(ids[i], ids[j]));
+      if (known == state.links.end() || known->second.bytes_per_second == 0) continue;
+      for (placement::Link* link : {&host.link(i, j), &host.link(j, i)}) {
+        link->measured = {known->second.bytes_per_second / 1'000'000, known->second.small_ns};
+        link->source = placement::Source::kMeasured;
+      }
+    }
+  }
+  placement::Complete(host);
+  return host;
+}
+
+Block BlockOf(const Device& device) {
+  if (!device.attached) return Block::kLost;
+  if (device.suspect) return Block::kSuspect;
+  if (device.drain_wanted || device.parked) return Block::kDraining;
+  if (device.cordoned) return Block::kCordoned;
+  if (!device.leftovers.empty()) return Block::kBusy;
+  return Block::kNone;
+}
+
+placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, int wanted,
+                                std::vector<int>& cost_of_shape) {
+  const ModelSpec& spec = model.spec;
+  placement::ModelDemand demand;
+  demand.name = Name(model);
+  demand.replicas = wanted;
+  demand.priority = spec.priority;
+  demand.memory_share = spec.memory_utilization;
+  demand.goal = spec.for_latency ? placement::Goal::kLatency : placement::Goal::kThroughput;
+  demand.parameters = spec.parameters;
+  if (spec.hidden > 0) demand.workload.hidden = spec.hidden;
+  if (spec.layers > 0) demand.workload.layers = spec.layers;
+  const bool cpu = !state.devices.empty() && state.devices.front().spec.kind == "cpu";
+  demand.workload.element_bytes = cpu ? kCpuElementBytes : kGpuElementBytes;
+  for (size_t c = 0; c < spec.costs.size(); ++c) {
+    const ShardCost& cost = spec.costs[c];
+    if (spec.tensor_parallel != 0 && cost.tensor_parallel != spec.tensor_parallel) continue;
+    const Need need = NeedOf(state, model, cost);
+    placement::Shape shape;
+    shape.ranks = cost.tensor_parallel;
+    shape.fixed_bytes = need.static_bytes.value;
+    shape.kv_min_bytes = need.kv_min.value;
+    shape.kv_most_bytes = need.kv_most.value;
+    shape.kv_bytes_per_token = cost.kv_bytes_per_token.value;
+    shape.impossible = cost.impossible;
+    if (shape.ranks == 1) demand.weight_bytes = cost.static_bytes.value;
+    demand.shapes.push_back(std::move(shape));
+    cost_of_shape.push_back(static_cast<int>(c));
+  }
+  return demand;
+}
+
+}  // namespace
+
+Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost) {
+  const ModelSpec& spec = model.spec;
+  const int64_t context = (std::max<int64_t>(1, spec.max_model_len) + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  const Bytes static_bytes = PlannedStatic(state, model, cost.tensor_parallel);
+  Need need{cost.tensor_parallel, static_bytes, {cost.kv_bytes_per_token.value * context}, {}};
+  need.kv_most = {need.kv_min.value * std::max<int64_t>(1, spec.max_sequences)};
+  if (spec.kv_most.value > 0) need.kv_most = std::max(need.kv_min, std::min(need.kv_most, spec.kv_most));
+  return need;
+}
+
+Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device) {
+  const double cap = spec.memory_utilization * static_cast<double>(device.memory_total.value);
+  return std::min(device.memory_budget, Bytes{static_cast<int64_t>(cap)});
+}
+
+std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, const Device& device) {
+  if (ShareOf(spec, device.spec) < need.Least()) return Obstacle::kTooSmall;
+  switch (BlockOf(device)) {
+    case Block::kLost:
+      return Obstacle::kLost;
+    case Block::kSuspect:
+      return Obstacle::kSuspect;
+    case Block::kDraining:
+      return Obstacle::kDraining;
+    case Block::kCordoned:
+      return Obstacle::kCordoned;
+    case Block::kBusy:
+      return Obstacle::kBusy;
+    case Block::kNone:
+      break;
+  }
+  if (!device.Free()) return Obstacle::kBusy;
+  if (FreeToUse(device) < need.Least()) return Obstacle::kMemoryTaken;
+  return std::nullopt;
+}
+
+placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices) {
+  placement::Topology topology;
+  devices->clear();
+  for (const Node& node : state.nodes) {
+    std::map<std::string, std::vector<DeviceId>> kinds;
+    for (const DeviceId id : node.devices) kinds[state.At(id).spec.kind].push_back(id);
+    for (auto& [kind, ids] : kinds) {
+      // More than this of one kind on one node are planned as several hosts: no link between them is used.
+      for (size_t from = 0; from < ids.size(); from += placement::kMostDevicesOfHost) {
+        const size_t to = std::min(ids.size(), from + placement::kMostDevicesOfHost);
+        devices->emplace_back(ids.begin() + from, ids.begin() + to);
+        topology.hosts.push_back(HostOf(state, node.name, devices->back()));
+      }
+    }
+  }
+  return topology;
+}
+
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted) {
+  Planning planning;
+  planning.topology = TopologyOf(state, &planning.devices);
+  std::vector<placement::DeviceRef> refs(state.devices.size());
+  placement::Demand& demand = planning.demand;
+  demand.sharing = false;  // a worker holds one group
+  for (size_t h = 0; h < planning.devices.size(); ++h) {
+    auto& states = demand.states.emplace_back();
+    for (size_t d = 0; d < planning.devices[h].size(); ++d) {
+      const Device& device = state.At(planning.devices[h][d]);
+      refs[device.id.value] = {static_cast<int>(h), static_cast<int>(d)};
+      states.push_back({BlockOf(device), device.spec.memory_budget.value});
+    }
+  }
+  for (const Model& model : state.models) {
+    demand.models.push_back(DemandOf(state, model, wanted[model.id.value], planning.cost_of_shape.emplace_back()));
+  }
+  for (const auto& [id, group] : state.groups) {
+    placement::ExistingGroup existing;
+    existing.model = static_cast<int>(group.model.value);
+    existing.fixed = true;  // to move one is the drain's business: it has requests
+    existing.counts = group.CountsAsReplica();
+    for (const Member& member : group.members) {
+      if (!member.out) existing.devices.push_back(refs[member.device.value]);
+    }
+    if (!existing.devices.empty()) demand.existing.push_back(std::move(existing));
+  }
+  planning.plan = placement::MakePlan(planning.topology, demand);
+  return planning;
+}
+
+}  // namespace tandem::core

@@ -1,0 +1,47 @@
+// The cluster in the planner's terms: hosts with their links, as reported and as measured, and what is wanted of them.
+//
+// A host of the planner is the devices of one kind on one node: a group never mixes CPUs and GPUs, and never spans
+// nodes.
+#ifndef TANDEM_SCHEDULER_CORE_PLANNING_H_
+#define TANDEM_SCHEDULER_CORE_PLANNING_H_
+
+#include <optional>
+#include <vector>
+
+#include "placement/planner/plan.h"
+#include "scheduler/core/cluster_state.h"
+
+namespace tandem::core {
+
+inline constexpr int64_t kBlockTokens = 16;
+
+// What one rank takes at one degree.
+struct Need {
+  int degree = 1;
+  Bytes static_bytes, kv_min, kv_most;
+  Bytes Least() const { return static_bytes + kv_min; }
+};
+Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost);
+
+// The most that this model may ever have of the device.
+Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device);
+// Why the device does not do for a rank, whatever its links; nullopt when it does.
+std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, const Device& device);
+
+// One planning of everything: replicas that are there stay, those that are missing are placed.
+struct Planning {
+  placement::Topology topology;
+  placement::Demand demand;                     // models in order of ModelId
+  std::vector<std::vector<DeviceId>> devices;   // by host and device
+  std::vector<std::vector<int>> cost_of_shape;  // by model and shape: index into ModelSpec::costs
+  placement::Plan plan;
+};
+// `wanted`: replicas, by ModelId. Changes nothing.
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted);
+
+// The links between devices of one node, as the planner counts them; for views.
+placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices);
+
+}  // namespace tandem::core
+
+#endif  // TANDEM_SCHEDULER_CORE_PLANNING_H_
