@@ -48,6 +48,7 @@ struct ModelConfig {
   double memory_utilization = 1.0;  // cap of this model's share of a device
   uint64_t kv_memory_bytes = 0;     // cap of each rank's KV pool; 0 = what fits
   int max_num_seqs = 0;             // 0 = the scheduler's default
+  std::string goal = "throughput";  // throughput, latency: what `tensor_parallel: auto` makes the most of
   int priority = 0;                 // added to a request's own, -100 to 100
   std::string chat_template;        // a file; empty = the model's own
 };

@@ -272,6 +272,11 @@ constexpr ModelKey kModelKeys[] = {
      [](const Model& m) { return FormatBytes(m.kv_memory_bytes); }},
     {"max_num_seqs", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{0}, 65536, m.max_num_seqs); },
      [](const Model& m) { return absl::StrCat(m.max_num_seqs); }},
+    {"goal", Shape::kScalar,
+     [](Text t, Model& m) {
+       return ReadWord(t, {"throughput", "latency"}, m.goal);
+     },
+     [](const Model& m) { return m.goal; }},
     {"priority", Shape::kScalar, [](Text t, Model& m) { return Read(t, int64_t{-100}, 100, m.priority); },
      [](const Model& m) { return absl::StrCat(m.priority); }},
     {"chat_template", Shape::kPath, [](Text t, Model& m) { return ReadPath(t, m.chat_template); },

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/yaml/second_document.h"
 #include "config/schema.h"
 
 namespace tandem::config {
@@ -183,12 +184,13 @@ absl::StatusOr<FileContents> ReadYaml(const std::string& yaml, const std::string
   }
   // yaml-cpp reports by exceptions; none leaves this function.
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    if (documents.empty()) return FileContents{};
-    if (documents.size() > 1) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": ", documents.size(), " documents; expected one"));
+    if (yaml::HasSecondDocument(yaml)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": more than one document; expected one, and nothing after"));
     }
-    return Reader(name).Read(documents.front());
+    const YAML::Node document = YAML::Load(yaml);
+    if (document.IsNull()) return FileContents{};
+    return Reader(name).Read(document);
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(name, ":", error.mark.line + 1, ": not YAML: ", error.msg));
   } catch (const std::exception& error) {

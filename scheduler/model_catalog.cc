@@ -61,7 +61,7 @@ absl::StatusOr<model::DType> FileDType(const model::DecoderConfig& config, const
   return config.dtype.value_or(model::DType::kFloat32);
 }
 
-absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& config, const core::ModelSpec& spec,
+absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& config, core::ModelSpec& spec,
                                                    model::DType file_dtype) {
   const auto stored = model::ChooseStoredDType(spec.dtype, file_dtype);
   if (!stored.ok()) return stored.status();
@@ -80,6 +80,7 @@ absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& c
       cost.static_bytes = {memory->weight_bytes + memory->activation_bytes};
       cost.static_others = {of_others->weight_bytes + of_others->activation_bytes};
       cost.kv_bytes_per_token = {memory->kv_bytes_per_token};
+      if (degree == 1) spec.parameters = memory->weight_bytes / model::BytesOf(*stored);
     } else {
       cost.impossible = std::string(memory.status().message());
     }
@@ -126,6 +127,9 @@ absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model
   spec.max_batch_tokens = std::max(kBatchTokens, spec.max_sequences);
   spec.priority = from.priority;
   spec.memory_utilization = from.memory_utilization;
+  spec.for_latency = from.goal == "latency";
+  spec.hidden = config->hidden;
+  spec.layers = config->layers;
   auto costs = Costs(*config, spec, *file_dtype);
   if (!costs.ok()) return costs.status();
   spec.costs = *std::move(costs);

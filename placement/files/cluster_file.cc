@@ -1,14 +1,12 @@
 #include "placement/files/cluster_file.h"
 
 #include <yaml-cpp/depthguard.h>
-#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -17,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "base/yaml/second_document.h"
 #include "placement/files/smi_text.h"
 
 namespace tandem::placement {
@@ -61,29 +60,6 @@ bool IsName(absl::string_view name) {
   return !name.empty() && name.size() <= kMostNameBytes && std::all_of(name.begin(), name.end(), [](char c) {
     return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.';
   });
-}
-
-// Looks at everything and keeps nothing.
-class Passing : public YAML::EventHandler {
- public:
-  void OnDocumentStart(const YAML::Mark&) override {}
-  void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
-  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
-  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
-  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
-  void OnSequenceEnd() override {}
-  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
-  void OnMapEnd() override {}
-};
-
-// YAML::LoadAll would say it too, but never returns from a stray comma: what it cannot consume it takes for one more
-// document, for ever.
-bool HasSecondDocument(const std::string& text) {
-  std::istringstream stream(text);
-  YAML::Parser parser(stream);
-  Passing passing;
-  return parser.HandleNextDocument(passing) && parser.HandleNextDocument(passing);
 }
 
 class Reader {
@@ -355,7 +331,7 @@ absl::StatusOr<std::vector<Host>> ParseClusterFile(absl::string_view text, absl:
   }
   // yaml-cpp reports by exceptions; none leaves this function. Its messages may quote the file, line ends and all.
   try {
-    if (HasSecondDocument(std::string(text))) {
+    if (yaml::HasSecondDocument(std::string(text))) {
       return absl::InvalidArgumentError(
           absl::StrCat(name, ":1: more than one document; expected one, and nothing after"));
     }

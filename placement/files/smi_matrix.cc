@@ -95,7 +95,7 @@ class Reader {
       }
     }
     if (next_ == lines_.size()) {
-      return Bad(0, "", "no matrix in it; expected the output of nvidia-smi topo -m, a line of GPU0 GPU1 ... first");
+      return Bad(1, "", "no matrix in it; expected the output of nvidia-smi topo -m, a line of GPU0 GPU1 ... first");
     }
     header_.line = lines_[next_].number;
     absl::Status status = AddTitles(lines_[next_++]);

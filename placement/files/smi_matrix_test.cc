@@ -194,7 +194,7 @@ TEST(SmiMatrixTest, NvLinkWithoutAChipThatHasItIsRefused) {
 }
 
 TEST(SmiMatrixTest, NoMatrixAtAllIsRefused) {
-  EXPECT_THAT(Refused(""), HasSubstr("box.txt: no matrix in it"));
+  EXPECT_THAT(Refused(""), HasSubstr("box.txt:1: no matrix in it"));
   EXPECT_THAT(Refused("hello\nworld\n"), HasSubstr("no matrix in it"));
   EXPECT_THAT(Refused(std::string("\0\x01\x02", 3)), HasSubstr("no matrix in it"));
 }
