@@ -1,6 +1,7 @@
 #include "placement/planner/host_solver.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <optional>
 #include <tuple>
@@ -124,54 +125,38 @@ class Solver {
   // ---- how many of each
   // ------------------------------------------------------------------------------------------------
 
-  // Which sets can be cut into groups of the item, whatever they cost.
-  const std::vector<uint8_t>& Coverable(size_t item) {
-    coverable_.resize(items_.size());
-    auto& table = coverable_[item];
-    if (!table.empty()) return table;
-    table.assign(size_t{1} << scores_.host().size(), 0);
-    table[0] = 1;
-    const int ranks = items_[item].ranks;
-    const DeviceSet within = eligible_[item];
-    for (DeviceSet set = (0 - within) & within; set != 0; set = (set - within) & within) {
-      if (CountOf(set) % ranks != 0) continue;
-      for (const int c : by_lowest_[item][LowestOf(set)]) {
-        const DeviceSet part = candidates_[item][c].set;
-        if ((part & ~set) == 0 && table[set ^ part]) {
-          table[set] = 1;
-          break;
-        }
-      }
-    }
-    return table;
-  }
-
-  bool Feasible(const std::vector<int>& counts) {
+  // Whether there are devices for all of them. Any eligible devices form a group, whatever it costs, so this is a
+  // matching of ranks to devices.
+  bool Feasible(const std::vector<int>& counts) const {
     int devices = 0;
     for (size_t i = 0; i < items_.size(); ++i) {
       devices += counts[i] * items_[i].ranks;
       if (CountOf(eligible_[i]) < counts[i] * items_[i].ranks) return false;
     }
     if (devices > CountOf(free_)) return false;
-    std::vector<DeviceSet> reached = {0};
+    Owners owners;
+    owners.fill(-1);
     for (size_t i = 0; i < items_.size(); ++i) {
-      if (counts[i] == 0) continue;
-      const int need = counts[i] * items_[i].ranks;
-      const auto& coverable = Coverable(i);
-      std::vector<uint8_t> seen(size_t{1} << scores_.host().size(), 0);
-      std::vector<DeviceSet> next;
-      for (const DeviceSet used : reached) {
-        const DeviceSet rest = eligible_[i] & ~used;
-        for (DeviceSet set = (0 - rest) & rest; set != 0; set = (set - rest) & rest) {
-          if (CountOf(set) != need || !coverable[set] || seen[used | set]) continue;
-          seen[used | set] = 1;
-          next.push_back(used | set);
-        }
+      for (int rank = 0; rank < counts[i] * items_[i].ranks; ++rank) {
+        DeviceSet tried = 0;
+        if (!TakeDevice(static_cast<int>(i), owners, tried)) return false;
       }
-      if (next.empty()) return false;
-      reached = std::move(next);
     }
     return true;
+  }
+
+  using Owners = std::array<int, kMostExactDevices>;  // item by device, -1: nobody
+
+  // One more device for the item, others moved to make room.
+  bool TakeDevice(int item, Owners& owners, DeviceSet& tried) const {
+    for (DeviceSet rest = eligible_[item] & ~tried; rest != 0; rest = eligible_[item] & ~tried) {
+      const int device = LowestOf(rest);
+      tried |= DeviceSet{1} << device;
+      if (owners[device] >= 0 && !TakeDevice(owners[device], owners, tried)) continue;
+      owners[device] = item;
+      return true;
+    }
+    return false;
   }
 
   // All that is wanted where it fits. Else the higher priority first, and among equals the most replicas, the earlier
@@ -244,31 +229,79 @@ class Solver {
   // ---- larger ones: sets of devices
   // ------------------------------------------------------------------------------------
 
-  struct Table {
-    std::vector<uint8_t> known;
-    std::vector<Sums> sums;
-    std::vector<DeviceSet> last;  // the group of the set's lowest device; or the part that the latest item took
-    explicit Table(size_t sets) : known(sets, 0), sums(sets), last(sets, 0) { known[0] = 1; }
-    bool Offer(DeviceSet set, const Sums& value, DeviceSet part, Objective objective) {
-      const bool news = !known[set];
-      if (news || value.Less(sums[set], objective)) known[set] = 1, sums[set] = value, last[set] = part;
-      return news;
-    }
-  };
+  // What is known of sets of devices. Only sets that were reached take more than an index, and clearing costs no more
+  // than filling did: there are 65,536 sets of 16 devices, and mostly few are reached.
+  class Table {
+   public:
+    struct Entry {
+      DeviceSet set = 0;
+      Sums sums;
+      DeviceSet last = 0;  // the group of the set's lowest device; or the part that the latest item took
+    };
+    explicit Table(int devices) : slots_(size_t{1} << devices, 0) {}
 
-  Table Cover(size_t item, int replicas, int64_t most_ratio) const {
-    Table table(size_t{1} << scores_.host().size());
-    const int ranks = items_[item].ranks;
-    const DeviceSet within = eligible_[item];
-    for (DeviceSet set = (0 - within) & within; set != 0; set = (set - within) & within) {
-      if (CountOf(set) % ranks != 0 || CountOf(set) > replicas * ranks) continue;
-      for (const int c : by_lowest_[item][LowestOf(set)]) {
-        const Candidate& candidate = candidates_[item][c];
-        if ((candidate.set & ~set) != 0 || candidate.ratio > most_ratio || !table.known[set ^ candidate.set]) continue;
-        table.Offer(set, table.sums[set ^ candidate.set] + candidate.sums, candidate.set, objective_);
+    void Clear() {
+      for (const Entry& entry : entries_) slots_[entry.set] = 0;
+      entries_.clear();
+    }
+    bool Has(DeviceSet set) const { return slots_[set] != 0; }
+    const Entry& At(DeviceSet set) const { return entries_[slots_[set] - 1]; }
+    // In the order in which sets were offered first.
+    const std::vector<Entry>& entries() const { return entries_; }
+
+    void Offer(DeviceSet set, const Sums& sums, DeviceSet last, Objective objective) {
+      uint32_t& slot = slots_[set];
+      if (slot == 0) {
+        entries_.push_back({set, sums, last});
+        slot = static_cast<uint32_t>(entries_.size());
+      } else if (Entry& entry = entries_[slot - 1]; sums.Less(entry.sums, objective)) {
+        entry = {set, sums, last};
       }
     }
-    return table;
+
+   private:
+    std::vector<uint32_t> slots_;  // by set: its entry, counted from one; 0: not known
+    std::vector<Entry> entries_;
+  };
+
+  // The tables of one item, kept from one limit of the ratio to the next.
+  struct Layer {
+    Layer(size_t item, int devices) : item(item), cover(devices), used(devices) {}
+    size_t item;
+    Table cover;                  // unions of its groups, of fewer than all of them too
+    std::vector<DeviceSet> full;  // those of all its groups, ascending
+    Table used;                   // what it and the items before it can take together
+  };
+
+  // All ways to take `replicas` groups within the limit, group by group, each below the lowest device of those before.
+  void Cover(Layer& layer, int replicas, int64_t most_ratio) const {
+    layer.cover.Clear();
+    layer.full.clear();
+    const size_t item = layer.item;
+    std::vector<std::vector<DeviceSet>> begun(by_lowest_[item].size()), longer;  // by lowest device
+    for (int groups = 1; groups <= replicas; ++groups) {
+      longer.assign(begun.size(), {});
+      for (size_t lowest = 0; lowest < begun.size(); ++lowest) {
+        for (const int c : by_lowest_[item][lowest]) {
+          const Candidate& candidate = candidates_[item][c];
+          if (candidate.ratio > most_ratio) continue;
+          const auto offer = [&](DeviceSet others, const Sums& sums) {
+            const DeviceSet set = candidate.set | others;
+            if (!layer.cover.Has(set)) longer[lowest].push_back(set);
+            layer.cover.Offer(set, sums, candidate.set, objective_);
+          };
+          if (groups == 1) offer(0, candidate.sums);
+          for (size_t above = lowest + 1; above < begun.size(); ++above) {
+            for (const DeviceSet others : begun[above]) {
+              if ((others & candidate.set) == 0) offer(others, layer.cover.At(others).sums + candidate.sums);
+            }
+          }
+        }
+      }
+      begun.swap(longer);
+    }
+    for (const auto& sets : begun) layer.full.insert(layer.full.end(), sets.begin(), sets.end());
+    std::sort(layer.full.begin(), layer.full.end());
   }
 
   // The smallest worst ratio that still places `counts`, then the least sums.
@@ -307,42 +340,39 @@ class Solver {
   }
 
   std::optional<std::vector<HostGroup>> ComposeWithin(const std::vector<int>& counts, int64_t most_ratio) {
-    const size_t sets = size_t{1} << scores_.host().size();
-    std::vector<Table> covers, layers;
-    std::vector<size_t> active;
-    std::vector<DeviceSet> reached = {0};
-    layers.emplace_back(sets);
-    for (size_t i = 0; i < items_.size(); ++i) {
-      if (counts[i] == 0) continue;
-      active.push_back(i);
-      covers.push_back(Cover(i, counts[i], most_ratio));
-      const Table& cover = covers.back();
-      const int need = counts[i] * items_[i].ranks;
-      Table next(sets);
-      next.known[0] = 0;
-      std::vector<DeviceSet> now;
-      for (const DeviceSet used : reached) {
-        const DeviceSet rest = eligible_[i] & ~used;
-        for (DeviceSet part = (0 - rest) & rest; part != 0; part = (part - rest) & rest) {
-          if (CountOf(part) != need || !cover.known[part]) continue;
-          if (next.Offer(used | part, layers.back().sums[used] + cover.sums[part], part, objective_)) {
-            now.push_back(used | part);
-          }
-        }
+    if (layers_.empty()) {
+      for (size_t i = 0; i < items_.size(); ++i) {
+        if (counts[i] > 0) layers_.emplace_back(i, scores_.host().size());
       }
-      if (now.empty()) return std::nullopt;
-      std::sort(now.begin(), now.end());
-      reached = std::move(now);
-      layers.push_back(std::move(next));
     }
-    DeviceSet used = Choose(reached, layers.back());
+    for (Layer& layer : layers_) {
+      Cover(layer, counts[layer.item], most_ratio);
+      if (layer.full.empty()) return std::nullopt;
+    }
+    std::vector<DeviceSet> reached = {0};
+    const Table* before = nullptr;
+    for (Layer& layer : layers_) {
+      layer.used.Clear();
+      for (const DeviceSet used : reached) {
+        const Sums sums = before == nullptr ? Sums() : before->At(used).sums;
+        ForEachPart(layer, used, [&](DeviceSet part) {
+          layer.used.Offer(used | part, sums + layer.cover.At(part).sums, part, objective_);
+        });
+      }
+      if (layer.used.entries().empty()) return std::nullopt;
+      reached.clear();
+      for (const Table::Entry& entry : layer.used.entries()) reached.push_back(entry.set);
+      std::sort(reached.begin(), reached.end());
+      before = &layer.used;
+    }
+    DeviceSet used = before == nullptr ? 0 : Choose(reached, *before);
     std::vector<HostGroup> groups;
-    for (size_t a = active.size(); a-- > 0;) {
-      DeviceSet part = layers[a + 1].last[used];
+    for (size_t l = layers_.size(); l-- > 0;) {
+      DeviceSet part = layers_[l].used.At(used).last;
       used ^= part;
       for (DeviceSet group = 0; part != 0; part ^= group) {
-        group = covers[a].last[part];
-        groups.push_back({static_cast<int>(active[a]), group});
+        group = layers_[l].cover.At(part).last;
+        groups.push_back({static_cast<int>(layers_[l].item), group});
       }
     }
     std::sort(groups.begin(), groups.end(), [](const HostGroup& a, const HostGroup& b) {
@@ -351,13 +381,30 @@ class Solver {
     return groups;
   }
 
+  // The item's parts beside `used`, ascending: out of those there are, or out of the sets of the devices left,
+  // whichever are fewer.
+  template <typename Visit>
+  void ForEachPart(const Layer& layer, DeviceSet used, Visit visit) const {
+    const DeviceSet rest = eligible_[layer.item] & ~used;
+    if (layer.full.size() < size_t{1} << CountOf(rest)) {
+      for (const DeviceSet part : layer.full) {
+        if ((part & used) == 0) visit(part);
+      }
+      return;
+    }
+    const int need = CountOf(layer.full.front());
+    for (DeviceSet part = (0 - rest) & rest; part != 0; part = (part - rest) & rest) {
+      if (layer.cover.Has(part) && CountOf(part) == need) visit(part);
+    }
+  }
+
   // Of all ways to use the host, the one with the least time and moves, then the most that stays formable.
   DeviceSet Choose(const std::vector<DeviceSet>& sets, const Table& table) {
     DeviceSet best = sets.front();
     int64_t best_residual = -1;
     for (const DeviceSet set : sets) {
-      const Sums& a = table.sums[set];
-      const Sums& b = table.sums[best];
+      const Sums& a = table.At(set).sums;
+      const Sums& b = table.At(best).sums;
       if (a.Head(objective_) > b.Head(objective_)) continue;
       const int64_t residual = residual_.Of(free_ & ~set);
       const auto order = [](const Sums& s, int64_t residual) { return std::tuple(-residual, s.waste, s.numa); };
@@ -380,8 +427,8 @@ class Solver {
   std::vector<DeviceSet> eligible_;
   std::vector<std::vector<Candidate>> candidates_;        // by item, lowest devices first
   std::vector<std::vector<std::vector<int>>> by_lowest_;  // by item and lowest device: into candidates_
-  std::vector<std::vector<uint8_t>> coverable_;
   int shares_edges_ = -1;
+  std::vector<Layer> layers_;  // of the items that get groups
   std::vector<HostGroup> chosen_, best_;
   PlanCost best_cost_;
   bool any_ = false;

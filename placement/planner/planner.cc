@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "placement/planner/across.h"
 #include "placement/planner/cluster_solver.h"
 #include "placement/planner/parts.h"
 #include "placement/planner/preference.h"
@@ -190,6 +191,16 @@ class Planner {
       plan.groups.push_back(Place(m, choice[m], group.where, found.best_ns[group.item]));
     }
     for (size_t i = 0; i < items.size(); ++i) plan.reports[model_of[i]].candidates = found.candidates[i];
+    if (demand_.across_hosts && parts_.parts.size() > 1) {
+      std::vector<PartState> left = states;
+      for (const PlannedGroup& group : plan.groups) {
+        for (const DeviceRef& ref : group.devices) {
+          const auto [part, device] = where_.at(ref);
+          left[part].free &= ~(DeviceSet{1} << device);
+        }
+      }
+      PlaceAcross(topology_, demand_, parts_, choice, std::move(left), plan);
+    }
     if (share) {
       PlaceShared(topology_, demand_, choice, plan);
       plan.optimal = false;  // the last ones took what was left

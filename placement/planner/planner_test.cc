@@ -2,6 +2,7 @@
 #include "placement/planner/planner.h"
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <set>
 
@@ -244,6 +245,28 @@ TEST(Planner, ManyHostsFillTheUsedOneFirstAndNeverSpanTwo) {
   }
   EXPECT_LE(hosts_used.size(), 4u);
   EXPECT_LE(plan.bound_ns, plan.cost.sum_ns);
+}
+
+TEST(Planner, ADegreeThatNoHostHasSpansEqualHosts) {
+  std::vector<Host> hosts(3, Bridges());
+  for (Host& host : hosts) host.network_mbps = 12'500;
+  const Topology topology = Of(hosts, {24});
+  Demand demand;
+  demand.models = {Model("A", 8, 1, 80), Model("B", 2, 1, 20)};
+  const Plan plan = MakePlan(topology, demand);
+  EXPECT_THAT(plan.unplaced, IsEmpty());
+  ASSERT_THAT(plan.groups, SizeIs(2));
+  std::map<int, int> of_host;
+  for (const DeviceRef& ref : plan.groups[0].devices) ++of_host[ref.host];
+  EXPECT_THAT(of_host, SizeIs(2));
+  for (const auto& [host, devices] : of_host) EXPECT_EQ(devices, 4);
+  EXPECT_EQ(plan.groups[0].ring.mbps, 12'500);
+  EXPECT_THAT(plan.groups[0].ring.bottleneck, HasSubstr("network"));
+  EXPECT_GT(plan.groups[0].communication_ns, 0);
+  demand.across_hosts = false;
+  const Plan within = MakePlan(topology, demand);
+  ASSERT_THAT(within.unplaced, SizeIs(1));
+  EXPECT_EQ(within.unplaced[0].fit, Fit::kNever);
 }
 
 TEST(Planner, EqualInputGivesAnEqualPlan) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "placement/planner/across.h"
 #include "placement/planner/planner.h"
 #include "placement/planner/sharing.h"
 
@@ -62,6 +63,7 @@ struct Sift {
 
 Sift SiftDevices(const Topology& topology, const Demand& demand, const Taken& taken, int model, const Shape& shape) {
   Sift sift;
+  std::vector<int> large_of_host;
   for (int h = 0; h < static_cast<int>(topology.hosts.size()); ++h) {
     int large = 0;
     for (int d = 0; d < topology.hosts[h].size(); ++d) {
@@ -89,10 +91,12 @@ Sift SiftDevices(const Topology& topology, const Demand& demand, const Taken& ta
       ++sift.fallen[static_cast<int>(out.why)];
       if (sift.examples.size() < kMostExamples) sift.examples.push_back(out);
     }
+    large_of_host.push_back(large);
     sift.most_large = std::max(sift.most_large, large);
     sift.most_devices = std::max(sift.most_devices, topology.hosts[h].size());
   }
-  sift.ever = sift.most_large >= shape.ranks;
+  const bool spans = demand.across_hosts && sift.most_devices < shape.ranks && CouldSpan(large_of_host, shape.ranks);
+  sift.ever = sift.most_large >= shape.ranks || spans;
   return sift;
 }
 

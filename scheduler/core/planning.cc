@@ -161,12 +161,13 @@ placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vecto
   return topology;
 }
 
-Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted) {
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const Group* gone) {
   Planning planning;
   planning.topology = TopologyOf(state, &planning.devices);
   std::vector<placement::DeviceRef> refs(state.devices.size());
   placement::Demand& demand = planning.demand;
-  demand.sharing = false;  // a worker holds one group
+  demand.sharing = false;       // a worker holds one group
+  demand.across_hosts = false;  // ranks meet in shared memory
   for (size_t h = 0; h < planning.devices.size(); ++h) {
     auto& states = demand.states.emplace_back();
     for (size_t d = 0; d < planning.devices[h].size(); ++d) {
@@ -179,6 +180,7 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted) {
     demand.models.push_back(DemandOf(state, model, wanted[model.id.value], planning.cost_of_shape.emplace_back()));
   }
   for (const auto& [id, group] : state.groups) {
+    if (&group == gone) continue;
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
     existing.fixed = true;  // to move one is the drain's business: it has requests
