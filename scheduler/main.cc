@@ -62,8 +62,8 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   for (core::Duration* time :
        {&options.suspect_after, &options.fence_after, &options.detach_grace, &options.stuck_after,
         &options.reattach_window, &options.form_deadline, &options.load_deadline, &options.leave_deadline,
-        &options.retry_first, &options.retry_most, &options.probe_pause, &options.probe_deadline,
-        &options.probe_again}) {
+        &options.retry_first, &options.retry_most, &options.probe_pause, &options.probe_deadline, &options.probe_again,
+        &options.pool_period, &options.pool_up_after, &options.pool_down_after, &options.pool_hold}) {
     *time = Scaled(*time, config.time_scale);
   }
   return options;

@@ -402,7 +402,7 @@ v1::Model ModelFrom(const core::ClusterState& state, const core::Model& model) {
   out.set_revision(spec.revision);
   out.set_task(spec.task);
   out.set_tensor_parallel(spec.tensor_parallel == 0 ? "auto" : absl::StrCat(spec.tensor_parallel));
-  out.set_replicas_wanted(spec.replicas_min);
+  out.set_replicas_wanted(state.Wanted(model));
   out.set_replicas_ready(state.ReadyReplicas(model));
   out.set_max_model_len(spec.max_model_len);
   out.set_dtype(spec.dtype);

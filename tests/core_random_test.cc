@@ -41,6 +41,8 @@ class World {
       spec.name = absl::StrCat("m", i);
       spec.tensor_parallel = Draw(3);  // 0 = auto
       spec.replicas_min = 1 + Draw(2);
+      spec.replicas_max = spec.replicas_min + Draw(3);
+      spec.priority = Draw(2);
       spec.max_model_len = 512;
       spec.max_sequences = 1 + Draw(4);
       for (int degree : {1, 2}) spec.costs.push_back({degree, "", {(int64_t{5} << 30) / degree}, {(4 << 20) / degree}});
@@ -51,6 +53,10 @@ class World {
     options_.remembered = 8;
     options_.link_probe = static_cast<LinkProbing>(Draw(3));
     options_.probe_again = Seconds(1 + Draw(10));
+    options_.pool_period = Milliseconds(100 + Draw(400));
+    options_.pool_up_after = Milliseconds(Draw(1000));
+    options_.pool_down_after = Milliseconds(Draw(3000));
+    options_.pool_hold = Milliseconds(Draw(3000));
     StartScheduler();
   }
 
@@ -312,6 +318,9 @@ class World {
       for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
       history_.push_back("    " + line);
       ++seen_[line.substr(0, line.find(' '))];
+      for (const char* news : {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants "}) {
+        if (line.find(news) != std::string::npos) ++seen_[news];
+      }
       Judge(action);
       for (Worker& worker : workers_) worker.process->Obey(action, models_);
     }
@@ -379,7 +388,8 @@ TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
   EXPECT_GT(steps, 100000);
   // A storm that never reached a part of the core says nothing about it.
   for (const char* word :
-       {"refuse-worker", "drop-worker", "abort-group", "dissolve-group", "abort-attempt", "report-drain"}) {
+       {"refuse-worker", "drop-worker", "abort-group", "dissolve-group", "abort-attempt", "report-drain",
+        "fewer replicas are needed", "it is needed again", "needs its devices more", "wants "}) {
     EXPECT_GT(seen[word], 0) << word;
   }
 }

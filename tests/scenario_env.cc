@@ -80,9 +80,9 @@ std::string ScenarioEnv::Run(const std::string& line) {
   const Command command = Split(line);
   const std::string& verb = command.verb;
   static const std::set<std::string> kOfRequests = {"started", "preempted", "finished", "stopped", "cancel", "stalled"};
-  static const std::set<std::string> kOfWorkers = {"freeze",      "thaw",     "detach",   "return",
-                                                   "restart",     "impostor", "fail",     "free-blocks",
-                                                   "memory-free", "cordon",   "uncordon", "undrain"};
+  static const std::set<std::string> kOfWorkers = {"freeze",   "thaw",    "detach",      "return",      "restart",
+                                                   "impostor", "fail",    "free-blocks", "memory-free", "cordon",
+                                                   "uncordon", "undrain", "link"};
   try {
     if (verb == "start" || verb == "leader") {
       Start(command);
@@ -142,7 +142,9 @@ void ScenarioEnv::AddModel(const Command& command) {
   if (command.keys.contains("alias")) spec.aliases = {command.keys.at("alias")};
   const std::string tp = command.Key("tp", "1");
   spec.tensor_parallel = tp == "auto" ? 0 : std::stoi(tp);
-  spec.replicas_min = spec.replicas_max = std::stoi(command.Key("replicas", "1"));
+  const std::vector<std::string> replicas = absl::StrSplit(command.Key("replicas", "1"), "..");
+  spec.replicas_min = std::stoi(replicas.front());
+  spec.replicas_max = std::stoi(replicas.back());
   spec.max_model_len = std::stoi(command.Key("context", "1024"));
   spec.max_sequences = std::stoi(command.Key("seqs", "8"));
   spec.priority = std::stoi(command.Key("priority", "0"));
@@ -161,7 +163,9 @@ void ScenarioEnv::AddWorkers(const Command& command) {
   for (const std::string& name : std::vector<std::string>(absl::StrSplit(command.words.at(0), ','))) {
     DeviceSpec spec;
     spec.node = command.Key("host", "h0");
-    spec.kind = "cpu";
+    spec.kind = command.Key("kind", "cpu");
+    spec.model = command.Key("gpu", "");
+    spec.numa_node = std::stoi(command.Key("numa", "-1"));
     for (const Named& named : workers_) spec.index += named.worker->spec().node == spec.node;
     spec.memory_total = {Quantity(command.Key("mem", "8GiB"))};
     spec.memory_budget = {Quantity(command.Key("budget", command.Key("mem", "8GiB")))};
@@ -239,6 +243,8 @@ void ScenarioEnv::WorkerVerb(const Command& command) {
     while (worker.HasAnswer()) Step(worker.TakeAnswer());
   } else if (verb == "free-blocks") {
     worker.set_free_blocks(std::stoi(command.words.at(1)));
+  } else if (verb == "link") {
+    worker.set_link(Worker(command.words.at(1)).device(), std::stoll(command.words.at(2)) * 1000000);
   } else {
     worker.set_memory_free({Quantity(command.words.at(1))});
   }
@@ -336,7 +342,7 @@ void ScenarioEnv::Show(const std::string& what) {
     for (const Request& request : state.ended) say(request);
   } else {
     for (const Model& model : state.models) {
-      Say(absl::StrCat(Name(model), " ", state.ReadyReplicas(model), "/", model.spec.replicas_min, " ready, ",
+      Say(absl::StrCat(Name(model), " ", state.ReadyReplicas(model), "/", state.Wanted(model), " ready, ",
                        model.queue.size(), " waiting", model.waits_for.empty() ? "" : "; ", model.waits_for));
     }
   }

@@ -90,7 +90,9 @@ void ScenarioWorker::Obey(const Action& action, const std::deque<ModelSpec>& mod
   } else if (const auto* load = std::get_if<LoadModel>(&action)) {
     if (mine(load->members)) Load(*load, models[load->model.value]);
   } else if (const auto* measure = std::get_if<MeasureLink>(&action)) {
-    if (mine({measure->a})) Report(LinkMeasured{device_, measure->probe, 20000, 5000000000});
+    const auto link = links_.find(measure->b);
+    const int64_t bytes_per_second = link != links_.end() ? link->second : 5000000000;
+    if (mine({measure->a})) Report(LinkMeasured{device_, measure->probe, 20000, bytes_per_second});
   } else if (const auto* dissolve = std::get_if<DissolveGroup>(&action)) {
     if (mine(dissolve->members)) Leave(dissolve->group, dissolve->epoch);
   } else if (const auto* abort = std::get_if<AbortGroup>(&action)) {

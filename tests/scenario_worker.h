@@ -52,6 +52,8 @@ class ScenarioWorker {
   bool attached() const { return attached_; }
   const std::map<GroupId, HeldShard>& held() const { return held_; }
   void set_free_blocks(int32_t blocks) { free_blocks_ = blocks; }
+  // What it measures to another device of its host, with it as the first of the two.
+  void set_link(DeviceId to, int64_t bytes_per_second) { links_[to] = bytes_per_second; }
   void set_memory_free(Bytes bytes) { spec_.memory_free = bytes; }
 
  private:
@@ -66,6 +68,7 @@ class ScenarioWorker {
   std::map<GroupId, HeldShard> held_;
   std::map<RequestId, Work> work_;
   std::deque<Event> answers_;
+  std::map<DeviceId, int64_t> links_;
   int32_t free_blocks_ = -1;  // -1: as many as there are
 };
 

@@ -131,6 +131,10 @@ int ClusterState::Replicas(const Model& model) const {
       std::count_if(model.groups.begin(), model.groups.end(), [&](GroupId id) { return Find(id)->CountsAsReplica(); }));
 }
 
+int ClusterState::Wanted(const Model& model) const {
+  return std::max(model.spec.replicas_min, std::min(model.pool.wanted, model.spec.replicas_max));
+}
+
 int ClusterState::QueuePosition(const Request& request) const {
   if (request.state != RequestState::kQueued) return 0;
   const auto& queue = At(request.model).queue;

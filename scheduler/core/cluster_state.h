@@ -106,6 +106,7 @@ struct Group {
   std::string why;              // how it came to be placed here
   std::string reason;           // why it left service
   Reason end_reason = Reason::kNone;
+  bool retiring = false;    // fewer replicas are needed; see pool.h
   bool adopted = false;     // formed by an earlier scheduler
   Bytes kv_min, kv_target;  // per rank, as asked
   Bytes kv_bytes;           // of rank 0, as taken
@@ -146,6 +147,13 @@ struct LearnedMemory {
   Bytes estimated, measured;  // weights and activations
 };
 
+// How many replicas demand wants; see pool.h.
+struct Pool {
+  int wanted = 0;                // within the model's least and most, whatever is here
+  Instant quiet_since = kNever;  // one fewer would have done since
+  Instant held_until;            // gave one up, and does not grow before
+};
+
 struct Model {
   ModelId id;
   ModelSpec spec;
@@ -165,6 +173,7 @@ struct Model {
   bool blocked = false;       // `refused` came from a worker: no retry before a worker or device changed
   Duration back_off;          // of the next retry; 0 after success
   Instant retry_at = kNever;  // no group is formed before
+  Pool pool;
 };
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -259,7 +268,7 @@ struct LinkProbe {
 
 // ---- time ---------------------------------------------------------------------------------------------------------
 
-enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest, kProbe };
+enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest, kProbe, kPool };
 struct Timer {
   Instant at;
   TimerKind kind = TimerKind::kPlacement;
@@ -325,6 +334,7 @@ struct ClusterState {
   Instant placement_at = kNever;  // the kPlacement timer
   uint64_t last_probe = 0;
   Instant probe_at = kNever;    // the kProbe timer
+  Instant pool_at = kNever;     // the kPool timer
   bool memory_awaited = false;  // some replica waits for memory that others use: heartbeats are news
 
   // Scratch of one step.
@@ -363,6 +373,7 @@ struct ClusterState {
   Bytes MemoryOurs(DeviceId id) const;
   int ReadyReplicas(const Model& model) const;
   int Replicas(const Model& model) const;  // that serve or will
+  int Wanted(const Model& model) const;    // replicas, by demand
   // Place in the queue, from 1; 0 when it does not wait.
   int QueuePosition(const Request& request) const;
 

@@ -11,6 +11,7 @@
 #include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/worker.h"
 
@@ -42,6 +43,8 @@ void Fire(ClusterState& state, const Timer& timer, Actions& out) {
       return OnDeadlineOf(state, timer.subject, out);
     case TimerKind::kProbe:
       return OnProbeTimer(state, out);
+    case TimerKind::kPool:
+      return OnPoolTimer(state, out);
   }
 }
 
@@ -56,11 +59,15 @@ void FireTimers(ClusterState& state, Actions& out) {
 // The consequences of an event, in the order in which each may need the one before.
 void Conclude(ClusterState& state, Actions& out) {
   do {
-    if (state.drains_touched) UpdateDrains(state, out);
+    if (state.drains_touched) {
+      DissolveUnneeded(state, out);
+      UpdateDrains(state, out);
+    }
     if (state.place_wanted) PlaceMissing(state, out);
     AssignWaiting(state, out);
     SettleWaiting(state, out);
   } while (state.drains_touched || state.place_wanted || !state.helped.empty());
+  ArmPools(state);
 }
 
 }  // namespace

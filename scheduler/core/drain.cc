@@ -53,30 +53,15 @@ void CloseGroup(ClusterState& state, GroupId id, const std::string& why, Actions
   Group* group = state.Find(id);
   if (group == nullptr || !group->InService() || group->state == GroupState::kDraining) return;
   if (group->state != GroupState::kReady) return AbortNow(state, *group, Reason::kDraining, why, out);
-  group->state = GroupState::kDraining;
-  group->reason = why;
-  Reindex(state, *group);
-  state.place_wanted = true;
-  out.push_back(
-      Tell{Name(id), absl::StrCat("DRAINING: ", why, "; ",
-                                  Count(static_cast<int64_t>(group->requests.size()), "request"), " to end")});
+  StopAdmitting(state, *group, why, out);
 }
 
 // The group serves again, unless something else still wants it gone.
 void ReopenGroup(ClusterState& state, GroupId id, Actions& out) {
   Group* group = state.Find(id);
   if (group == nullptr || group->state != GroupState::kDraining || !group->InService()) return;
-  for (const Member& member : group->members) {
-    if (state.At(member.device).drain_wanted) return;
-  }
-  for (const auto& [op, drain] : state.drains) {
-    if (drain.devices.empty() && std::find(drain.groups.begin(), drain.groups.end(), id) != drain.groups.end()) return;
-  }
-  group->state = GroupState::kReady;
-  group->reason.clear();
-  state.SetTimer(group->deadline, kNever, TimerKind::kGroup, id.value);
-  out.push_back(Tell{Name(id), "READY: the drain was undone"});
-  if (Reindex(state, *group)) state.helped.insert(group->model);
+  if (group->retiring || IsDrained(state, *group)) return;
+  Reopen(state, *group, "the drain was undone", out);
 }
 
 std::string Target(const ClusterState& state, const Drain& drain) {
@@ -134,6 +119,34 @@ void AbortRequests(ClusterState& state, Drain& drain, Actions& out) {
 }
 
 }  // namespace
+
+void StopAdmitting(ClusterState& state, Group& group, const std::string& why, Actions& out) {
+  group.state = GroupState::kDraining;
+  group.reason = why;
+  Reindex(state, group);
+  state.place_wanted = true;
+  out.push_back(Tell{
+      Name(group.id),
+      absl::StrCat("DRAINING: ", why, "; ", Count(static_cast<int64_t>(group.requests.size()), "request"), " to end")});
+}
+
+void Reopen(ClusterState& state, Group& group, const std::string& why, Actions& out) {
+  group.state = GroupState::kReady;
+  group.reason.clear();
+  state.SetTimer(group.deadline, kNever, TimerKind::kGroup, group.id.value);
+  out.push_back(Tell{Name(group.id), absl::StrCat("READY: ", why)});
+  if (Reindex(state, group)) state.helped.insert(group.model);
+}
+
+bool IsDrained(const ClusterState& state, const Group& group) {
+  for (const Member& member : group.members) {
+    if (state.At(member.device).drain_wanted) return true;
+  }
+  return std::any_of(state.drains.begin(), state.drains.end(), [&](const auto& entry) {
+    const Drain& drain = entry.second;
+    return drain.devices.empty() && std::find(drain.groups.begin(), drain.groups.end(), group.id) != drain.groups.end();
+  });
+}
 
 void Handle(ClusterState& state, const CordonRequested& event, Actions& out) {
   Device* device = state.Find(event.device);

@@ -10,6 +10,8 @@
 #ifndef TANDEM_SCHEDULER_CORE_DRAIN_H_
 #define TANDEM_SCHEDULER_CORE_DRAIN_H_
 
+#include <string>
+
 #include "scheduler/core/action.h"
 #include "scheduler/core/cluster_state.h"
 #include "scheduler/core/event.h"
@@ -20,6 +22,13 @@ void Handle(ClusterState& state, const CordonRequested& event, Actions& out);
 void Handle(ClusterState& state, const UncordonRequested& event, Actions& out);
 void Handle(ClusterState& state, const DrainRequested& event, Actions& out);
 void Handle(ClusterState& state, const UndrainRequested& event, Actions& out);
+
+// A ready group takes no new request; those it has go on.
+void StopAdmitting(ClusterState& state, Group& group, const std::string& why, Actions& out);
+// It serves again. REQUIRES: draining, in service, nobody wants it gone.
+void Reopen(ClusterState& state, Group& group, const std::string& why, Actions& out);
+// Whether a drain wants the group gone.
+bool IsDrained(const ClusterState& state, const Group& group);
 
 // Dissolves what has become empty, reports what changed, ends what is done. Runs when state.drains_touched.
 void UpdateDrains(ClusterState& state, Actions& out);

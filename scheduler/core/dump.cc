@@ -210,6 +210,7 @@ class Loader {
     for (LinkRecord& link : links_) state_.links.emplace(std::pair(link.a, link.b), std::move(link));
     for (const LinkProbe& probe : probes_) state_.probes.emplace(probe.id, probe);
     Rearm(state_.probe_at, TimerKind::kProbe, 0);
+    Rearm(state_.pool_at, TimerKind::kPool, 0);
   }
 
   // Into its queue or its group, and into the sums.

@@ -10,6 +10,7 @@
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/core.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -142,8 +143,9 @@ absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
   const Model* model = state_.FindModel(name);
   if (model == nullptr) return absl::NotFoundError(absl::StrCat("no model named '", name, "'"));
   const int ready = state_.ReadyReplicas(*model);
-  Lines lines = {absl::StrCat(Name(*model), ": ", ready, " of ", Count(model->spec.replicas_min, "replica"), " ready",
+  Lines lines = {absl::StrCat(Name(*model), ": ", ready, " of ", Count(state_.Wanted(*model), "replica"), " ready",
                               model->waits_for.empty() ? "" : "; ", model->waits_for)};
+  if (std::string pool = ExplainPool(state_, *model); !pool.empty()) lines.push_back(std::move(pool));
   if (model->refused != Reason::kNone && state_.Replicas(*model) == 0) {
     lines.push_back(absl::StrCat("requests are refused: ", Words(model->refused), ": ", model->refused_why));
   }

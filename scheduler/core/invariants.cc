@@ -4,6 +4,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -20,6 +21,7 @@ class Checker {
     Requests();
     Drains();
     Links();
+    Pools();
     Timers();
     Scratch();
     return std::move(violations_);
@@ -169,8 +171,8 @@ class Checker {
     for (const auto& [id, group] : state_.groups) {
       if (group.state != GroupState::kDraining || group.ending != Ending::kNo) continue;
       Hold(!group.requests.empty(), Name(id), " is drained empty and not dissolved");
-      bool wanted = std::any_of(group.members.begin(), group.members.end(),
-                                [&](const Member& m) { return state_.At(m.device).drain_wanted; });
+      bool wanted = group.retiring || std::any_of(group.members.begin(), group.members.end(),
+                                                  [&](const Member& m) { return state_.At(m.device).drain_wanted; });
       for (const auto& [op, drain] : state_.drains) {
         wanted |= std::find(drain.groups.begin(), drain.groups.end(), id) != drain.groups.end();
       }
@@ -196,6 +198,14 @@ class Checker {
     }
   }
 
+  void Pools() {
+    for (const auto& [id, group] : state_.groups) {
+      Hold(!group.retiring || group.state == GroupState::kDraining, Name(id), " is not needed and is ",
+           Words(group.state));
+    }
+    Hold(!PoolsMatter(state_) || state_.pool_at != kNever, "demand may change a pool and nobody looks");
+  }
+
   void Timers() {
     const auto set = [&](Instant at, TimerKind kind, uint64_t subject) {
       if (at == kNever) return;
@@ -210,6 +220,7 @@ class Checker {
     set(state_.reattach_until, TimerKind::kReattach, 0);
     set(state_.placement_at, TimerKind::kPlacement, 0);
     set(state_.probe_at, TimerKind::kProbe, 0);
+    set(state_.pool_at, TimerKind::kPool, 0);
     Hold(expected_timers_ == state_.timers.size(), state_.timers.size(), " timers, ", expected_timers_, " owners");
     Hold(state_.timers.empty() || state_.timers.begin()->at > state_.now, "a timer is due and was not fired");
   }

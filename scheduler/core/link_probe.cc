@@ -31,7 +31,7 @@ bool CanBeProbed(const Device& device) {
 // by a probe: what would let it be placed, a worker that comes or memory that is freed, starts its group at once.
 bool FormsSoon(const ClusterState& state) {
   return std::any_of(state.models.begin(), state.models.end(), [&](const Model& model) {
-    return state.Replicas(model) < model.spec.replicas_min && !model.blocked &&
+    return state.Replicas(model) < state.Wanted(model) && !model.blocked &&
            (model.report.verdict == Verdict::kPlaced || model.report.verdict == Verdict::kNotTried);
   });
 }

@@ -131,6 +131,9 @@ void ForgiveStandstill(ClusterState& state, Actions& out) {
     if (!device.attached && device.state != DeviceState::kLost) device.detached_at = state.now;
     ArmLiveness(state, device);
   }
+  for (Model& model : state.models) {
+    if (model.pool.quiet_since != kNever) model.pool.quiet_since = state.now;  // nobody looked meanwhile
+  }
   out.push_back(Tell{"scheduler", "stood still itself; the workers' silence is counted from now"});
 }
 

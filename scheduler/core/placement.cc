@@ -12,6 +12,7 @@
 #include "scheduler/core/group.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/planning.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 
@@ -183,15 +184,12 @@ PlacementReport WhyNot(const ClusterState& state, const Model& model) {
   return report;
 }
 
-bool Waits(const ClusterState& state, const Model& model) {
-  return model.retry_at != kNever && state.now < model.retry_at;
-}
-
 }  // namespace
 
 void PlaceMissing(ClusterState& state, Actions& out) {
   state.place_wanted = false;
   if (!state.settled) return;
+  TakeBackNeeded(state, out);
   std::vector<ModelId> order;
   std::vector<int> wanted, missing;
   bool any = false;
@@ -199,7 +197,7 @@ void PlaceMissing(ClusterState& state, Actions& out) {
     order.push_back(model.id);
     const int there = state.Replicas(model);
     // What a blocked model lacks is not planned for; what one that waits after a failure lacks keeps its devices.
-    wanted.push_back(model.blocked ? there : std::max(there, model.spec.replicas_min));
+    wanted.push_back(model.blocked ? there : std::max(there, state.Wanted(model)));
     missing.push_back(wanted.back() - there);
     any |= missing.back() > 0;
   }
@@ -212,7 +210,7 @@ void PlaceMissing(ClusterState& state, Actions& out) {
       for (const placement::PlannedGroup& group : planning.plan.groups) {
         if (group.model != static_cast<int>(id.value) || group.kept >= 0) continue;
         --missing[id.value];
-        if (Waits(state, model)) continue;
+        if (WaitsToRetry(state, model)) continue;
         model.report = Placed(state, model, planning, group);
         StartGroup(state, model, model.report, out);
       }
@@ -222,18 +220,22 @@ void PlaceMissing(ClusterState& state, Actions& out) {
   for (const ModelId id : order) {
     Model& model = state.At(id);
     model.waits_for.clear();
-    if (model.blocked && state.Replicas(model) < model.spec.replicas_min) {
+    if (model.blocked && state.Replicas(model) < state.Wanted(model)) {
       model.waits_for = model.refused_why;
     } else if (missing[id.value] > 0) {
       model.report = WhyNot(state, model);
       model.waits_for = model.report.sentence;
       if (model.report.counts[static_cast<int>(Obstacle::kMemoryTaken)] > 0) state.memory_awaited = true;
-    } else if (Waits(state, model) && state.Replicas(model) < model.spec.replicas_min) {
+    } else if (WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model)) {
       model.waits_for = absl::StrCat("tries again in ", Words(model.retry_at - state.now), " after a failure");
       state.SetTimer(state.placement_at, std::min(state.placement_at, model.retry_at), TimerKind::kPlacement, 0);
     }
     Judge(state, model, out);
   }
+}
+
+bool WaitsToRetry(const ClusterState& state, const Model& model) {
+  return model.retry_at != kNever && state.now < model.retry_at;
 }
 
 void BackOff(ClusterState& state, Model& model) {

@@ -1,8 +1,9 @@
 // Which devices form a group for a model: the decision of seconds.
 //
 // The planner (placement/planner) decides on the cluster as planning.h puts it: replicas that are there stay where they
-// are, replicas_min are wanted, `auto` takes the degree that the planner prefers. Here is what becomes of the plan: groups
-// that are started, replicas that wait and for what, and requests of models that cannot be served.
+// are, those that demand wants (pool.h) are placed, `auto` takes the degree that the planner prefers. Here is what
+// becomes of the plan: groups that are started, replicas that wait and for what, and requests of models that cannot be
+// served.
 #ifndef TANDEM_SCHEDULER_CORE_PLACEMENT_H_
 #define TANDEM_SCHEDULER_CORE_PLACEMENT_H_
 
@@ -17,6 +18,8 @@ void PlaceMissing(ClusterState& state, Actions& out);
 
 // A group of the model failed: the next one is tried after a pause that doubles.
 void BackOff(ClusterState& state, Model& model);
+// Whether that pause lasts.
+bool WaitsToRetry(const ClusterState& state, const Model& model);
 // A device or worker is new: what could not be done may be possible now.
 void ReconsiderAll(ClusterState& state);
 

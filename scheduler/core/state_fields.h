@@ -72,6 +72,10 @@ struct Fields<CoreOptions> {
     v("probe_pause", &T::probe_pause);
     v("probe_deadline", &T::probe_deadline);
     v("probe_again", &T::probe_again);
+    v("pool_period", &T::pool_period);
+    v("pool_up_after", &T::pool_up_after);
+    v("pool_down_after", &T::pool_down_after);
+    v("pool_hold", &T::pool_hold);
   }
 };
 template <>
@@ -173,6 +177,7 @@ struct Fields<Group> {
     v("why", &T::why);
     v("reason", &T::reason);
     v("end_reason", &T::end_reason);
+    v("retiring", &T::retiring);
     v("adopted", &T::adopted);
     v("kv_min", &T::kv_min);
     v("kv_target", &T::kv_target);
@@ -206,6 +211,15 @@ struct Fields<LearnedMemory> {
   }
 };
 template <>
+struct Fields<Pool> {
+  static void Visit(auto&& v) {
+    using T = Pool;
+    v("wanted", &T::wanted);
+    v("quiet_since", &T::quiet_since);
+    v("held_until", &T::held_until);
+  }
+};
+template <>
 struct Fields<Model> {
   static void Visit(auto&& v) {
     using T = Model;
@@ -220,6 +234,7 @@ struct Fields<Model> {
     v("blocked", &T::blocked);
     v("back_off", &T::back_off);
     v("retry_at", &T::retry_at);
+    v("pool", &T::pool);
   }
 };
 template <>
@@ -333,6 +348,7 @@ struct Fields<ClusterState> {
     v("placement_at", &T::placement_at);
     v("last_probe", &T::last_probe);
     v("probe_at", &T::probe_at);
+    v("pool_at", &T::pool_at);
     v("memory_awaited", &T::memory_awaited);
   }
 };

@@ -196,9 +196,13 @@ struct CoreOptions {
   Tokens default_output = {256};           // expected output before the model has any history
   int remembered = 256;                    // ended requests and dissolved groups kept for explain
   LinkProbing link_probe = LinkProbing::kOnce;
-  Duration probe_pause = Seconds(1);     // from a worker's coming, or from finding its host busy, to the next look
-  Duration probe_deadline = Seconds(3);  // a probe takes less than one, and meeting as much again at most
-  Duration probe_again = Seconds(600);   // periodic: links change with cables and drivers, not with the minute
+  Duration probe_pause = Seconds(1);       // from a worker's coming, or from finding its host busy, to the next look
+  Duration probe_deadline = Seconds(3);    // a probe takes less than one, and meeting as much again at most
+  Duration probe_again = Seconds(600);     // periodic: links change with cables and drivers, not with the minute
+  Duration pool_period = Seconds(1);       // between two looks at demand
+  Duration pool_up_after = Seconds(2);     // a wait that one replica more should end; shorter ones end by themselves
+  Duration pool_down_after = Seconds(60);  // of quiet: to load a model again takes about as long
+  Duration pool_hold = Seconds(60);        // that a replica has served before another model gets its devices
 };
 
 }  // namespace tandem::core

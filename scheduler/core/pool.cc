@@ -1,0 +1,310 @@
+#include "scheduler/core/pool.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/drain.h"
+#include "scheduler/core/group.h"
+#include "scheduler/core/placement.h"
+#include "scheduler/core/planning.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+constexpr int64_t kFull = 85;   // per cent of KV: the next request of usual length may not fit
+constexpr int64_t kSpare = 50;  // per cent: a replica fewer than that needs is not missed when demand doubles
+// Plans tried in one look for a replica to move. Replicas of one model are mostly alike, so the first ones tell.
+constexpr int kMostTrials = 8;
+
+bool IsPooled(const Model& model) { return model.spec.replicas_max > model.spec.replicas_min; }
+
+// What some groups have and what is taken of it.
+struct Use {
+  int groups = 0;
+  Tokens booked, limit;
+  int64_t requests = 0, places = 0;  // places: what engines run at once, without their queues
+
+  void Add(const Group& group) {
+    ++groups;
+    booked += group.kv.Load();
+    limit += group.kv.limit;
+    requests += static_cast<int64_t>(group.requests.size());
+    places += group.max_sequences;
+  }
+  // The same work without one of the groups.
+  Use Without(const Group& group) const {
+    Use rest = *this;
+    --rest.groups;
+    rest.limit -= group.kv.limit;
+    rest.places -= group.max_sequences;
+    return rest;
+  }
+  int64_t KvPercent() const { return limit.value > 0 ? booked.value * 100 / limit.value : 0; }
+  bool Below(int64_t percent) const {
+    return booked.value * 100 < limit.value * percent && requests * 100 < places * percent;
+  }
+  int64_t Permille() const {
+    const int64_t kv = limit.value > 0 ? booked.value * 1000 / limit.value : 1000;
+    return std::max(kv, places > 0 ? requests * 1000 / places : 1000);
+  }
+};
+
+struct Demand {
+  Use use;         // of the ready groups
+  int coming = 0;  // that form or load
+  int64_t waiting = 0;
+  Tokens waiting_tokens;  // of prompts
+  Duration longest_wait;
+};
+
+Demand DemandFor(const ClusterState& state, const Model& model) {
+  Demand demand;
+  for (GroupId id : model.groups) {
+    const Group& group = *state.Find(id);
+    if (!group.CountsAsReplica()) continue;
+    if (group.state == GroupState::kReady) {
+      demand.use.Add(group);
+    } else {
+      ++demand.coming;
+    }
+  }
+  demand.waiting = static_cast<int64_t>(model.queue.size());
+  for (const auto& [priority, serial] : model.queue) {
+    const Request& request = state.requests.at(serial);
+    demand.waiting_tokens += request.prompt;
+    demand.longest_wait = std::max(demand.longest_wait, state.now - request.arrived);
+  }
+  return demand;
+}
+
+std::string Words(const Demand& demand) {
+  std::string text = "none waiting";
+  if (demand.waiting > 0) {
+    text = absl::StrCat(demand.waiting, " waiting with ", Count(demand.waiting_tokens.value, "token"),
+                        ", the first for ", core::Words(demand.longest_wait));
+  }
+  if (demand.use.groups == 0) return absl::StrCat(text, "; none ready");
+  return absl::StrCat(text, "; KV ", demand.use.KvPercent(), " % booked, ", demand.use.requests, " of ",
+                      Count(demand.use.places, "place"), " taken");
+}
+
+bool UnderPressure(const ClusterState& state, const Demand& demand) {
+  if (demand.waiting == 0) return false;
+  return demand.longest_wait >= state.options.pool_up_after || demand.use.KvPercent() >= kFull;
+}
+
+// Who would leave: the least booked goes first, the newest among equals. Ready groups only.
+std::vector<Group*> InOrderOfLeaving(ClusterState& state, const Model& model) {
+  std::vector<Group*> groups;
+  for (GroupId id : model.groups) {
+    Group* group = state.Find(id);
+    if (group->CountsAsReplica() && group->state == GroupState::kReady) groups.push_back(group);
+  }
+  std::sort(groups.begin(), groups.end(), [](const Group* a, const Group* b) {
+    return std::pair(a->kv.Load(), b->id) < std::pair(b->kv.Load(), a->id);
+  });
+  return groups;
+}
+
+void Want(ClusterState& state, Model& model, int wanted, const std::string& why, Actions& out) {
+  const int before = state.Wanted(model);
+  model.pool.wanted = wanted;
+  model.pool.quiet_since = kNever;
+  if (wanted == before) return;
+  out.push_back(Tell{Name(model), absl::StrCat("wants ", Count(wanted, "replica"), ", ", before, " before: ", why)});
+  state.place_wanted = true;
+}
+
+void Retire(ClusterState& state, Group& group, const std::string& why, Actions& out) {
+  group.retiring = true;
+  StopAdmitting(state, group, absl::StrCat("fewer replicas are needed", why), out);
+  state.drains_touched = true;
+}
+
+bool WouldDoWithOneFewer(ClusterState& state, const Model& model, const Demand& demand) {
+  if (state.Wanted(model) <= model.spec.replicas_min || demand.coming > 0 || demand.waiting > 0) return false;
+  if (demand.use.groups < state.Wanted(model)) return demand.use.Below(kSpare);  // one is missing, and is not missed
+  return demand.use.Without(*InOrderOfLeaving(state, model).front()).Below(kSpare);
+}
+
+void Look(ClusterState& state, Model& model, Actions& out) {
+  const CoreOptions& options = state.options;
+  const Demand demand = DemandFor(state, model);
+  // More than were wanted are there when a scheduler before this one wanted them, or a drain was undone.
+  const int there = demand.use.groups + demand.coming;
+  const int known = std::max(state.Wanted(model), std::min(there, model.spec.replicas_max));
+  if (known > state.Wanted(model)) Want(state, model, known, "they are there", out);
+  if (there > known && demand.use.groups > 0) {
+    Retire(state, *InOrderOfLeaving(state, model).front(), ": more are there than the most allowed", out);
+    return;
+  }
+  const bool may_grow = known < model.spec.replicas_max && !model.blocked && state.now >= model.pool.held_until;
+  if (may_grow && demand.coming == 0 && there >= known && UnderPressure(state, demand)) {
+    return Want(state, model, known + 1, Words(demand), out);
+  }
+  if (!WouldDoWithOneFewer(state, model, demand)) {
+    model.pool.quiet_since = kNever;
+    return;
+  }
+  if (model.pool.quiet_since == kNever) model.pool.quiet_since = state.now;
+  if (state.now - model.pool.quiet_since < options.pool_down_after) return;
+  Want(state, model, known - 1, Words(demand), out);
+  if (there == known) Retire(state, *InOrderOfLeaving(state, model).front(), "", out);
+}
+
+// Below its least, which is a promise, or wanted by its clients now.
+bool IsHungry(const ClusterState& state, const Model& model) {
+  if (model.blocked || WaitsToRetry(state, model)) return false;
+  const int there = state.Replicas(model);
+  if (there >= state.Wanted(model)) return false;
+  return there < model.spec.replicas_min || UnderPressure(state, DemandFor(state, model));
+}
+
+// Models that may give a replica to the hungry one, least loaded first.
+std::vector<Model*> Donors(ClusterState& state, const Model& hungry) {
+  const bool promised = state.Replicas(hungry) < hungry.spec.replicas_min;
+  std::vector<std::pair<int64_t, ModelId>> found;
+  for (const Model& model : state.models) {
+    if (model.id == hungry.id || model.spec.priority > hungry.spec.priority) continue;
+    const Demand demand = DemandFor(state, model);
+    if (demand.coming > 0 || demand.use.groups <= model.spec.replicas_min) continue;
+    const bool idle = demand.waiting == 0 && demand.use.Below(kSpare);
+    if (promised || idle) found.push_back({demand.use.Permille(), model.id});
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<Model*> donors;
+  for (const auto& [load, id] : found) donors.push_back(&state.At(id));
+  return donors;
+}
+
+// Whether the hungry model would get one replica more if the group were not there.
+bool WouldFit(const ClusterState& state, const Model& hungry, const Group* leaving) {
+  std::vector<int> wanted;
+  for (const Model& model : state.models) {
+    const int less = leaving != nullptr && leaving->model == model.id ? 1 : 0;
+    const int there = state.Replicas(model) - less;
+    wanted.push_back(model.blocked || less > 0 ? there : std::max(there, state.Wanted(model)));
+  }
+  const Planning planning = PlanAll(state, wanted, leaving);
+  return std::any_of(planning.plan.groups.begin(), planning.plan.groups.end(), [&](const auto& group) {
+    return group.model == static_cast<int>(hungry.id.value) && group.kept < 0;
+  });
+}
+
+// False: nobody can help it.
+bool Feed(ClusterState& state, const Model& hungry, Actions& out) {
+  const std::vector<Model*> donors = Donors(state, hungry);
+  if (donors.empty()) return false;
+  if (WouldFit(state, hungry, nullptr)) {  // memory that others held has come free unnoticed
+    state.place_wanted = true;
+    return true;
+  }
+  const bool promised = state.Replicas(hungry) < hungry.spec.replicas_min;
+  int trials = 0;
+  for (Model* donor : donors) {
+    const Use use = DemandFor(state, *donor).use;
+    for (Group* group : InOrderOfLeaving(state, *donor)) {
+      if (state.now < group->ready_at + state.options.pool_hold) continue;
+      // Its hunger would only change its place.
+      if (!promised && !use.Without(*group).Below(kFull)) continue;
+      if (++trials > kMostTrials) return false;
+      if (!WouldFit(state, hungry, group)) continue;
+      donor->pool.held_until = state.now + state.options.pool_hold;
+      Want(state, *donor, use.groups - 1, absl::StrCat("one goes to ", Name(hungry), ", which needs it more"), out);
+      Retire(state, *group, absl::StrCat(": ", Name(hungry), " needs its devices more"), out);
+      return true;
+    }
+  }
+  return false;
+}
+
+// One replica on its way out at a time: whether its devices do is known when they are free.
+void MoveOne(ClusterState& state, Actions& out) {
+  for (const auto& [id, group] : state.groups) {
+    if (group.retiring || group.ending != Ending::kNo) return;
+  }
+  std::vector<const Model*> hungry;
+  for (const Model& model : state.models) {
+    if (IsHungry(state, model)) hungry.push_back(&model);
+  }
+  std::stable_sort(hungry.begin(), hungry.end(),
+                   [](const Model* a, const Model* b) { return a->spec.priority > b->spec.priority; });
+  for (const Model* model : hungry) {
+    if (Feed(state, *model, out)) return;
+  }
+}
+
+}  // namespace
+
+bool PoolsMatter(const ClusterState& state) {
+  return state.settled && std::any_of(state.models.begin(), state.models.end(), [&](const Model& model) {
+           return IsPooled(model) && (!model.queue.empty() || state.Wanted(model) > model.spec.replicas_min ||
+                                      state.Replicas(model) > state.Wanted(model));
+         });
+}
+
+void ArmPools(ClusterState& state) {
+  if (state.pool_at != kNever || !PoolsMatter(state)) return;
+  state.SetTimer(state.pool_at, state.now + state.options.pool_period, TimerKind::kPool, 0);
+}
+
+void OnPoolTimer(ClusterState& state, Actions& out) {
+  state.pool_at = kNever;
+  for (Model& model : state.models) {
+    if (IsPooled(model)) Look(state, model, out);
+  }
+  MoveOne(state, out);
+}
+
+void TakeBackNeeded(ClusterState& state, Actions& out) {
+  for (Model& model : state.models) {
+    if (!IsPooled(model)) continue;
+    int missing = state.Wanted(model) - state.Replicas(model);
+    for (GroupId id : model.groups) {
+      Group& group = *state.Find(id);
+      if (missing <= 0) break;
+      if (!group.retiring || !group.InService() || IsDrained(state, group)) continue;
+      --missing;
+      group.retiring = false;
+      Reopen(state, group, "it is needed again", out);
+    }
+  }
+}
+
+void DissolveUnneeded(ClusterState& state, Actions& out) {
+  for (auto& [id, group] : state.groups) {
+    if (group.retiring && group.InService() && group.requests.empty()) BeginDissolve(state, group, group.reason, out);
+  }
+}
+
+std::string ExplainPool(const ClusterState& state, const Model& model) {
+  if (!IsPooled(model)) return "";
+  const CoreOptions& options = state.options;
+  const Demand demand = DemandFor(state, model);
+  std::string text = absl::StrCat("wants ", state.Wanted(model), " of ", model.spec.replicas_min, " to ",
+                                  model.spec.replicas_max, " replicas: ", Words(demand));
+  for (GroupId id : model.groups) {
+    const Group& group = *state.Find(id);
+    if (!group.retiring) continue;
+    absl::StrAppend(&text, "; ", Name(id), " leaves",
+                    group.requests.empty() ? "" : absl::StrCat(" after ", Count(group.requests.size(), "request")));
+  }
+  if (demand.coming > 0) {
+    absl::StrAppend(&text, "; ", demand.coming, " on the way");
+  } else if (model.pool.quiet_since != kNever) {
+    absl::StrAppend(&text, "; one fewer would have done for ", core::Words(state.now - model.pool.quiet_since), ", of ",
+                    core::Words(options.pool_down_after));
+  } else if (state.now < model.pool.held_until) {
+    absl::StrAppend(&text, "; gave one up and does not grow for ", core::Words(model.pool.held_until - state.now));
+  } else if (demand.waiting > 0 && state.Wanted(model) == model.spec.replicas_max) {
+    absl::StrAppend(&text, "; more are not allowed");
+  } else if (demand.waiting > 0 && demand.longest_wait < options.pool_up_after) {
+    absl::StrAppend(&text, "; another is wanted when one has waited for ", core::Words(options.pool_up_after));
+  }
+  return text;
+}
+
+}  // namespace tandem::core
