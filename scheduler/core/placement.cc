@@ -38,23 +38,23 @@ std::string Describe(const ClusterState& state, const ModelSpec& spec, const Nee
   }
 }
 
-// Why there is no place at one degree, node by node.
+// Why there is no place at one degree, host by host.
 struct Trial {
   Need need;
   Verdict verdict = Verdict::kNever;
   int considered = 0;
   int counts[kObstacles] = {};
   std::vector<Loser> losers;
-  size_t largest_node = 0;
+  size_t largest_host = 0;
 };
 
 Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
   Trial trial{need};
   const size_t degree = static_cast<size_t>(need.degree);
-  for (const Node& node : state.nodes) {
-    trial.largest_node = std::max(trial.largest_node, node.devices.size());
+  for (const std::vector<DeviceId>& host : HostsOf(state)) {
+    trial.largest_host = std::max(trial.largest_host, host.size());
     size_t with_time = 0, with_an_operator = 0;
-    for (DeviceId id : node.devices) {
+    for (DeviceId id : host) {
       const Device& device = state.devices[id.value];
       ++trial.considered;
       const std::optional<Obstacle> obstacle = ObstacleTo(spec, need, device);
@@ -100,10 +100,12 @@ std::string Sentence(const ClusterState& state, const Model& model, const Trial&
     return absl::StrCat(wants, "; ", state.devices.size(), " of ", expected, " devices have attached",
                         who.empty() ? "" : "; ", who.empty() ? "" : there);
   }
-  const bool too_few = trial.largest_node < static_cast<size_t>(need.degree);
+  const bool too_few = trial.largest_host < static_cast<size_t>(need.degree);
   const std::string largest =
-      absl::StrCat("; the largest node has ", Count(static_cast<int64_t>(trial.largest_node), "device"));
-  return absl::StrCat(wants, verdict == Verdict::kNever ? "; no node can ever give that: " : "; waits for ", there,
+      absl::StrCat("; the most of one kind on one node ", trial.largest_host == 1 ? "is " : "are ",
+                   Count(static_cast<int64_t>(trial.largest_host), "device"));
+  const std::string never = absl::StrCat("; no node can ever give that", who.empty() ? "" : ": ", List(who));
+  return absl::StrCat(wants, verdict == Verdict::kNever ? never : absl::StrCat("; waits for ", there),
                       too_few ? largest : "");
 }
 

@@ -143,9 +143,8 @@ std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, cons
   return std::nullopt;
 }
 
-placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices) {
-  placement::Topology topology;
-  devices->clear();
+std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state) {
+  std::vector<std::vector<DeviceId>> hosts;
   for (const Node& node : state.nodes) {
     std::map<std::string, std::vector<DeviceId>> kinds;
     for (const DeviceId id : node.devices) kinds[state.At(id).spec.kind].push_back(id);
@@ -153,10 +152,18 @@ placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vecto
       // More than this of one kind on one node are planned as several hosts: no link between them is used.
       for (size_t from = 0; from < ids.size(); from += placement::kMostDevicesOfHost) {
         const size_t to = std::min(ids.size(), from + placement::kMostDevicesOfHost);
-        devices->emplace_back(ids.begin() + from, ids.begin() + to);
-        topology.hosts.push_back(HostOf(state, node.name, devices->back()));
+        hosts.emplace_back(ids.begin() + from, ids.begin() + to);
       }
     }
+  }
+  return hosts;
+}
+
+placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices) {
+  placement::Topology topology;
+  *devices = HostsOf(state);
+  for (const std::vector<DeviceId>& ids : *devices) {
+    topology.hosts.push_back(HostOf(state, state.At(ids.front()).spec.node, ids));
   }
   return topology;
 }

@@ -28,6 +28,9 @@ Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device);
 // Why the device does not do for a rank, whatever its links; nullopt when it does.
 std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, const Device& device);
 
+// The hosts of the planner: what may form one group.
+std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state);
+
 // One planning of everything: replicas that are there stay, those that are missing are placed.
 struct Planning {
   placement::Topology topology;

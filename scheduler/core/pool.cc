@@ -299,7 +299,7 @@ std::string ExplainPool(const ClusterState& state, const Model& model) {
                     core::Words(options.pool_down_after));
   } else if (state.now < model.pool.held_until) {
     absl::StrAppend(&text, "; gave one up and does not grow for ", core::Words(model.pool.held_until - state.now));
-  } else if (demand.waiting > 0 && state.Wanted(model) == model.spec.replicas_max) {
+  } else if (demand.waiting > 0 && demand.use.groups == model.spec.replicas_max) {
     absl::StrAppend(&text, "; more are not allowed");
   } else if (demand.waiting > 0 && demand.longest_wait < options.pool_up_after) {
     absl::StrAppend(&text, "; another is wanted when one has waited for ", core::Words(options.pool_up_after));
