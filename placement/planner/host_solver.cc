@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <numeric>
 #include <optional>
 #include <tuple>
@@ -20,6 +21,7 @@ constexpr int64_t kMostVectors = 4096;
 // What adds up over groups. Compared in the objective's order.
 struct Sums {
   int64_t ns = 0, moved = 0, waste = 0, numa = 0;
+  bool operator==(const Sums&) const = default;
   Sums operator+(const Sums& o) const { return {ns + o.ns, moved + o.moved, waste + o.waste, numa + o.numa}; }
   bool Less(const Sums& o, Objective objective) const {
     if (objective == Objective::kLeastMoved && moved != o.moved) return moved < o.moved;
@@ -350,14 +352,15 @@ class Solver {
       if (layer.full.empty()) return std::nullopt;
     }
     std::vector<DeviceSet> reached = {0};
+    DeviceSet within = 0;
     const Table* before = nullptr;
     for (Layer& layer : layers_) {
       layer.used.Clear();
-      for (const DeviceSet used : reached) {
-        const Sums sums = before == nullptr ? Sums() : before->At(used).sums;
-        ForEachPart(layer, used, [&](DeviceSet part) {
-          layer.used.Offer(used | part, sums + layer.cover.At(part).sums, part, objective_);
-        });
+      within |= eligible_[layer.item];
+      if (before != nullptr && Alike(*before, layer)) {
+        TakeFirst(*before, layer, within);
+      } else {
+        TakeBest(reached, before, layer);
       }
       if (layer.used.entries().empty()) return std::nullopt;
       reached.clear();
@@ -379,6 +382,40 @@ class Solver {
       return a.item != b.item ? a.item < b.item : Lower(a.set, b.set);
     });
     return groups;
+  }
+
+  void TakeBest(const std::vector<DeviceSet>& reached, const Table* before, Layer& layer) const {
+    for (const DeviceSet used : reached) {
+      const Sums sums = before == nullptr ? Sums() : before->At(used).sums;
+      ForEachPart(layer, used, [&](DeviceSet part) {
+        layer.used.Offer(used | part, sums + layer.cover.At(part).sums, part, objective_);
+      });
+    }
+  }
+
+  // Whether all that was reached costs the same, and so does all that the item can take: equal devices on a switch.
+  static bool Alike(const Table& before, const Layer& layer) {
+    const Sums& reached = before.entries().front().sums;
+    const Sums& taken = layer.cover.At(layer.full.front()).sums;
+    return std::all_of(before.entries().begin(), before.entries().end(),
+                       [&](const Table::Entry& entry) { return entry.sums == reached; }) &&
+           std::all_of(layer.full.begin(), layer.full.end(),
+                       [&](DeviceSet part) { return layer.cover.At(part).sums == taken; });
+  }
+
+  // What TakeBest finds where all ways are alike: for each set the first way, instead of all of them.
+  void TakeFirst(const Table& before, Layer& layer, DeviceSet within) const {
+    const Sums sums = before.entries().front().sums + layer.cover.At(layer.full.front()).sums;
+    const int taken = CountOf(before.entries().front().set), need = CountOf(layer.full.front());
+    for (const DeviceSet set : SetsOf(within, taken + need)) {
+      DeviceSet used = set;  // the lowest `taken` of it, then upwards
+      while (CountOf(used) > taken) used &= ~std::bit_floor(used);
+      for (; used != 0; used = (used - set) & set) {
+        if (!before.Has(used) || CountOf(used) != taken || !layer.cover.Has(set ^ used)) continue;
+        layer.used.Offer(set, sums, set ^ used, objective_);
+        break;
+      }
+    }
   }
 
   // The item's parts beside `used`, ascending: out of those there are, or out of the sets of the devices left,
