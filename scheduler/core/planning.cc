@@ -168,7 +168,7 @@ placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vecto
   return topology;
 }
 
-Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const Group* gone) {
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone) {
   Planning planning;
   planning.topology = TopologyOf(state, &planning.devices);
   std::vector<placement::DeviceRef> refs(state.devices.size());
@@ -187,7 +187,7 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
     demand.models.push_back(DemandOf(state, model, wanted[model.id.value], planning.cost_of_shape.emplace_back()));
   }
   for (const auto& [id, group] : state.groups) {
-    if (&group == gone) continue;
+    if (std::find(gone.begin(), gone.end(), id) != gone.end()) continue;
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
     existing.fixed = true;  // to move one is the drain's business: it has requests

@@ -39,8 +39,8 @@ struct Planning {
   std::vector<std::vector<int>> cost_of_shape;  // by model and shape: index into ModelSpec::costs
   placement::Plan plan;
 };
-// `wanted`: replicas, by ModelId. `gone`: planned as if this group were not there. Changes nothing.
-Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const Group* gone = nullptr);
+// `wanted`: replicas, by ModelId. `gone`: planned as if these groups were not there. Changes nothing.
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone = {});
 
 // The links between devices of one node, as the planner counts them; for views.
 placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices);

@@ -180,27 +180,34 @@ std::vector<Model*> Donors(ClusterState& state, const Model& hungry) {
   return donors;
 }
 
-// Whether the hungry model would get one replica more if the group were not there.
-bool WouldFit(const ClusterState& state, const Model& hungry, const Group* leaving) {
+// Whether the hungry model would get one replica more if these groups were not there.
+bool WouldFit(const ClusterState& state, const Model& hungry, const std::vector<GroupId>& gone) {
   std::vector<int> wanted;
   for (const Model& model : state.models) {
-    const int less = leaving != nullptr && leaving->model == model.id ? 1 : 0;
-    const int there = state.Replicas(model) - less;
-    wanted.push_back(model.blocked || less > 0 ? there : std::max(there, state.Wanted(model)));
+    const auto given = std::count_if(gone.begin(), gone.end(), [&](GroupId id) {
+      const Group& group = *state.Find(id);
+      return group.model == model.id && group.CountsAsReplica();
+    });
+    const int there = state.Replicas(model) - static_cast<int>(given);
+    wanted.push_back(model.blocked || given > 0 ? there : std::max(there, state.Wanted(model)));
   }
-  const Planning planning = PlanAll(state, wanted, leaving);
+  const Planning planning = PlanAll(state, wanted, gone);
   return std::any_of(planning.plan.groups.begin(), planning.plan.groups.end(), [&](const auto& group) {
     return group.model == static_cast<int>(hungry.id.value) && group.kept < 0;
   });
 }
 
-// False: nobody can help it.
+// Has a replica leave for the hungry model. False: none would help, or what leaves already is enough.
 bool Feed(ClusterState& state, const Model& hungry, Actions& out) {
   const std::vector<Model*> donors = Donors(state, hungry);
   if (donors.empty()) return false;
-  if (WouldFit(state, hungry, nullptr)) {  // memory that others held has come free unnoticed
-    state.place_wanted = true;
-    return true;
+  std::vector<GroupId> gone;
+  for (const auto& [id, group] : state.groups) {
+    if (group.retiring || group.ending != Ending::kNo) gone.push_back(id);
+  }
+  if (WouldFit(state, hungry, gone)) {
+    state.place_wanted |= gone.empty();  // memory that others held has come free unnoticed
+    return false;
   }
   const bool promised = state.Replicas(hungry) < hungry.spec.replicas_min;
   int trials = 0;
@@ -208,10 +215,13 @@ bool Feed(ClusterState& state, const Model& hungry, Actions& out) {
     const Use use = DemandFor(state, *donor).use;
     for (Group* group : InOrderOfLeaving(state, *donor)) {
       if (state.now < group->ready_at + state.options.pool_hold) continue;
-      // Its hunger would only change its place.
+      // Else the hunger would only change its place.
       if (!promised && !use.Without(*group).Below(kFull)) continue;
       if (++trials > kMostTrials) return false;
-      if (!WouldFit(state, hungry, group)) continue;
+      gone.push_back(group->id);
+      const bool helps = WouldFit(state, hungry, gone);
+      gone.pop_back();
+      if (!helps) continue;
       donor->pool.held_until = state.now + state.options.pool_hold;
       Want(state, *donor, use.groups - 1, absl::StrCat("one goes to ", Name(hungry), ", which needs it more"), out);
       Retire(state, *group, absl::StrCat(": ", Name(hungry), " needs its devices more"), out);
@@ -221,11 +231,7 @@ bool Feed(ClusterState& state, const Model& hungry, Actions& out) {
   return false;
 }
 
-// One replica on its way out at a time: whether its devices do is known when they are free.
 void MoveOne(ClusterState& state, Actions& out) {
-  for (const auto& [id, group] : state.groups) {
-    if (group.retiring || group.ending != Ending::kNo) return;
-  }
   std::vector<const Model*> hungry;
   for (const Model& model : state.models) {
     if (IsHungry(state, model)) hungry.push_back(&model);
@@ -240,10 +246,14 @@ void MoveOne(ClusterState& state, Actions& out) {
 }  // namespace
 
 bool PoolsMatter(const ClusterState& state) {
-  return state.settled && std::any_of(state.models.begin(), state.models.end(), [&](const Model& model) {
-           return IsPooled(model) && (!model.queue.empty() || state.Wanted(model) > model.spec.replicas_min ||
-                                      state.Replicas(model) > state.Wanted(model));
-         });
+  const auto matters = [&](const Model& model) {
+    if (!IsPooled(model)) return false;
+    const int wanted = state.Wanted(model);
+    if (!model.queue.empty() || wanted > model.spec.replicas_min) return true;
+    // Asked after every step: the replicas are only counted where there can be too many.
+    return static_cast<int>(model.groups.size()) > wanted && state.Replicas(model) > wanted;
+  };
+  return state.settled && std::any_of(state.models.begin(), state.models.end(), matters);
 }
 
 void ArmPools(ClusterState& state) {
