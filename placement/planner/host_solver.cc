@@ -252,17 +252,18 @@ class Solver {
     const std::vector<Entry>& entries() const { return entries_; }
 
     void Offer(DeviceSet set, const Sums& sums, DeviceSet last, Objective objective) {
-      uint32_t& slot = slots_[set];
+      uint16_t& slot = slots_[set];
       if (slot == 0) {
         entries_.push_back({set, sums, last});
-        slot = static_cast<uint32_t>(entries_.size());
+        slot = static_cast<uint16_t>(entries_.size());
       } else if (Entry& entry = entries_[slot - 1]; sums.Less(entry.sums, objective)) {
         entry = {set, sums, last};
       }
     }
 
    private:
-    std::vector<uint32_t> slots_;  // by set: its entry, counted from one; 0: not known
+    static_assert(kMostExactDevices <= 16, "the empty set is never offered; a slot has room for all others");
+    std::vector<uint16_t> slots_;  // by set: its entry, counted from one; 0: not known
     std::vector<Entry> entries_;
   };
 
@@ -343,6 +344,7 @@ class Solver {
 
   std::optional<std::vector<HostGroup>> ComposeWithin(const std::vector<int>& counts, int64_t most_ratio) {
     if (layers_.empty()) {
+      layers_.reserve(items_.size());
       for (size_t i = 0; i < items_.size(); ++i) {
         if (counts[i] > 0) layers_.emplace_back(i, scores_.host().size());
       }

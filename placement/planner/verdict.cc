@@ -1,7 +1,6 @@
 #include "placement/planner/verdict.h"
 
 #include <algorithm>
-#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -34,22 +33,41 @@ Exclusion ExclusionOf(Block block) {
 
 // What groups hold, and the least that they need, as a replica of the model sees it: where all of its replicas are
 // placed, the new ones of its own stand in nobody's way.
-struct Taken {
-  std::map<DeviceRef, int64_t> least;
+class Taken {
+ public:
+  static constexpr int64_t kNobody = -1;
 
-  Taken(const Demand& demand, const Plan& plan, int model) {
+  Taken(const Topology& topology, const Demand& demand, const Plan& plan, int model) {
+    size_t devices = 0;
+    for (const Host& host : topology.hosts) {
+      first_.push_back(devices);
+      devices += host.devices.size();
+    }
+    least_.assign(devices, kNobody);
     const bool placed = std::none_of(plan.unplaced.begin(), plan.unplaced.end(),
                                      [&](const UnplacedReplica& replica) { return replica.model == model; });
     for (const PlannedGroup& group : plan.groups) {
       if (placed && group.model == model && group.kept < 0) continue;
-      const int64_t bytes = group.shape < 0 ? 0 : demand.models[group.model].shapes[group.shape].Least();
-      for (const DeviceRef& ref : group.devices) least[ref] += bytes;
+      Add(group.devices, group.shape < 0 ? 0 : demand.models[group.model].shapes[group.shape].Least());
     }
     for (const ExistingGroup& group : demand.existing) {
-      if (group.counts) continue;
-      for (const DeviceRef& ref : group.devices) least[ref] += 0;
+      if (!group.counts) Add(group.devices, 0);
     }
   }
+
+  // The least that all on the device need together; kNobody where there is none.
+  int64_t On(DeviceRef ref) const { return least_[first_[ref.host] + ref.device]; }
+
+ private:
+  void Add(const std::vector<DeviceRef>& devices, int64_t bytes) {
+    for (const DeviceRef& ref : devices) {
+      int64_t& least = least_[first_[ref.host] + ref.device];
+      least = std::max<int64_t>(least, 0) + bytes;
+    }
+  }
+
+  std::vector<size_t> first_;   // by host
+  std::vector<int64_t> least_;  // by device, host after host
 };
 
 struct Sift {
@@ -70,16 +88,15 @@ Sift SiftDevices(const Topology& topology, const Demand& demand, const Taken& ta
       const DeviceRef ref{h, d};
       const int64_t cap = CapBytes(topology, demand, model, ref);
       sift.largest = std::max(sift.largest, cap);
-      const auto held = taken.least.find(ref);
-      const int64_t left =
-          std::min(cap, AvailableBytes(topology, demand, ref)) - (held == taken.least.end() ? 0 : held->second);
+      const int64_t held = taken.On(ref);
+      const int64_t left = std::min(cap, AvailableBytes(topology, demand, ref)) - std::max<int64_t>(held, 0);
       const Block block = BlockOf(demand, ref);
       ExcludedDevice out{ref, Exclusion::kTooSmall, cap, shape.Least()};
       if (cap >= shape.Least()) {
         ++large;
         if (block != Block::kNone) {
           out.why = ExclusionOf(block);
-        } else if (held != taken.least.end() && (shape.ranks > 1 || left < shape.Least())) {
+        } else if (held != Taken::kNobody && (shape.ranks > 1 || left < shape.Least())) {
           out.why = Exclusion::kBusy;
         } else if (left < shape.Least()) {
           out.why = Exclusion::kMemoryTaken;
@@ -161,7 +178,7 @@ std::string GiB(int64_t bytes) {
 
 void Explain(const Topology& topology, const Demand& demand, const std::vector<int>& choice, Plan& plan) {
   for (size_t m = 0; m < demand.models.size(); ++m) {
-    const Taken taken(demand, plan, static_cast<int>(m));
+    const Taken taken(topology, demand, plan, static_cast<int>(m));
     const ModelDemand& model = demand.models[m];
     ModelReport& report = plan.reports[m];
     Fit fit = Fit::kNever;
