@@ -3,9 +3,11 @@
 //
 //   build/bench/placement_bench       prints the machine, the command and the figures
 //
-// Times are of MakePlan as a whole: cutting, scoring, solving, and explaining. Nothing is kept between two calls.
+// Times are of MakePlan as a whole: cutting, scoring, solving, and explaining; nothing is kept between two calls. It is
+// the processor's time, since the planner is one thread that never waits, and other programs run beside it.
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -14,7 +16,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/machine.h"
-#include "glog/logging.h"
 #include "placement/planner/planner.h"
 #include "placement/planner/test_hosts.h"
 
@@ -77,10 +78,16 @@ Host MixedHost(int n) {
   return host;
 }
 
+double ProcessorMs() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+}
+
 double PlanMs(const Topology& topology, const Demand& demand, Plan* plan) {
-  const auto from = std::chrono::steady_clock::now();
+  const double from = ProcessorMs();
   *plan = MakePlan(topology, demand);
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - from).count();
+  return ProcessorMs() - from;
 }
 
 // 200 random masks of drained devices, the first with none.
@@ -162,7 +169,8 @@ void MeasureCluster() {
   Plan plan;
   const double nothing = PlanMs(topology, demand, &plan);
   std::printf(
-      "10,000 devices, 40 models, from nothing:    %8.1f ms = %.2f of the target of %.0f ms; %zu groups, %zu missing\n",
+      "10,000 devices, 40 models, from nothing:      %8.1f ms = %.2f of the target of %.0f ms; %zu groups, %zu "
+      "missing\n",
       nothing, nothing / kClusterTargetMs, kClusterTargetMs, plan.groups.size(), plan.unplaced.size());
   constexpr int kLost = 1;
   demand.states.resize(topology.hosts.size());
@@ -170,18 +178,18 @@ void MeasureCluster() {
   for (DeviceState& state : demand.states[kLost]) state.block = Block::kLost;
   for (const PlannedGroup& group : plan.groups) {
     if (group.devices.front().host == kLost) continue;
-    ExistingGroup running;
-    running.model = group.model;
-    running.devices = group.devices;
-    running.fixed = true;
-    demand.existing.push_back(std::move(running));
+    demand.existing.push_back({.model = group.model, .devices = group.devices});
   }
   const size_t before = plan.groups.size();
-  const double lost = PlanMs(topology, demand, &plan);
-  CHECK_GE(plan.groups.size(), demand.existing.size());
-  std::printf(
-      "the same after the loss of a host:          %8.1f ms = %.2f of the target of %.0f ms; %zu of %zu groups new\n",
-      lost, lost / kClusterTargetMs, kClusterTargetMs, plan.groups.size() - demand.existing.size(), before);
+  for (const bool fixed : {true, false}) {
+    for (ExistingGroup& running : demand.existing) running.fixed = fixed;
+    const double ms = PlanMs(topology, demand, &plan);
+    const auto stayed = std::count_if(plan.groups.begin(), plan.groups.end(),
+                                      [](const PlannedGroup& group) { return group.kept >= 0; });
+    std::printf("after the loss of a host, %s %8.1f ms = %.2f of the target of %.0f ms; %td of %zu groups stay\n",
+                fixed ? "no group may move:" : "all groups may:   ", ms, ms / kClusterTargetMs, kClusterTargetMs,
+                stayed, before);
+  }
 }
 
 void MeasureGrowth() {
