@@ -273,6 +273,7 @@ class Solver {
     size_t item;
     Table cover;                  // unions of its groups, of fewer than all of them too
     std::vector<DeviceSet> full;  // those of all its groups, ascending
+    int64_t least = 0;            // of what the objective looks at first, over `full`
     Table used;                   // what it and the items before it can take together
   };
 
@@ -305,6 +306,8 @@ class Solver {
     }
     for (const auto& sets : begun) layer.full.insert(layer.full.end(), sets.begin(), sets.end());
     std::sort(layer.full.begin(), layer.full.end());
+    layer.least = kNoLimit;
+    for (const DeviceSet part : layer.full) layer.least = std::min(layer.least, First(layer.cover.At(part).sums));
   }
 
   // The smallest worst ratio that still places `counts`, then the least sums.
@@ -353,16 +356,22 @@ class Solver {
       Cover(layer, counts[layer.item], most_ratio);
       if (layer.full.empty()) return std::nullopt;
     }
+    const int64_t most =
+        std::min(TakenInOrder(layers_.begin(), layers_.end()), TakenInOrder(layers_.rbegin(), layers_.rend()));
+    int64_t to_come = 0;
+    for (const Layer& layer : layers_) to_come += layer.least;
     std::vector<DeviceSet> reached = {0};
     DeviceSet within = 0;
     const Table* before = nullptr;
     for (Layer& layer : layers_) {
       layer.used.Clear();
       within |= eligible_[layer.item];
-      if (before != nullptr && Alike(*before, layer)) {
+      to_come -= layer.least;
+      const bool more_ways_than_sets = reached.size() * layer.full.size() > size_t{1} << CountOf(within);
+      if (before != nullptr && more_ways_than_sets && Alike(*before, layer)) {
         TakeFirst(*before, layer, within);
       } else {
-        TakeBest(reached, before, layer);
+        TakeBest(reached, before, layer, most - to_come);
       }
       if (layer.used.entries().empty()) return std::nullopt;
       reached.clear();
@@ -386,11 +395,37 @@ class Solver {
     return groups;
   }
 
-  void TakeBest(const std::vector<DeviceSet>& reached, const Table* before, Layer& layer) const {
+  // What the objective looks at first. There is a solution of `most` at most, so what comes to more is left out: it can
+  // become neither the best nor its equal.
+  int64_t First(const Sums& sums) const { return sums.Head(objective_).first; }
+
+  // The items one after the other, each with the cheapest that is left; kNoLimit where one finds nothing.
+  template <typename Iterator>
+  int64_t TakenInOrder(Iterator begin, Iterator end) const {
+    DeviceSet used = 0;
+    int64_t sum = 0;
+    for (Iterator layer = begin; layer != end; ++layer) {
+      int64_t least = kNoLimit;
+      DeviceSet taken = 0;
+      for (const DeviceSet part : layer->full) {
+        if ((part & used) != 0) continue;
+        const int64_t cost = First(layer->cover.At(part).sums);
+        if (cost < least) least = cost, taken = part;
+      }
+      if (taken == 0) return kNoLimit;
+      used |= taken;
+      sum += least;
+    }
+    return sum;
+  }
+
+  void TakeBest(const std::vector<DeviceSet>& reached, const Table* before, Layer& layer, int64_t most) const {
     for (const DeviceSet used : reached) {
       const Sums sums = before == nullptr ? Sums() : before->At(used).sums;
+      if (First(sums) + layer.least > most) continue;
       ForEachPart(layer, used, [&](DeviceSet part) {
-        layer.used.Offer(used | part, sums + layer.cover.At(part).sums, part, objective_);
+        const Sums both = sums + layer.cover.At(part).sums;
+        if (First(both) <= most) layer.used.Offer(used | part, both, part, objective_);
       });
     }
   }
