@@ -111,9 +111,10 @@ void MeasureHost(const char* what, const Host& host, const std::vector<ModelDema
     proven += plan.optimal ? 1 : 0;
   }
   std::sort(ms.begin(), ms.end());
-  std::printf("%-28s p50 %8.3f ms, p99 %8.3f ms = %.2f of the target of %.0f ms; %.1f groups, %d of 200 proven\n", what,
-              ms[ms.size() / 2], ms[ms.size() * 99 / 100], ms[ms.size() * 99 / 100] / kHostTargetMs, kHostTargetMs,
-              static_cast<double>(groups) / 200, proven);
+  std::printf(
+      "%-28s p50 %8.3f ms, p99 %8.3f ms = %.2f of the target of %.0f ms, most %.3f ms; %.1f groups, %d of 200 proven\n",
+      what, ms[ms.size() / 2], ms[ms.size() * 99 / 100], ms[ms.size() * 99 / 100] / kHostTargetMs, kHostTargetMs,
+      ms.back(), static_cast<double>(groups) / 200, proven);
 }
 
 void MeasureHosts() {
