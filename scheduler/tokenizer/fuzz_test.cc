@@ -112,7 +112,7 @@ TEST(FuzzSentencePiece, DamagedBytes) {
     model += std::string(
         "\x0A\x09\x0A\x05<unk>\x18\x02\x0A\x08\x0A\x01"
         "a\x15\0\0\x80\xBF",
-        23);
+        21);
   }
   std::mt19937 random(3);
   for (int i = 0; i < kRounds * 4; ++i) RunTarget(Damage(model, &random));
