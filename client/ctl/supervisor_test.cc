@@ -127,7 +127,7 @@ class SupervisorTest : public ::testing::Test {
 };
 
 TEST_F(SupervisorTest, PassesOutputOnLineByLineWithItsLabel) {
-  Run({Script("a", "echo one; echo two >&2; printf three; exec sleep 100")});
+  Run({Script("a", "trap 'printf three; exit 0' TERM; echo one; echo two >&2; while :; do sleep 100 & wait $!; done")});
   EXPECT_EQ(WaitFor("one"), "[a] one");
   EXPECT_EQ(WaitFor("two"), "[a] two");
   EXPECT_TRUE(Stop().ok());
