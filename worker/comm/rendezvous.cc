@@ -68,7 +68,11 @@ Rendezvous::~Rendezvous() {
   CHECK(openings_.empty()) << openings_.size() << " groups are still forming";
 }
 
-bool Rendezvous::Opening::Complete() const {
+bool Rendezvous::Opening::Complete() {
+  // One that left again while others were awaited is awaited anew: a welcome to it would fail the group.
+  for (std::optional<Joined>& rank : ranks) {
+    if (rank.has_value() && HasLeft(rank->socket.get())) rank.reset();
+  }
   return std::all_of(ranks.begin(), ranks.end(), [](const auto& rank) { return rank.has_value(); });
 }
 

@@ -64,7 +64,7 @@ class Rendezvous {
   struct Opening {
     const GroupIdentity* identity;
     std::vector<std::optional<Joined>> ranks;  // Index rank - 1.
-    bool Complete() const;
+    bool Complete();
   };
 
   struct Pending {
