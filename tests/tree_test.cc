@@ -84,7 +84,8 @@ TEST_F(Tree, ProgramsMeetOnlyInProtoConfigAndBase) {
   Forbid("scheduler/", {"worker/", "client/"}, "the scheduler knows workers by worker.proto only");
   Forbid("worker/", {"scheduler/", "client/"}, "the worker knows the scheduler by worker.proto only");
   Forbid("client/", {"scheduler/", "worker/"}, "clients know the service by its protos only");
-  Forbid("placement/", {"scheduler/", "worker/", "client/", "config/", "grpc", "tandem/v1"}, "placement serves them all");
+  Forbid("placement/", {"scheduler/", "worker/", "client/", "config/", "grpc", "tandem/v1"},
+         "placement serves them all");
   for (const char* pure : {"placement/topology/", "placement/planner/"}) {
     Forbid(pure, {"chrono", "thread", "random", "fstream", "iostream", "yaml-cpp", "expat", "placement/files/"},
            "the planner is pure; readers are in placement/files");

@@ -216,9 +216,7 @@ absl::StatusOr<PlanRequest> ReadPlanRequest(const PlanFlags& flags) {
     if (!hosts.ok()) return hosts.status();
     for (placement::Host& host : *hosts) request.topology.hosts.push_back(std::move(host));
   }
-  for (size_t h = 0; h < request.topology.hosts.size(); ++h) {
-    placement::NameHost(request.topology.hosts[h], absl::StrCat("host", h));
-  }
+  placement::NumberHosts(request.topology.hosts);
   if (absl::Status status = SetMemory(flags, request.topology); !status.ok()) return status;
   if (absl::Status status = SetStates(flags, request.topology, request.demand); !status.ok()) return status;
   for (const std::string& text : flags.models) {

@@ -66,7 +66,7 @@ struct Demand {
   // By host and device; empty: all free.
   std::vector<std::vector<DeviceState>> states;
   bool across_hosts = true;  // a degree that no host has devices for may span equal hosts
-  bool sharing = true;  // single ranks may live beside other groups on a device
+  bool sharing = true;       // single ranks may live beside other groups on a device
   // A group that runs is moved only where the plan's communication time falls by this much, in parts of a thousand.
   int least_gain_permille = 200;
 };

@@ -47,8 +47,6 @@ class HostScores {
 
   // Pairs of members on different NUMA nodes.
   int NumaCrossings(DeviceSet set) const;
-  // Interchangeable devices have the same number.
-  int kind(int device) const { return kinds_[device]; }
 
  private:
   struct Score {
@@ -61,7 +59,7 @@ class HostScores {
   uint64_t KeyOf(DeviceSet set) const;
 
   const Host& host_;
-  std::vector<int> kinds_;
+  std::vector<int> kinds_;                       // by device; interchangeable ones have the same number
   absl::flat_hash_map<uint64_t, Score> scores_;  // looked up, never iterated
   absl::flat_hash_map<std::string, std::pair<int64_t, Workload>> beside_;
 };

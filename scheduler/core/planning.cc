@@ -105,6 +105,15 @@ placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, i
   return demand;
 }
 
+placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices) {
+  placement::Topology topology;
+  *devices = HostsOf(state);
+  for (const std::vector<DeviceId>& ids : *devices) {
+    topology.hosts.push_back(HostOf(state, state.At(ids.front()).spec.node, ids));
+  }
+  return topology;
+}
+
 }  // namespace
 
 Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost) {
@@ -157,15 +166,6 @@ std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state) {
     }
   }
   return hosts;
-}
-
-placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices) {
-  placement::Topology topology;
-  *devices = HostsOf(state);
-  for (const std::vector<DeviceId>& ids : *devices) {
-    topology.hosts.push_back(HostOf(state, state.At(ids.front()).spec.node, ids));
-  }
-  return topology;
 }
 
 Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone) {

@@ -42,9 +42,6 @@ struct Planning {
 // `wanted`: replicas, by ModelId. `gone`: planned as if these groups were not there. Changes nothing.
 Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone = {});
 
-// The links between devices of one node, as the planner counts them; for views.
-placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices);
-
 }  // namespace tandem::core
 
 #endif  // TANDEM_SCHEDULER_CORE_PLANNING_H_

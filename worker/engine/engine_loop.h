@@ -11,8 +11,8 @@
 // failed. An engine that fails a group says why, aborts the channel, so that the peers leave too, and is ready for the
 // next one.
 //
-// Post(), Occupied(), Status() and Held() are for any thread. Everything else belongs to the engine thread, which also calls
-// Options::report; that call must not block.
+// Post(), Occupied(), Status() and Held() are for any thread. Everything else belongs to the engine thread, which also
+// calls Options::report; that call must not block.
 #ifndef TANDEM_WORKER_ENGINE_ENGINE_LOOP_H_
 #define TANDEM_WORKER_ENGINE_ENGINE_LOOP_H_
 
