@@ -106,6 +106,8 @@ models:
             try:
                 done = self.ctl("wait", "ready", "--timeout", f"{int(30 * SLOW)}s", check=False)
                 assert done.returncode == 0, f"not ready: {done.stderr}\n{self.tail()}"
+                if isinstance(replicas, int):  # ready means one of each model
+                    eventually(lambda: all(m.replicas_ready >= replicas for m in self.status().models), 30, "all replicas")
             except BaseException:
                 self.kill()
                 raise
