@@ -157,8 +157,7 @@ void AddPlan(CLI::App& app, Context& context) {
       ->capture_default_str()
       ->check(CLI::Range(0.01, 1.0));
   plan->add_option("--model", flags->models,
-                   "name=A,tp=2|auto,replicas=2,bytes=20GiB[,kv=4GiB][,hidden=4096][,layers=32][,priority=0]"
-                   "[,goal=throughput|latency]")
+                   "name=A,tp=2|auto,replicas=2,bytes=20GiB[,kv=4GiB][,hidden=4096][,layers=32][,priority=0]")
       ->required()
       ->allow_extra_args(false);
   plan->add_option("-o,--output", *format, "table or json")->check(CLI::IsMember({"table", "json"}));

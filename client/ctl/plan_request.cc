@@ -131,8 +131,8 @@ struct ModelText {
 };
 
 absl::StatusOr<ModelText> SplitModel(const std::string& text) {
-  static constexpr absl::string_view kKeys[] = {"name",   "tp",     "replicas", "bytes", "kv",
-                                                "hidden", "layers", "priority", "goal"};
+  static constexpr absl::string_view kKeys[] = {"name", "tp",     "replicas", "bytes",
+                                                "kv",   "hidden", "layers",   "priority"};
   ModelText model;
   model.where = absl::StrCat("--model ", text.substr(0, 64));
   for (const absl::string_view word : absl::StrSplit(text, ',')) {
@@ -140,8 +140,7 @@ absl::StatusOr<ModelText> SplitModel(const std::string& text) {
     if (std::find(std::begin(kKeys), std::end(kKeys), pair.first) == std::end(kKeys) || pair.second.empty()) {
       return Bad(model.where,
                  absl::StrCat("\"", word.substr(0, 64),
-                              "\"; expected name=, tp=, replicas=, bytes=, kv=, hidden=, layers=, priority= "
-                              "or goal="));
+                              "\"; expected name=, tp=, replicas=, bytes=, kv=, hidden=, layers= or priority="));
     }
     if (!model.values.insert(pair).second) return Bad(model.where, absl::StrCat(pair.first, " is given twice"));
   }
@@ -175,14 +174,6 @@ absl::StatusOr<ModelDemand> ReadModel(const std::string& text, const Topology& t
   model.priority = static_cast<int>(*priority);
   model.workload.hidden = static_cast<int>(*hidden);
   model.workload.layers = static_cast<int>(*layers);
-  model.weight_bytes = *bytes;
-  model.parameters = *bytes / model.workload.element_bytes;
-  if (const auto goal = split->values.find("goal"); goal != split->values.end()) {
-    if (goal->second != "throughput" && goal->second != "latency") {
-      return Bad(split->where, absl::StrCat("goal=", goal->second.substr(0, 32), "; expected throughput or latency"));
-    }
-    model.goal = goal->second == "latency" ? placement::Goal::kLatency : placement::Goal::kThroughput;
-  }
 
   std::vector<int64_t> degrees;
   const auto tp = split->values.find("tp");
