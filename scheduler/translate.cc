@@ -349,7 +349,7 @@ v1::Device DeviceFrom(const core::ClusterState& state, const core::Device& devic
   out.set_memory_total_bytes(device.spec.memory_total.value);
   out.set_memory_free_bytes(device.memory_free.value);
   out.set_memory_budget_bytes(device.spec.memory_budget.value);
-  out.set_memory_ours_bytes(state.MemoryOurs(device.id).value);
+  out.set_memory_ours_bytes(core::MemoryOurs(state, device).value);
   out.set_memory_foreign_bytes(core::ForeignMemory(device).value);
   for (core::GroupId group : device.groups) out.add_groups(GroupName(group));
   out.set_numerics(device.spec.numerics);

@@ -51,6 +51,7 @@ class World {
     options_.engine_queue = Draw(3);
     options_.waiting_room_requests = 5 + Draw(20);
     options_.remembered = 8;
+    options_.sharing = Draw(2) == 0;
     options_.link_probe = static_cast<LinkProbing>(Draw(3));
     options_.probe_again = Seconds(1 + Draw(10));
     options_.pool_period = Milliseconds(100 + Draw(400));

@@ -67,6 +67,7 @@ void PlaceShared(const Topology& topology, const Demand& demand, const std::vect
     }
     while (static_cast<int>(mine.size()) < demand.models[m].replicas) {
       int64_t most = -1;
+      int candidates = 0;
       DeviceRef best;
       for (int h = 0; h < static_cast<int>(topology.hosts.size()); ++h) {
         for (int d = 0; d < topology.hosts[h].size(); ++d) {
@@ -75,11 +76,14 @@ void PlaceShared(const Topology& topology, const Demand& demand, const std::vect
           const auto taken = ledger.find(ref);
           const int64_t used = taken == ledger.end() ? 0 : taken->second;
           const int64_t left = AvailableBytes(topology, demand, ref) - used - least;
-          if (left < 0 || CapBytes(topology, demand, m, ref) < least || left <= most) continue;
+          if (left < 0 || CapBytes(topology, demand, m, ref) < least) continue;
+          ++candidates;
+          if (left <= most) continue;
           most = left;
           best = ref;
         }
       }
+      plan.reports[m].candidates = std::max(plan.reports[m].candidates, candidates);
       if (most < 0) break;
       mine.push_back(best);
       ledger[best] += least;

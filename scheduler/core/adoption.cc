@@ -37,7 +37,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   for (const auto& [rank, device] : adoption.ranks) {
     Member member;
     member.device = device;
-    member.formed = member.loaded = true;
+    member.formed = member.loaded = member.counted = true;
     member.estimated = EstimatedStatic(model.spec, adoption.size, rank);
     member.planned = PlannedStatic(model, adoption.size, rank, state.At(device).spec.kind);
     group.members.push_back(member);

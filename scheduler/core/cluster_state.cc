@@ -107,18 +107,6 @@ void ClusterState::SetTimer(Instant& slot, Instant at, TimerKind kind, uint64_t 
   if (at != kNever) timers.insert(Timer{at, kind, subject});
 }
 
-Bytes ClusterState::MemoryOurs(DeviceId id) const {
-  Bytes total;
-  for (GroupId group_id : At(id).groups) {
-    const Group* group = Find(group_id);
-    for (const Member& member : group->members) {
-      if (member.device != id) continue;
-      total += (member.measured.value > 0 ? member.measured : member.planned) + group->kv_bytes;
-    }
-  }
-  return total;
-}
-
 int ClusterState::ReadyReplicas(const Model& model) const {
   return static_cast<int>(std::count_if(model.groups.begin(), model.groups.end(), [&](GroupId id) {
     const Group* group = Find(id);

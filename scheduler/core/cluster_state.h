@@ -73,10 +73,11 @@ struct Member {
   DeviceId device;
   bool formed = false;
   bool loaded = false;
-  bool out = false;  // it left, failed, or its process is gone
-  Bytes estimated;   // weights and activations by the formula
-  Bytes planned;     // the same with what was learned: what it was placed with
-  Bytes measured;    // the same as the worker measured it; 0 until loaded
+  bool out = false;      // it left, failed, or its process is gone
+  bool counted = false;  // loaded, and the device's last heartbeat is younger: its free memory is without this rank's
+  Bytes estimated;       // weights and activations by the formula
+  Bytes planned;         // the same with what was learned: what it was placed with
+  Bytes measured;        // the same as the worker measured it; 0 until loaded
   uint64_t progress = 0;
   Instant progress_at;  // when `progress` changed, or the rank was idle
   Duration longest;     // between two changes under load
@@ -369,8 +370,6 @@ struct ClusterState {
 
   void SetTimer(Instant& slot, Instant at, TimerKind kind, uint64_t subject);
 
-  // Ledger of a device: weights, activations and KV of all its shards.
-  Bytes MemoryOurs(DeviceId id) const;
   int ReadyReplicas(const Model& model) const;
   int Replicas(const Model& model) const;  // that serve or will
   int Wanted(const Model& model) const;    // replicas, by demand

@@ -40,15 +40,24 @@ class Checker {
   void Devices() {
     for (const Device& device : state_.devices) {
       const std::string name = device.spec.Name();
-      Hold(device.groups.size() <= 1, name, " is in ", device.groups.size(), " groups");
+      Hold(device.groups.size() <= 1 || state_.options.sharing, name, " is in ", device.groups.size(), " groups");
+      int of_several_ranks = 0;
+      Bytes least;
       for (GroupId id : device.groups) {
         const Group* group = Live(id);
         Hold(group != nullptr, name, " is in ", Name(id), ", which is not there");
         if (group == nullptr) continue;
+        of_several_ranks += group->members.size() > 1;
+        for (const Member& m : group->members) {
+          if (m.device == device.id && !group->adopted) least += m.planned + group->kv_min;
+        }
         const auto in = std::count_if(group->members.begin(), group->members.end(),
                                       [&](const Member& m) { return m.device == device.id && !m.out; });
         Hold(in == 1, name, " is ", in, " members of ", Name(id));
       }
+      Hold(of_several_ranks <= 1, name, " is in ", of_several_ranks, " groups of several ranks");
+      Hold(least <= device.spec.memory_budget, name, " has ", least.value, " bytes promised, its budget is ",
+           device.spec.memory_budget.value);
       Hold(!device.attached || device.state != DeviceState::kLost, name, " is attached and LOST");
       Hold(device.state != DeviceState::kLost || device.groups.empty(), name, " is LOST and in a group");
       Hold(device.state != DeviceState::kDrained || device.Free(), name, " is DRAINED and not free");
@@ -92,8 +101,6 @@ class Checker {
       Hold(listed == !member.out, name, " and ", device.spec.Name(), " do not agree");
       any_inside |= !member.out;
       Hold(!member.out || group.ending != Ending::kNo, name, " serves without a rank");
-      Hold(group.adopted || member.planned + group.kv_min <= device.spec.memory_budget || member.out, name,
-           " exceeds the budget of ", device.spec.Name());
     }
     Hold(any_inside, name, " has no member left");
   }

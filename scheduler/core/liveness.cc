@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
 
@@ -70,13 +71,14 @@ void Handle(ClusterState& state, const HeartbeatReceived& event, Actions& out) {
     return;
   }
   Heard(state, *device, out);
-  if (event.memory_free > device->memory_free && state.memory_awaited && device->Free()) {
+  if (event.memory_free > device->memory_free && state.memory_awaited) {
     // Once a second is often enough to look whether others have left enough by now.
     const Instant soon = state.now + Seconds(1);
     state.SetTimer(state.placement_at, std::min(state.placement_at, soon), TimerKind::kPlacement, 0);
   }
   device->memory_free = event.memory_free;
   device->memory_process = event.memory_process;
+  CountLoaded(state, *device);
   for (const GroupLoad& load : event.loads) TakeLoad(state, *device, load, out);
 }
 

@@ -70,9 +70,42 @@ void TakeMeasurement(ClusterState& state, const Group& group, Member& member, By
   learned = {degree, kind, group.id, member.estimated, measured};
 }
 
-Bytes FreeToUse(const Device& device) {
-  const Bytes kept_free = device.spec.memory_total - device.spec.memory_budget;
-  return std::max(kNothing, device.memory_free - std::max(kNothing, kept_free));
+Bytes HeldBy(const Group& group, const Member& member) {
+  const Bytes kv = group.ready_at == kNever ? group.kv_target : group.kv_bytes;
+  return (member.measured > kNothing ? member.measured : member.planned) + kv;
+}
+
+Bytes MemoryOurs(const ClusterState& state, const Device& device) {
+  Bytes total;
+  for (GroupId id : device.groups) {
+    const Group& group = *state.Find(id);
+    for (const Member& member : group.members) {
+      if (member.device == device.id) total += HeldBy(group, member);
+    }
+  }
+  return total;
+}
+
+Bytes FreeToUse(const ClusterState& state, const Device& device) {
+  Bytes free = device.memory_free - std::max(kNothing, device.spec.memory_total - device.spec.memory_budget);
+  Bytes rest = device.spec.memory_budget;
+  for (GroupId id : device.groups) {
+    const Group& group = *state.Find(id);
+    for (const Member& member : group.members) {
+      if (member.device != device.id || member.out) continue;
+      rest -= HeldBy(group, member);
+      if (!member.counted) free -= HeldBy(group, member);
+    }
+  }
+  return std::max(kNothing, std::min(free, rest));
+}
+
+void CountLoaded(ClusterState& state, const Device& device) {
+  for (GroupId id : device.groups) {
+    for (Member& member : state.Find(id)->members) {
+      if (member.device == device.id) member.counted = member.loaded;
+    }
+  }
 }
 
 Bytes ForeignMemory(const Device& device) {
@@ -82,7 +115,7 @@ Bytes ForeignMemory(const Device& device) {
 
 std::string ShortOfMemory(const ClusterState& state, const Device& device, Bytes needed) {
   const std::string name = Name(state, device.id);
-  std::string text = absl::StrCat(name, ": ", Words(FreeToUse(device)), " free, needs ", Words(needed));
+  std::string text = absl::StrCat(name, ": ", Words(FreeToUse(state, device)), " free, needs ", Words(needed));
   const Bytes foreign = ForeignMemory(device);
   if (foreign > kNothing) absl::StrAppend(&text, "; ", Words(foreign), " of ", name, " are used by other processes");
   return text;

@@ -6,7 +6,8 @@
 // counts; a later group replaces what an earlier one taught, so a new worker version is believed after one load.
 //
 // A device's memory is ours (the worker process), foreign (all other processes) or free. Its utilisation keeps a share
-// of the total free, whoever holds the rest.
+// of the total free, whoever holds the rest. What is free by the last heartbeat may be promised already: to ranks that
+// have yet to load, several of which may share the device.
 //
 // Owned by the core, as all of its state.
 #ifndef TANDEM_SCHEDULER_CORE_MEMORY_LEDGER_H_
@@ -30,8 +31,15 @@ Bytes PlannedStatic(const ClusterState& state, const Model& model, int tensor_pa
 // A rank has loaded: its measurement goes into the books and is learned from. REQUIRES: member is one of group's.
 void TakeMeasurement(ClusterState& state, const Group& group, Member& member, Bytes measured);
 
-// What placement may still take: free memory less what the utilisation keeps free.
-Bytes FreeToUse(const Device& device);
+// What the rank takes of its device, KV included: as measured, else as planned.
+Bytes HeldBy(const Group& group, const Member& member);
+// The same of all ranks on the device.
+Bytes MemoryOurs(const ClusterState& state, const Device& device);
+// What placement may still take: free memory less what the utilisation keeps free, and less what is promised; and never
+// more than the budget leaves beside all ranks that are there, whatever the worker says is free.
+Bytes FreeToUse(const ClusterState& state, const Device& device);
+// A heartbeat came: the free memory in it is without what the device's ranks had loaded by then.
+void CountLoaded(ClusterState& state, const Device& device);
 // Used by processes that are not this device's worker.
 Bytes ForeignMemory(const Device& device);
 

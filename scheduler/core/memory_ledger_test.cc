@@ -105,7 +105,7 @@ TEST_F(MemoryLedgerTest, WhatIsNeitherFreeNorOursIsForeign) {
   device.memory_process = {1500 * kMiB};
   device.memory_free = {3300 * kMiB};
   EXPECT_EQ(ForeignMemory(device).value, 3200 * kMiB);
-  EXPECT_EQ(FreeToUse(device).value, 2300 * kMiB) << "the utilisation keeps 1000 MiB free";
+  EXPECT_EQ(FreeToUse(state_, device).value, 2300 * kMiB) << "the utilisation keeps 1000 MiB free";
   EXPECT_EQ(ShortOfMemory(state_, device, {4096 * kMiB}),
             "nodes/a/devices/1: 2.2 GiB free, needs 4.0 GiB; 3.1 GiB of nodes/a/devices/1 are used by other processes");
   device.memory_process = {6000 * kMiB};

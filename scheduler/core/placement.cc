@@ -48,7 +48,7 @@ struct Trial {
   size_t largest_host = 0;
 };
 
-Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
+Trial Try(const ClusterState& state, const Model& model, const Need& need) {
   Trial trial{need};
   const size_t degree = static_cast<size_t>(need.degree);
   for (const std::vector<DeviceId>& host : HostsOf(state)) {
@@ -57,14 +57,14 @@ Trial Try(const ClusterState& state, const ModelSpec& spec, const Need& need) {
     for (DeviceId id : host) {
       const Device& device = state.devices[id.value];
       ++trial.considered;
-      const std::optional<Obstacle> obstacle = ObstacleTo(spec, need, device);
+      const std::optional<Obstacle> obstacle = ObstacleTo(state, model, need, device);
       if (!obstacle.has_value()) {
         ++with_time, ++with_an_operator;
         continue;
       }
       ++trial.counts[static_cast<int>(*obstacle)];
       if (trial.losers.size() < kMostLosers) {
-        trial.losers.push_back({id, *obstacle, Describe(state, spec, need, device, *obstacle)});
+        trial.losers.push_back({id, *obstacle, Describe(state, model.spec, need, device, *obstacle)});
       }
       if (*obstacle == Obstacle::kTooSmall) continue;
       ++with_an_operator;
@@ -109,6 +109,36 @@ std::string Sentence(const ClusterState& state, const Model& model, const Trial&
                       too_few ? largest : "");
 }
 
+bool SharesDevice(const ClusterState& state, const std::vector<DeviceId>& devices) {
+  return std::any_of(devices.begin(), devices.end(), [&](DeviceId id) { return !state.At(id).groups.empty(); });
+}
+
+// A worker forms and loads one group after the other; what it took, it says when it has loaded.
+bool LoadsAnother(const ClusterState& state, const std::vector<DeviceId>& devices) {
+  return std::any_of(devices.begin(), devices.end(), [&](DeviceId id) {
+    const std::vector<GroupId>& groups = state.At(id).groups;
+    return std::any_of(groups.begin(), groups.end(),
+                       [&](GroupId group) { return state.Find(group)->ready_at == kNever; });
+  });
+}
+
+// ", beside groups/7 of models/chat" where the devices are not its own.
+std::string Beside(const ClusterState& state, const std::vector<DeviceId>& devices) {
+  std::vector<std::string> names;
+  for (DeviceId id : devices) {
+    for (GroupId group : state.At(id).groups) {
+      names.push_back(absl::StrCat(Name(group), " of ", Name(state.At(state.Find(group)->model))));
+    }
+  }
+  return names.empty() ? "" : absl::StrCat(", beside ", List(names));
+}
+
+std::vector<DeviceId> DevicesOf(const Planning& planning, const placement::PlannedGroup& group) {
+  std::vector<DeviceId> devices;
+  for (const placement::DeviceRef& ref : group.devices) devices.push_back(planning.devices[ref.host][ref.device]);
+  return devices;
+}
+
 // A placed replica in the report's terms.
 PlacementReport Placed(const ClusterState& state, const Model& model, const Planning& planning,
                        const placement::PlannedGroup& group) {
@@ -122,14 +152,14 @@ PlacementReport Placed(const ClusterState& state, const Model& model, const Plan
   report.static_bytes = need.static_bytes;
   report.kv_min = need.kv_min;
   report.kv_target = std::max(need.kv_min, Bytes{group.kv_bytes});
-  for (const placement::DeviceRef& ref : group.devices) report.chosen.push_back(planning.devices[ref.host][ref.device]);
+  report.chosen = DevicesOf(planning, group);
   report.considered = static_cast<int>(state.devices.size());
   report.counts.assign(std::begin(found.excluded), std::end(found.excluded));
   report.degrees = found.degrees;
   if (!found.choice.empty()) report.degrees.push_back(absl::StrCat("auto: ", found.choice));
   const std::string fitting = Count(found.candidates, need.degree > 1 ? "set" : "device");
   report.sentence =
-      absl::StrCat(Name(model), " on ", List(state, report.chosen, 8), ", of ", fitting,
+      absl::StrCat(Name(model), " on ", List(state, report.chosen, 8), Beside(state, report.chosen), ", of ", fitting,
                    found.candidates == 1 ? " that fits" : " that fit", placement::DescribeRing(group), ", for ",
                    Words(need.Least()), need.degree > 1 ? " each" : "", " (", Words(need.static_bytes),
                    " weights and activations + ", Words(need.kv_min), " KV for ", model.spec.max_model_len, " tokens)");
@@ -167,7 +197,7 @@ PlacementReport WhyNot(const ClusterState& state, const Model& model) {
       if (!best.has_value()) report.sentence = absl::StrCat(Name(model), " at ", report.degrees.back());
       continue;
     }
-    Trial trial = Try(state, model.spec, NeedOf(state, model, cost));
+    Trial trial = Try(state, model, NeedOf(state, model, cost));
     if (trial.verdict == Verdict::kNever && ClusterIncomplete(state)) trial.verdict = Verdict::kLater;
     report.degrees.push_back(
         absl::StrCat("tp=", cost.tensor_parallel, ": ", Words(trial.need.Least()), " per device, not placed"));
@@ -211,8 +241,11 @@ void PlaceMissing(ClusterState& state, Actions& out) {
       Model& model = state.At(id);
       for (const placement::PlannedGroup& group : planning.plan.groups) {
         if (group.model != static_cast<int>(id.value) || group.kept >= 0) continue;
+        // What was promised may share a device; a replica more for a busy model must not slow others down.
+        const bool promised = state.Replicas(model) < model.spec.replicas_min;
+        if (!promised && SharesDevice(state, DevicesOf(planning, group))) continue;
         --missing[id.value];
-        if (WaitsToRetry(state, model)) continue;
+        if (WaitsToRetry(state, model) || LoadsAnother(state, DevicesOf(planning, group))) continue;
         model.report = Placed(state, model, planning, group);
         StartGroup(state, model, model.report, out);
       }
@@ -228,6 +261,8 @@ void PlaceMissing(ClusterState& state, Actions& out) {
       model.report = WhyNot(state, model);
       model.waits_for = model.report.sentence;
       if (model.report.counts[static_cast<int>(Obstacle::kMemoryTaken)] > 0) state.memory_awaited = true;
+    } else if (!WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model) && missing[id.value] == 0) {
+      model.waits_for = absl::StrCat(Name(model), " waits until the device that it will share has loaded");
     } else if (WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model)) {
       model.waits_for = absl::StrCat("tries again in ", Words(model.retry_at - state.now), " after a failure");
       state.SetTimer(state.placement_at, std::min(state.placement_at, model.retry_at), TimerKind::kPlacement, 0);

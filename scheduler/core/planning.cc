@@ -30,9 +30,36 @@ PathKind KindBetween(const DeviceSpec& a, const DeviceSpec& b) {
   return near ? PathKind::kPhb : PathKind::kSys;
 }
 
-placement::Host HostOf(const ClusterState& state, const std::string& name, const std::vector<DeviceId>& ids) {
+bool Contains(const std::vector<GroupId>& groups, GroupId id) {
+  return std::find(groups.begin(), groups.end(), id) != groups.end();
+}
+
+// What new groups and those that stay may take together. The planner charges a group that stays with the least of its
+// shape, and must not find less than it really holds: so that least is given back here, no more. What `gone` groups
+// hold counts as free.
+Bytes Available(const ClusterState& state, const Device& device, const std::vector<GroupId>& gone) {
+  Bytes bytes = FreeToUse(state, device);
+  for (const GroupId id : device.groups) {
+    const Group& group = *state.Find(id);
+    if (Contains(gone, id)) {
+      for (const Member& member : group.members) {
+        if (member.device == device.id) bytes += HeldBy(group, member);
+      }
+    } else if (group.CountsAsReplica()) {
+      const Model& model = state.At(group.model);
+      for (const ShardCost& cost : model.spec.costs) {
+        const bool same = cost.tensor_parallel == static_cast<int>(group.members.size());
+        const bool offered = model.spec.tensor_parallel == 0 || model.spec.tensor_parallel == cost.tensor_parallel;
+        if (same && offered) bytes += NeedOf(state, model, cost).Least();
+      }
+    }
+  }
+  return bytes;
+}
+
+placement::Host HostOf(const ClusterState& state, const std::vector<DeviceId>& ids, const std::vector<GroupId>& gone) {
   placement::Host host;
-  host.name = name;
+  host.name = state.At(ids.front()).spec.node;
   host.links.resize(ids.size() * ids.size());
   for (const DeviceId id : ids) {
     const Device& device = state.At(id);
@@ -41,7 +68,7 @@ placement::Host HostOf(const ClusterState& state, const std::string& name, const
     out.chip = ChipOf(device.spec);
     out.numa = device.spec.numa_node;
     out.memory_total = device.spec.memory_total.value;
-    out.memory_used = out.memory_total - (FreeToUse(device) + state.MemoryOurs(id)).value;
+    out.memory_used = out.memory_total - Available(state, device, gone).value;
     out.memory_used = std::clamp<int64_t>(out.memory_used, 0, out.memory_total);
   }
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -105,12 +132,10 @@ placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, i
   return demand;
 }
 
-placement::Topology TopologyOf(const ClusterState& state, std::vector<std::vector<DeviceId>>* devices) {
+placement::Topology TopologyOf(const ClusterState& state, const std::vector<std::vector<DeviceId>>& devices,
+                               const std::vector<GroupId>& gone) {
   placement::Topology topology;
-  *devices = HostsOf(state);
-  for (const std::vector<DeviceId>& ids : *devices) {
-    topology.hosts.push_back(HostOf(state, state.At(ids.front()).spec.node, ids));
-  }
+  for (const std::vector<DeviceId>& ids : devices) topology.hosts.push_back(HostOf(state, ids, gone));
   return topology;
 }
 
@@ -131,7 +156,9 @@ Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device) {
   return std::min(device.memory_budget, Bytes{static_cast<int64_t>(cap)});
 }
 
-std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, const Device& device) {
+std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model, const Need& need,
+                                   const Device& device) {
+  const ModelSpec& spec = model.spec;
   if (ShareOf(spec, device.spec) < need.Least()) return Obstacle::kTooSmall;
   switch (BlockOf(device)) {
     case Block::kLost:
@@ -147,8 +174,11 @@ std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, cons
     case Block::kNone:
       break;
   }
-  if (!device.Free()) return Obstacle::kBusy;
-  if (FreeToUse(device) < need.Least()) return Obstacle::kMemoryTaken;
+  const bool may_share = state.options.sharing && need.degree == 1 &&
+                         std::none_of(device.groups.begin(), device.groups.end(),
+                                      [&](GroupId id) { return state.Find(id)->model == model.id; });
+  if (!device.Free() && !may_share) return Obstacle::kBusy;
+  if (FreeToUse(state, device) < need.Least()) return Obstacle::kMemoryTaken;
   return std::nullopt;
 }
 
@@ -170,10 +200,11 @@ std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state) {
 
 Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone) {
   Planning planning;
-  planning.topology = TopologyOf(state, &planning.devices);
+  planning.devices = HostsOf(state);
+  planning.topology = TopologyOf(state, planning.devices, gone);
   std::vector<placement::DeviceRef> refs(state.devices.size());
   placement::Demand& demand = planning.demand;
-  demand.sharing = false;       // a worker holds one group
+  demand.sharing = state.options.sharing;
   demand.across_hosts = false;  // ranks meet in shared memory
   for (size_t h = 0; h < planning.devices.size(); ++h) {
     auto& states = demand.states.emplace_back();
@@ -187,7 +218,7 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
     demand.models.push_back(DemandOf(state, model, wanted[model.id.value], planning.cost_of_shape.emplace_back()));
   }
   for (const auto& [id, group] : state.groups) {
-    if (std::find(gone.begin(), gone.end(), id) != gone.end()) continue;
+    if (Contains(gone, id)) continue;
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
     existing.fixed = true;  // to move one is the drain's business: it has requests

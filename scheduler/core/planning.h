@@ -25,8 +25,9 @@ Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost
 
 // The most that this model may ever have of the device.
 Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device);
-// Why the device does not do for a rank, whatever its links; nullopt when it does.
-std::optional<Obstacle> ObstacleTo(const ModelSpec& spec, const Need& need, const Device& device);
+// Why the device does not do for a rank of the model, whatever its links; nullopt when it does.
+std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model, const Need& need,
+                                   const Device& device);
 
 // The hosts of the planner: what may form one group.
 std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state);

@@ -69,6 +69,7 @@ struct Fields<CoreOptions> {
     v("default_output", &T::default_output);
     v("remembered", &T::remembered);
     v("link_probe", &T::link_probe);
+    v("sharing", &T::sharing);
     v("probe_pause", &T::probe_pause);
     v("probe_deadline", &T::probe_deadline);
     v("probe_again", &T::probe_again);
@@ -145,6 +146,7 @@ struct Fields<Member> {
     v("formed", &T::formed);
     v("loaded", &T::loaded);
     v("out", &T::out);
+    v("counted", &T::counted);
     v("estimated", &T::estimated);
     v("planned", &T::planned);
     v("measured", &T::measured);
