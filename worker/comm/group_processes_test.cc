@@ -54,8 +54,8 @@ TEST(GroupProcessesTest, SumsAndPlansTravelBetweenProcesses) {
   };
   ForkedGroup group(3, {}, [&](GroupChannel& channel) {
     for (uint64_t step = 1; step <= kSteps; ++step) {
-      absl::StatusOr<PlanRing::Received> plan = channel.plans()->Next(absl::Seconds(30));
-      if (!plan.ok() || plan->kind != PlanRing::Received::kMessage || plan->step != step) return false;
+      absl::StatusOr<PlanQueue::Received> plan = channel.plans()->Next(absl::Seconds(30));
+      if (!plan.ok() || plan->kind != PlanQueue::Received::kMessage || plan->step != step) return false;
       size_t count;
       std::memcpy(&count, plan->bytes.data(), sizeof(count));
       if (!sum(channel, count)) return false;
@@ -147,7 +147,7 @@ TEST(GroupProcessesTest, APeerThatDidItsPartAndLeftHarmsNobody) {
 TEST(GroupProcessesTest, AWaitingRankCostsNoCpu) {
   SKIP_WHERE_FORK_IS_UNSAFE();
   ForkedGroup group(2, {}, [](GroupChannel& channel) {
-    absl::StatusOr<PlanRing::Received> plan = channel.plans()->Next(absl::Seconds(1));
+    absl::StatusOr<PlanQueue::Received> plan = channel.plans()->Next(absl::Seconds(1));
     rusage usage;
     getrusage(RUSAGE_THREAD, &usage);
     const int64_t before = usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
@@ -155,7 +155,7 @@ TEST(GroupProcessesTest, AWaitingRankCostsNoCpu) {
     getrusage(RUSAGE_THREAD, &usage);
     const int64_t spent = usage.ru_utime.tv_usec + usage.ru_stime.tv_usec - before;
     // 2 % of a core is the limit for a whole process; a wait alone stays far below.
-    return plan.ok() && plan->kind == PlanRing::Received::kTimedOut && spent < 10'000;
+    return plan.ok() && plan->kind == PlanQueue::Received::kTimedOut && spent < 10'000;
   });
   EXPECT_TRUE(group.Join(1));
 }

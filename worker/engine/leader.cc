@@ -20,9 +20,10 @@ BatcherLimits LimitsOf(const Shard& shard) {
 
 }  // namespace
 
-Leader::Leader(Shard* shard, std::function<void(Report)> report)
+Leader::Leader(Shard* shard, std::function<void(Report)> report, std::function<SteadyTime()> clock)
     : shard_(shard),
       report_(std::move(report)),
+      clock_(std::move(clock)),
       batcher_(LimitsOf(*shard), shard->kv_blocks(), shard->executor().facts().eos_ids),
       log_(std::make_shared<RequestLog>()) {}
 
@@ -98,14 +99,14 @@ absl::Status Leader::Step(SteadyTime now) {
     return absl::OkStatus();
   }
   const int64_t tokens = static_cast<int64_t>(plan->tokens.size());
-  const auto start = std::chrono::steady_clock::now();
+  const SteadyTime start = clock_();
   absl::StatusOr<absl::Span<const float>> logits = shard_->Lead(*std::move(plan));
   if (!logits.ok()) return logits.status();
   std::vector<SampledToken> sampled;
   if (absl::Status status = Sample(*logits, sampled); !status.ok()) return status;
   batcher_.Commit(sampled);
   Flush();
-  cost_.Observe(tokens, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+  cost_.Observe(tokens, std::chrono::duration<double, std::micro>(clock_() - start).count());
   return absl::OkStatus();
 }
 

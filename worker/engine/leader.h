@@ -26,8 +26,9 @@ namespace tandem::worker {
 
 class Leader {
  public:
-  // REQUIRES: `shard` is ready, leads, and outlives this; so does what `report` refers to.
-  Leader(Shard* shard, std::function<void(Report)> report);
+  // REQUIRES: `shard` is ready, leads, and outlives this; so does what the functions refer to. `clock` tells how long
+  // steps take.
+  Leader(Shard* shard, std::function<void(Report)> report, std::function<SteadyTime()> clock);
 
   // A request with this id, or with a later attempt of it, is not taken again; an earlier attempt gives way.
   void Assign(Request request);
@@ -58,6 +59,7 @@ class Leader {
 
   Shard* const shard_;
   const std::function<void(Report)> report_;
+  const std::function<SteadyTime()> clock_;
   Batcher batcher_;
   Sampler sampler_;
   StepCostModel cost_;

@@ -130,9 +130,9 @@ absl::Status Shard::Publish(StepPlan& plan) {
 }
 
 absl::StatusOr<Shard::Followed> Shard::Follow(absl::Duration timeout) {
-  absl::StatusOr<PlanRing::Received> received = channel_->plans()->Next(timeout);
+  absl::StatusOr<PlanQueue::Received> received = channel_->plans()->Next(timeout);
   if (!received.ok()) return received.status();
-  if (received->kind != PlanRing::Received::kMessage) return Followed::kNothing;
+  if (received->kind != PlanQueue::Received::kMessage) return Followed::kNothing;
   busy_ = true;
   auto done = absl::MakeCleanup([this] { busy_ = false; });
   absl::StatusOr<StepPlan> plan = DecodePlan(received->bytes);
