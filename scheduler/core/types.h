@@ -194,7 +194,7 @@ struct CoreOptions {
   int engine_queue = 2;                    // bind late: at most this many beyond what an engine runs
   double overcommit = 1.0;                 // booked KV over real KV
   Tokens default_output = {256};           // expected output before the model has any history
-  bool sharing = true;   // groups of one rank may live beside others on a device where there is no other room
+  bool sharing = false;  // groups of one rank may live beside others on a device where there is no other room
   int remembered = 256;  // ended requests and dissolved groups kept for explain
   LinkProbing link_probe = LinkProbing::kOnce;
   Duration probe_pause = Seconds(1);       // from a worker's coming, or from finding its host busy, to the next look
