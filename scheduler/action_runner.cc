@@ -153,8 +153,13 @@ void ActionRunner::Do(const core::AssignRequest& action) {
   v1::AttachResponse command;
   if (!stream || !stream->OnAssigned(assignment, command.mutable_assign_request())) {
     // The client has its end already: no engine hears of this attempt, so its end comes from here.
-    post_(core::RequestEnded{action.request, action.attempt, core::EndedHow::kAborted, {}, "its client has its end"});
-    return;
+    core::RequestEnded ended{action.request, action.attempt, core::EndedHow::kAborted, {}, "its client is gone"};
+    if (stream) ended = stream->HowEnded(action.attempt);
+    // Without that it would be tried elsewhere.
+    if (ended.how == core::EndedHow::kAborted) {
+      post_(core::RequestCancelled{action.request, core::CancelCause::kClientLeft});
+    }
+    return post_(std::move(ended));
   }
   if (action.deadline != core::kNever) {
     // 0 means none, and what has passed is told with the least that can be said.

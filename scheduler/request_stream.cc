@@ -45,7 +45,7 @@ void RequestStream::OnQueued(const std::string& why) {
   Wakes wakes;
   {
     absl::MutexLock lock(&mu_);
-    state_ = assignment_.has_value() ? core::RequestState::kMigrating : core::RequestState::kQueued;
+    state_ = started_.counter != 0 ? core::RequestState::kMigrating : core::RequestState::kQueued;
     waits_for_ = why;
     for (Reader* reader : readers_) reader->progress_due = true;
     PumpAll(Now(), &wakes);
@@ -54,8 +54,23 @@ void RequestStream::OnQueued(const std::string& why) {
 }
 
 bool RequestStream::OnAssigned(const Assignment& assignment, v1::AssignRequest* command) {
+  Wakes wakes;
+  const bool wanted = Assign(assignment, command, &wakes);
+  Run(wakes);
+  return wanted;
+}
+
+bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* command, Wakes* wakes) {
   absl::MutexLock lock(&mu_);
   if (ended_) return false;
+  if (started_.counter != 0 && log_.size() >= assignment.max_tokens) {
+    // The group was lost between the last token and its end: nothing is left to compute.
+    const core::Instant now = Now();
+    text_.Finish();
+    Finish(v1::LENGTH, now);
+    PumpAll(now, wakes);
+    return false;
+  }
   if (!assignment_.has_value()) assigned_at_ = Now();
   assignment_ = assignment;
   state_ = core::RequestState::kAssigned;
@@ -110,7 +125,8 @@ RequestStream::Verdict RequestStream::OnStarted(core::Attempt attempt, uint32_t 
   {
     absl::MutexLock lock(&mu_);
     if (!Current(attempt)) return Verdict::kStale;
-    if (started_ != attempt) cached_tokens_ = cached_tokens;  // after a preemption: what was cached the first time
+    // What was cached the first time: after a preemption or a move, prompt and output may be found in the cache.
+    if (started_.counter == 0) cached_tokens_ = cached_tokens;
     started_ = attempt;
     state_ = core::RequestState::kRunning;
     if (flush) PumpAll(Now(), &wakes);
@@ -373,6 +389,8 @@ void RequestStream::ComposeProgress(Reader* reader) {
       break;
     case core::RequestState::kMigrating:
       progress.set_state(v1::Progress::MIGRATING);
+      progress.set_waits_for(waits_for_);
+      progress.set_queue_position(queue_position_);
       break;
     default:
       progress.set_state(v1::Progress::RUNNING);
@@ -435,6 +453,15 @@ std::optional<core::DeviceId> RequestStream::Rank0(core::Attempt attempt) const 
   absl::MutexLock lock(&mu_);
   if (!assignment_ || assignment_->attempt != attempt) return std::nullopt;
   return assignment_->rank0;
+}
+
+core::RequestEnded RequestStream::HowEnded(core::Attempt attempt) const {
+  absl::MutexLock lock(&mu_);
+  core::RequestEnded ended{facts_.id, attempt, core::EndedHow::kAborted, {}, "its client has its end"};
+  if (!ended_ || !failure_.ok()) return ended;
+  ended.how = finished_.reason() == v1::LENGTH ? core::EndedHow::kLengthReached : core::EndedHow::kStopped;
+  ended.output = {static_cast<int64_t>(finished_.usage().completion_tokens())};
+  return ended;
 }
 
 bool RequestStream::Ended() const {

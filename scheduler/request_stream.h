@@ -24,6 +24,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "scheduler/core/event.h"
 #include "scheduler/core/types.h"
 #include "scheduler/grpc_error.h"
 #include "scheduler/output_text.h"
@@ -106,7 +107,7 @@ class RequestStream {
   // ---- from the core's thread
   void OnQueued(const std::string& why);
   // The next attempt begins; its tokens count from here on. Fills `command` with all that rank 0 needs but the
-  // deadline. False when the client has its end already and nothing need be computed.
+  // deadline. False when the client has its end, or all its tokens, and nothing need be computed.
   bool OnAssigned(const Assignment& assignment, v1::AssignRequest* command);
   // The command is on its way. From here on the call is open: what refuses it unheard has been passed, and the time
   // until the first token is free.
@@ -139,6 +140,8 @@ class RequestStream {
 
   // Where `attempt` runs, if it is the latest.
   std::optional<core::DeviceId> Rank0(core::Attempt attempt) const;
+  // For an attempt that OnAssigned did not want: how the request really ended, in the words of an engine.
+  core::RequestEnded HowEnded(core::Attempt attempt) const;
   // Has its end: finished or failed.
   bool Ended() const;
   core::RequestState state() const;
@@ -158,6 +161,7 @@ class RequestStream {
   };
   using Wakes = absl::InlinedVector<Wake, 1>;
 
+  bool Assign(const Assignment& assignment, v1::AssignRequest* command, Wakes* wakes) ABSL_LOCKS_EXCLUDED(mu_);
   bool Current(core::Attempt attempt) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Verdict Spoil(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(v1::FinishReason reason, core::Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

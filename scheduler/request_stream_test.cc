@@ -204,6 +204,92 @@ TEST_F(RequestStreamTest, OnlyTheCurrentAttemptCounts) {
   EXPECT_FALSE(client.status_);
 }
 
+// ---- across the seam of a migration --------------------------------------------------------------------------------
+
+TEST_F(RequestStreamTest, WhatEndedBeforeItWasAssignedAgainIsNotComputedAgain) {
+  RequestStream& stream = Make();
+  Client client(&stream);
+  client.Attach();
+  Assign(first_);
+  Produce(first_, 0, {300, 301});
+  client.ReadAll();
+  EXPECT_EQ(End(first_, v1::Ended::LENGTH_REACHED, 2), Verdict::kNothing);
+  client.ReadAll();
+  v1::AssignRequest command;
+  EXPECT_FALSE(stream.OnAssigned({second_, {8}, {1, 2}, {1}, 100, "fake"}, &command));
+  const core::RequestEnded ended = stream.HowEnded(second_);
+  EXPECT_EQ(ended.attempt, second_);
+  EXPECT_EQ(ended.how, core::EndedHow::kLengthReached);
+  EXPECT_EQ(ended.output.value, 2);
+  ASSERT_TRUE(client.finished_);
+  EXPECT_EQ(client.accepted_, 1u);
+}
+
+TEST_F(RequestStreamTest, AFailedOneIsNotSaidToHaveFinished) {
+  RequestStream& stream = Make();
+  Assign(first_);
+  EXPECT_EQ(Produce(first_, 3, {300}), Verdict::kSpoiled);
+  v1::AssignRequest command;
+  EXPECT_FALSE(stream.OnAssigned({second_, {8}, {1, 2}, {1}, 100, "fake"}, &command));
+  EXPECT_EQ(stream.HowEnded(second_).how, core::EndedHow::kAborted);
+}
+
+TEST_F(RequestStreamTest, TheGroupWasLostBetweenTheLastTokenAndItsEnd) {
+  RequestStream& stream = Make();
+  Client client(&stream);
+  client.Attach();
+  Assign(first_, /*max_tokens=*/3);
+  stream.OnStarted(first_, 1, true);
+  Produce(first_, 0, {300, 301, 302});
+  client.ReadAll();
+  v1::AssignRequest command;
+  EXPECT_FALSE(stream.OnAssigned({second_, {8}, {1, 2}, {1}, 3, "fake"}, &command)) << "nothing is left to compute";
+  client.ReadAll();
+  EXPECT_EQ(stream.HowEnded(second_).how, core::EndedHow::kLengthReached);
+  ASSERT_TRUE(client.finished_);
+  EXPECT_EQ(client.finished_->reason(), v1::LENGTH);
+  EXPECT_EQ(client.finished_->usage().completion_tokens(), 3u);
+}
+
+TEST_F(RequestStreamTest, UsageCountsEachTokenOnceAndTheCacheOfTheFirstAttempt) {
+  RequestStream& stream = Make();
+  Client client(&stream);
+  client.Attach();
+  Assign(first_);
+  stream.OnStarted(first_, 2, true);
+  Produce(first_, 0, {300, 301});
+  Assign(second_);
+  stream.OnQueued("lost its group");
+  EXPECT_EQ(stream.state(), core::RequestState::kMigrating);
+  Assign(second_);
+  stream.OnStarted(second_, 5, true);  // prompt and output were cached there
+  Produce(second_, 2, {302, 303});
+  End(second_, v1::Ended::LENGTH_REACHED, 4);
+  client.ReadAll();
+  ASSERT_TRUE(client.finished_);
+  EXPECT_EQ(client.finished_->usage().completion_tokens(), 4u);
+  EXPECT_EQ(client.finished_->usage().cached_tokens(), 2u);
+  EXPECT_EQ(client.accepted_, 2u);
+}
+
+TEST_F(RequestStreamTest, AStopStringIsFoundAcrossTheSeam) {
+  const auto ids = Encode(" a river runs to the sea and on");
+  for (size_t seam = 1; seam < ids.size(); ++seam) {
+    RequestStream& stream = Make({" to the sea"});
+    Client client(&stream);
+    client.Attach();
+    Assign(first_);
+    Verdict verdict = Verdict::kNothing;
+    for (size_t i = 0; i < ids.size() && verdict == Verdict::kNothing; ++i) {
+      if (i == seam) Assign(second_);
+      verdict = Produce(i < seam ? first_ : second_, i, {ids[i]});
+      client.ReadAll();
+    }
+    EXPECT_EQ(verdict, Verdict::kStopped) << seam;
+    EXPECT_EQ(client.text_, " a river runs") << seam;
+  }
+}
+
 TEST_F(RequestStreamTest, AHoleAChangeAndAStrangeTokenSpoilIt) {
   for (const auto& [first, id] : std::vector<std::pair<size_t, int32_t>>{{3, 300}, {0, 301}, {2, 1 << 30}}) {
     RequestStream& stream = Make();

@@ -60,7 +60,11 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
     switch (update.event_case()) {
       case v1::RequestUpdate::kStarted:
         if (stream) verdict = stream->OnStarted(attempt, update.started().cached_tokens(), flush);
-        news.push_back(core::RequestStarted{*id, attempt, {update.started().cached_tokens()}});
+        news.push_back(core::RequestStarted{*id, attempt, {update.started().cached_tokens()}, {}});
+        // The core counts tokens at starts and ends only, and a first attempt starts with those it knows.
+        if (stream && attempt.counter > 1) {
+          std::get<core::RequestStarted>(news.back()).output = {static_cast<int64_t>(stream->output_tokens())};
+        }
         break;
       case v1::RequestUpdate::kProduced:
         if (stream) verdict = stream->OnProduced(attempt, update.produced(), now, flush);
@@ -168,7 +172,9 @@ void TokenRouter::Sweep(core::Instant now) {
   if (sweeps_++ % kSweepsPerPosition == 0) {
     std::vector<std::shared_ptr<RequestStream>> waiting;
     for (const auto& stream : living) {
-      if (waiting.size() < kMostPositions && stream->state() == core::RequestState::kQueued) waiting.push_back(stream);
+      const core::RequestState state = stream->state();
+      const bool waits = state == core::RequestState::kQueued || state == core::RequestState::kMigrating;
+      if (waits && waiting.size() < kMostPositions) waiting.push_back(stream);
     }
     if (!waiting.empty()) doors_.ask_positions(std::move(waiting));
   }

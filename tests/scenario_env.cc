@@ -124,6 +124,7 @@ void ScenarioEnv::Start(const Command& command) {
   options_.waiting_room_tokens = {
       std::stoll(command.Key("waiting_tokens", absl::StrCat(options_.waiting_room_tokens.value)))};
   options_.engine_queue = std::stoi(command.Key("engine_queue", absl::StrCat(options_.engine_queue)));
+  options_.most_migrations = std::stoi(command.Key("migrations", absl::StrCat(options_.most_migrations)));
   options_.overcommit = std::stod(command.Key("overcommit", absl::StrCat(options_.overcommit)));
   options_.link_probe = EnumNamed<LinkProbing>(command.Key("probe", "off"));
   options_.sharing = command.Key("sharing", "off") == "on";
@@ -173,6 +174,7 @@ void ScenarioEnv::AddWorkers(const Command& command) {
     spec.memory_free = {Quantity(command.Key("free", command.Key("mem", "8GiB")))};
     const Incarnation incarnation{workers_.size() + 1, 1};
     workers_.push_back({name, std::make_unique<ScenarioWorker>(spec, incarnation)});
+    workers_.back().worker->set_numerics(command.Key("numerics", "sim"));
     Step(workers_.back().worker->Attach());
   }
 }
@@ -206,7 +208,7 @@ void ScenarioEnv::RequestVerb(const Command& command) {
   ScenarioWorker* worker = WorkerOf(id);
   if (command.verb == "started") {
     if (worker != nullptr) worker->work().at(id).started = true;
-    return Step(RequestStarted{id, attempt, {}});
+    return Step(RequestStarted{id, attempt, {}, {std::stoll(command.Key("output", "0"))}});
   }
   if (worker != nullptr) worker->work().erase(id);
   Step(RequestEnded{id, attempt, EnumNamed<EndedHow>(command.Key("how", "stopped")), tokens,

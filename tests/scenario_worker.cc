@@ -66,7 +66,7 @@ void ScenarioWorker::Load(const LoadModel& action, const ModelSpec& model) {
                     model.max_sequences,
                     model.max_model_len,
                     {shard.kv_blocks * per_token.value * 16},
-                    "sim"});
+                    numerics_});
 }
 
 void ScenarioWorker::Leave(GroupId group, GroupEpoch epoch) {
@@ -134,7 +134,7 @@ HeartbeatReceived ScenarioWorker::Heartbeat() const {
 void ScenarioWorker::Start(RequestId id) {
   Work& work = work_.at(id);
   work.started = true;
-  Report(RequestStarted{id, work.attempt, {}});
+  Report(RequestStarted{id, work.attempt, {}, {}});
 }
 
 void ScenarioWorker::End(RequestId id, EndedHow how, Tokens output) {

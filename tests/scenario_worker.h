@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "scheduler/core/action.h"
 #include "scheduler/core/event.h"
@@ -54,6 +55,7 @@ class ScenarioWorker {
   void set_free_blocks(int32_t blocks) { free_blocks_ = blocks; }
   // What it measures to another device of its host, with it as the first of the two.
   void set_link(DeviceId to, int64_t bytes_per_second) { links_[to] = bytes_per_second; }
+  void set_numerics(std::string numerics) { numerics_ = std::move(numerics); }
   void set_memory_free(Bytes bytes) { spec_.memory_free = bytes; }
 
  private:
@@ -68,6 +70,7 @@ class ScenarioWorker {
   std::map<GroupId, HeldShard> held_;
   std::map<RequestId, Work> work_;
   std::deque<Event> answers_;
+  std::string numerics_ = "sim";
   std::map<DeviceId, int64_t> links_;
   int32_t free_blocks_ = -1;  // -1: as many as there are
 };

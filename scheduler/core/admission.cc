@@ -99,10 +99,10 @@ void SettleWaiting(ClusterState& state, Actions& out) {
   const std::vector<Serial> joined = std::exchange(state.queued_now, {});
   for (Serial serial : joined) {
     const auto it = state.requests.find(serial);
-    if (it == state.requests.end() || it->second.state != RequestState::kQueued) continue;
+    if (it == state.requests.end() || !it->second.Waits()) continue;
     Request& request = it->second;
     const Model& model = state.At(request.model);
-    if (model.refused != Reason::kNone && state.Replicas(model) == 0) {
+    if (model.refused != Reason::kNone && state.Replicas(model) == 0 && !IsPatient(request, model.refused)) {
       Fail(state, request, model.refused, model.refused_why, out);
       continue;
     }

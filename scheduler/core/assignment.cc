@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
+#include "scheduler/core/migration.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 
@@ -15,16 +16,19 @@ Group* ChooseGroup(ClusterState& state, const Model& model, const Request& reque
   if (model.by_room.empty()) return nullptr;
   const Group& roomiest = *state.Find(model.by_room.begin()->second);
   const auto fits = [&](const Group& group) {
-    return request.prompt + request.known_output < group.kv.capacity &&
+    return request.prompt + request.output < group.kv.capacity &&
            group.kv.Load() + BookingFor(group, need) <= group.kv.limit;
   };
   const bool any_empty = model.by_share.begin()->first == 0;
   if (!any_empty && !fits(roomiest)) return nullptr;
+  Group* second_best = nullptr;
   for (const auto& [share, id] : model.by_share) {
     Group& group = *state.Find(id);
-    if (fits(group)) return &group;
+    if (!fits(group)) continue;
+    if (Suits(request, group)) return &group;
+    if (second_best == nullptr) second_best = &group;
   }
-  return nullptr;
+  return second_best;
 }
 
 void Assign(ClusterState& state, Request& request, Group& group, Tokens need, Actions& out) {
@@ -48,7 +52,7 @@ bool TooLongForEvery(const ClusterState& state, const Model& model, const Reques
     if (!group.CountsAsReplica()) continue;
     if (group.state != GroupState::kReady) return false;
     any_ready = true;
-    if (request.prompt + request.known_output < group.kv.capacity) return false;
+    if (request.prompt + request.output < group.kv.capacity) return false;
   }
   return any_ready;
 }

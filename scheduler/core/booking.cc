@@ -22,9 +22,11 @@ bool Admits(const ClusterState& state, const Group& group) {
 }  // namespace
 
 Tokens EstimateNeed(const ClusterState& state, const Request& request) {
-  const Tokens left = request.max_tokens - request.known_output;
+  // Of one that lost its group only the tokens it had when it last started or ended are known here; what came since is
+  // within `expected` mostly, and rank 0's free blocks correct the rest.
+  const Tokens left = request.max_tokens - request.output;
   const Tokens expected = state.At(request.model).outputs.P90(state.options.default_output);
-  return request.prompt + request.known_output + std::min(left, expected);
+  return request.prompt + request.output + std::min(left, expected);
 }
 
 Tokens BookingFor(const Group& group, Tokens need) {

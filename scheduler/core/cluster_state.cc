@@ -124,7 +124,7 @@ int ClusterState::Wanted(const Model& model) const {
 }
 
 int ClusterState::QueuePosition(const Request& request) const {
-  if (request.state != RequestState::kQueued) return 0;
+  if (!request.Waits()) return 0;
   const auto& queue = At(request.model).queue;
   const auto it = queue.find({-request.priority, request.serial});
   return it == queue.end() ? 0 : static_cast<int>(std::distance(queue.begin(), it)) + 1;

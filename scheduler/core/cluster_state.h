@@ -191,6 +191,7 @@ enum class MomentKind {
   kFinished,
   kFailed,
   kCancelled,
+  kMigrating,
 };
 // One line of a request's history. `number` is the attempt's counter or a count of tokens, as the kind has it.
 struct Moment {
@@ -224,13 +225,25 @@ struct Request {
   bool stopped = false;   // the router found a stop string
   bool told = false;      // FailRequest or CompleteRequest was given out
   int preemptions = 0;
+  // What is remembered over attempts; see migration.h.
+  bool began = false;       // an engine took it up in some attempt: from here on it waits as MIGRATING
+  std::string numerics_id;  // of the group that began it: equal ones give the tokens that it would have given
+  std::string moved_why;    // it left its last group before its end
+  int migrations = 0;
+  int groups_lost = 0;  // that died while they ran it
+  int faults = 0;       // attempts that the engine gave up, its group living on
+  int refusals = 0;     // attempts that no engine began, though its group lives
+  GroupId faulted_on;
   Instant arrived, deadline = kNever, ended_at = kNever;
+  Instant waits_since;  // while it waits: since it joined its queue
   Reason outcome = Reason::kNone;
   std::string outcome_text;
   std::string waits_for;
   std::vector<Moment> history;
 
   bool HoldsBooking() const { return booked.value > 0; }
+  // In its model's queue, for its first group or for another one.
+  bool Waits() const { return state == RequestState::kQueued || state == RequestState::kMigrating; }
 };
 
 // ---- drains -------------------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ class Loader {
   // Into its queue or its group, and into the sums.
   void Enter(const Request& request) {
     if (request.HoldsBooking()) state_.Find(request.group)->requests.insert(request.serial);
-    if (request.state == RequestState::kQueued) {
+    if (request.Waits()) {
       state_.At(request.model).queue.insert({-request.priority, request.serial});
       ++state_.waiting_requests;
       state_.waiting_tokens += request.prompt;

@@ -167,6 +167,7 @@ struct RequestStarted {
   RequestId request;
   Attempt attempt;
   Tokens cached;
+  Tokens output;  // what the router knew of it already: 0 but for one that goes on from elsewhere
 };
 struct RequestPreempted {
   RequestId request;

@@ -327,6 +327,7 @@ struct Fields<RequestStarted> {
     v("request", &T::request);
     v("attempt", &T::attempt);
     v("cached", &T::cached);
+    v("output", &T::output);
   }
 };
 template <>

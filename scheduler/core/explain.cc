@@ -35,6 +35,9 @@ std::string Line(const ClusterState& state, const Request& request, const Moment
       return absl::StrCat(when, "preempted", on, ", to be computed again");
     case MomentKind::kRequeued:
       return absl::StrCat(when, "back in the queue: it had not started");
+    case MomentKind::kMigrating:
+      return absl::StrCat(when, "left", moment.group.value != 0 ? absl::StrCat(" ", Name(moment.group)) : "",
+                          " unfinished, to go on elsewhere; move ", moment.number);
     case MomentKind::kStopped:
       return absl::StrCat(when, "a stop string after ", moment.number, " tokens");
     case MomentKind::kAborting:
@@ -54,9 +57,11 @@ std::string Summary(const ClusterState& state, const Request& request) {
   switch (request.state) {
     case RequestState::kQueued:
       return absl::StrCat(subject, " waits as number ", state.QueuePosition(request), ": ", WhyWaiting(state, request));
+    case RequestState::kMigrating:
+      return absl::StrCat(subject, " waits to go on elsewhere, as number ", state.QueuePosition(request), ": ",
+                          WhyWaiting(state, request));
     case RequestState::kAssigned:
     case RequestState::kRunning:
-    case RequestState::kMigrating:
       return absl::StrCat(subject, " is ", Words(request.state), " on ", Name(request.group));
     case RequestState::kFinished:
       return absl::StrCat(subject, " finished with ", request.output.value, " tokens");
@@ -117,6 +122,10 @@ absl::StatusOr<Lines> Core::ExplainRequest(RequestId id) const {
   lines.push_back(absl::StrCat("prompt ", request->prompt.value, " tokens, at most ", request->max_tokens.value,
                                " output; priority ", request->priority, "; preempted ", request->preemptions,
                                " times; attempt ", request->attempt.counter));
+  if (!request->moved_why.empty()) {
+    lines.push_back(absl::StrCat("moved ", request->migrations, " of at most ", state_.options.most_migrations,
+                                 " times; the last because ", request->moved_why));
+  }
   for (const Moment& moment : request->history) lines.push_back(Line(state_, *request, moment));
   return lines;
 }

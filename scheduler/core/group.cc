@@ -210,7 +210,8 @@ void AbortNow(ClusterState& state, Group& group, Reason reason, const std::strin
     state.drains_touched = true;
     out.push_back(Tell{Name(group.id), absl::StrCat("aborted: ", why)});
     const std::string told = absl::StrCat(Name(group.id), " was lost: ", why);
-    while (!group.requests.empty()) LoseAttempt(state, state.At(*group.requests.begin()), reason, told, out);
+    const bool died = reason == Reason::kWorkerLost || reason == Reason::kEngineFault;
+    while (!group.requests.empty()) LoseAttempt(state, state.At(*group.requests.begin()), died, told, out);
     BackOff(state, state.At(group.model));
   }
   if (DissolveIfEmpty(state, group, out)) return;
@@ -256,8 +257,10 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
     DissolveIfEmpty(state, *group, out);
     return;
   }
-  const bool engine = event.failure == GroupFailure::kEngineFault;
-  AbortNow(state, *group, engine ? Reason::kEngineFault : Reason::kWorkerLost, why, out);
+  Reason reason = Reason::kWorkerLost;
+  if (event.failure == GroupFailure::kEngineFault) reason = Reason::kEngineFault;
+  if (event.failure == GroupFailure::kAborted) reason = Reason::kDraining;  // in order: its worker was told to stop
+  AbortNow(state, *group, reason, why, out);
 }
 
 void Handle(ClusterState& state, const GroupLeft& event, Actions& out) {

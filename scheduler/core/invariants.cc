@@ -133,8 +133,7 @@ class Checker {
         Hold(Live(id) != nullptr && Live(id)->indexed, name, " indexes ", Name(id));
       for (const auto& [priority, serial] : model.queue) {
         const auto it = state_.requests.find(serial);
-        Hold(it != state_.requests.end() && it->second.state == RequestState::kQueued, name,
-             " queues what does not wait");
+        Hold(it != state_.requests.end() && it->second.Waits(), name, " queues what does not wait");
       }
     }
   }
@@ -152,12 +151,16 @@ class Checker {
       Hold(request.HoldsBooking() == booked, name, " and its group do not agree on its booking");
       switch (request.state) {
         case RequestState::kQueued:
+        case RequestState::kMigrating:
           ++waiting, tokens += request.prompt;
-          Hold(queued && !booked && !request.told, name, " is QUEUED and queued=", queued, " booked=", booked);
+          Hold(queued && !booked && !request.told, name, " is ", Words(request.state), " and queued=", queued,
+               " booked=", booked);
+          Hold(request.began == (request.state == RequestState::kMigrating), name, " is ", Words(request.state),
+               " and began=", request.began);
+          Hold(!request.stopped, name, " waits and its client has its end");
           break;
         case RequestState::kAssigned:
         case RequestState::kRunning:
-        case RequestState::kMigrating:
           ++running;
           Hold(!queued && booked && !request.told, name, " is ", Words(request.state), " and queued=", queued,
                " booked=", booked);
@@ -166,6 +169,9 @@ class Checker {
           Hold(!queued && booked && request.told, name, " has ended and is kept without a booking");
       }
       Hold(request.output <= request.max_tokens || request.told, name, " has more output than asked for");
+      Hold(request.migrations <= state_.options.most_migrations, name, " has moved ", request.migrations, " times");
+      Hold(request.groups_lost < state_.options.most_groups_lost || request.told, name, " goes on after ",
+           request.groups_lost, " lost groups");
     }
     Hold(waiting == state_.waiting_requests, "waiting_requests ", state_.waiting_requests, " against ", waiting);
     Hold(tokens == state_.waiting_tokens, "waiting_tokens ", state_.waiting_tokens.value, " against ", tokens.value);

@@ -75,7 +75,7 @@ Demand DemandFor(const ClusterState& state, const Model& model) {
   for (const auto& [priority, serial] : model.queue) {
     const Request& request = state.requests.at(serial);
     demand.waiting_tokens += request.prompt;
-    demand.longest_wait = std::max(demand.longest_wait, state.now - request.arrived);
+    demand.longest_wait = std::max(demand.longest_wait, state.now - request.waits_since);
   }
   return demand;
 }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/check.h"
+#include "scheduler/core/migration.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -30,7 +32,7 @@ bool WillPass(Reason reason) {
 // From here on nothing more is said to the client.
 void CloseBooks(ClusterState& state, Request& request, RequestState end) {
   CORE_CHECK(!request.told, "request ", request.serial, " is told its end twice");
-  if (request.state == RequestState::kQueued) {
+  if (request.Waits()) {
     LeaveQueue(state, request);
   } else {
     --state.running_requests;
@@ -62,12 +64,20 @@ Tokens Believable(const Request& request, Tokens output) {
   return std::clamp(output, std::min(request.output, request.max_tokens), request.max_tokens);
 }
 
-void Requeue(ClusterState& state, Request& request) {
-  --state.running_requests;
-  request.state = RequestState::kQueued;
-  request.group = {};
-  Note(state, request, MomentKind::kRequeued);
-  JoinQueue(state, request);
+// One that waits for another group, while the router heard its end from the group before: `attempt` is the router's
+// current one until the next is assigned, so its word counts.
+Request* Unfinished(ClusterState& state, RequestId id, Attempt attempt) {
+  Request* request = state.Find(id);
+  if (request == nullptr || !request->Waits() || request->attempt.counter == 0) return nullptr;
+  return request->attempt == attempt ? request : nullptr;
+}
+
+// The router has given the client its end while the core waited for another group.
+void CompleteWaiting(ClusterState& state, Request& request, Tokens output, Actions& out) {
+  request.output = Believable(request, output);
+  state.At(request.model).outputs.Add(output);
+  Complete(state, request, out);
+  state.Remember(request);
 }
 
 }  // namespace
@@ -82,6 +92,7 @@ void JoinQueue(ClusterState& state, Request& request) {
   model.queue.insert({-request.priority, request.serial});
   ++state.waiting_requests;
   state.waiting_tokens += request.prompt;
+  request.waits_since = state.now;
   state.queued_now.push_back(request.serial);
   state.helped.insert(request.model);
 }
@@ -115,20 +126,28 @@ void AbortCurrent(ClusterState& state, Request& request, const std::string& why,
   out.push_back(AbortAttempt{request.id, request.attempt, group.id, group.epoch, group.Rank0(), why});
 }
 
-void LoseAttempt(ClusterState& state, Request& request, Reason reason, const std::string& why, Actions& out) {
-  const bool began = request.state != RequestState::kAssigned;
+void LoseAttempt(ClusterState& state, Request& request, bool died, const std::string& why, Actions& out) {
+  const bool ran = request.state == RequestState::kRunning;
   Release(state, request);
   if (request.told) return state.Remember(request);
   if (request.stopped) {  // the client has its end already
     Complete(state, request, out);
     return state.Remember(request);
   }
-  if (began) return Fail(state, request, reason, why, out);
-  Requeue(state, request);
+  if (died && ran) ++request.groups_lost;
+  Migrate(state, request, why, out);
+}
+
+bool IsPatient(const Request& request, Reason refused) {
+  return refused == Reason::kDraining && request.attempt.counter > 0;
 }
 
 void FailQueue(ClusterState& state, Model& model, Reason reason, const std::string& why, Actions& out) {
-  while (!model.queue.empty()) Fail(state, state.At(model.queue.begin()->second), reason, why, out);
+  const std::vector<std::pair<int, Serial>> waiting(model.queue.begin(), model.queue.end());
+  for (const auto& [priority, serial] : waiting) {
+    Request& request = state.At(serial);
+    if (!IsPatient(request, reason)) Fail(state, request, reason, why, out);
+  }
 }
 
 void Handle(ClusterState& state, const RequestCancelled& event, Actions& out) {
@@ -148,6 +167,9 @@ void Handle(ClusterState& state, const RequestStarted& event, Actions&) {
   MarkStarted(group, *request);
   if (request->told) return;
   request->state = RequestState::kRunning;
+  request->output = Believable(*request, event.output);
+  if (!request->began) request->numerics_id = group.numerics_id;
+  request->began = true;
   Note(state, *request, MomentKind::kStarted, event.cached.value);
 }
 
@@ -161,13 +183,15 @@ void Handle(ClusterState& state, const RequestPreempted& event, Actions&) {
 }
 
 void Handle(ClusterState& state, const RequestEnded& event, Actions& out) {
+  const bool normal = event.how == EndedHow::kStopped || event.how == EndedHow::kLengthReached;
+  if (Request* waiting = normal ? Unfinished(state, event.request, event.attempt) : nullptr) {
+    return CompleteWaiting(state, *waiting, event.output, out);
+  }
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr) return;
   if (!request->stopped && !request->told) request->output = Believable(*request, event.output);
   const bool began = request->state != RequestState::kAssigned;
-  const Model& model = state.At(request->model);
   const std::string group = Name(request->group);
-  const bool normal = event.how == EndedHow::kStopped || event.how == EndedHow::kLengthReached;
   if (normal && !request->stopped) state.At(request->model).outputs.Add(event.output);
   Release(state, *request);
   if (request->told) return state.Remember(*request);
@@ -178,22 +202,23 @@ void Handle(ClusterState& state, const RequestEnded& event, Actions& out) {
   const std::string said = event.message.empty() ? "" : absl::StrCat(": ", event.message);
   switch (event.how) {
     case EndedHow::kFault:
-      return Fail(state, *request, Reason::kEngineFault, absl::StrCat("the engine of ", group, " failed", said), out);
-    case EndedHow::kAborted:  // not by us: its group is going, or the worker let it go
-      if (!began && request->attempt.counter < static_cast<uint32_t>(state.options.most_attempts)) {
-        return Requeue(state, *request);
-      }
-      return Fail(state, *request, Reason::kWorkerLost, absl::StrCat("aborted by ", group, said), out);
+      ++request->faults;
+      request->faulted_on = request->group;
+      return Migrate(state, *request, absl::StrCat("the engine of ", group, " failed", said), out);
+    case EndedHow::kAborted:  // by a drain, or because its group is going, or the worker let it go
+      if (!began && !request->aborting) ++request->refusals;
+      return Migrate(state, *request, absl::StrCat("aborted by ", group, said), out);
     default:  // refused before it ran
-      if (request->attempt.counter < static_cast<uint32_t>(state.options.most_attempts)) {
-        return Requeue(state, *request);
-      }
-      return Fail(state, *request, Reason::kEngineFault,
-                  absl::StrCat(Name(model), " refused it ", request->attempt.counter, " times", said), out);
+      ++request->refusals;
+      return Migrate(state, *request, absl::StrCat(group, " refused it", said), out);
   }
 }
 
 void Handle(ClusterState& state, const RequestStopped& event, Actions& out) {
+  if (Request* waiting = Unfinished(state, event.request, event.attempt)) {
+    Note(state, *waiting, MomentKind::kStopped, event.output.value);
+    return CompleteWaiting(state, *waiting, event.output, out);
+  }
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr || request->told || request->stopped) return;
   request->stopped = true;
@@ -215,7 +240,7 @@ void Handle(ClusterState& state, const ClientStalled& event, Actions& out) {
 void OnDeadlineOf(ClusterState& state, Serial serial, Actions& out) {
   Request& request = state.At(serial);
   const Duration age = state.now - request.arrived;
-  const bool queued = request.state == RequestState::kQueued;
+  const bool queued = request.Waits();
   const std::string why = absl::StrCat("deadline passed after ", Words(age), queued ? " in the queue: " : "",
                                        queued ? request.waits_for : "");
   AbortCurrent(state, request, "deadline", out);

@@ -37,7 +37,7 @@ struct EnumWords<Obstacle> {
 template <>
 struct EnumWords<MomentKind> {
   static constexpr const char* kWords[] = {"arrived", "queued",   "assigned", "started", "preempted", "requeued",
-                                           "stopped", "aborting", "finished", "failed",  "cancelled"};
+                                           "stopped", "aborting", "finished", "failed",  "cancelled", "migrating"};
 };
 
 template <>
@@ -64,6 +64,8 @@ struct Fields<CoreOptions> {
     v("waiting_room_tokens", &T::waiting_room_tokens);
     v("retry_hint", &T::retry_hint);
     v("most_attempts", &T::most_attempts);
+    v("most_migrations", &T::most_migrations);
+    v("most_groups_lost", &T::most_groups_lost);
     v("engine_queue", &T::engine_queue);
     v("overcommit", &T::overcommit);
     v("default_output", &T::default_output);
@@ -273,9 +275,18 @@ struct Fields<Request> {
     v("stopped", &T::stopped);
     v("told", &T::told);
     v("preemptions", &T::preemptions);
+    v("began", &T::began);
+    v("numerics_id", &T::numerics_id);
+    v("moved_why", &T::moved_why);
+    v("migrations", &T::migrations);
+    v("groups_lost", &T::groups_lost);
+    v("faults", &T::faults);
+    v("refusals", &T::refusals);
+    v("faulted_on", &T::faulted_on);
     v("arrived", &T::arrived);
     v("deadline", &T::deadline);
     v("ended_at", &T::ended_at);
+    v("waits_since", &T::waits_since);
     v("outcome", &T::outcome);
     v("outcome_text", &T::outcome_text);
     v("waits_for", &T::waits_for);

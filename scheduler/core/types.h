@@ -191,6 +191,8 @@ struct CoreOptions {
   Tokens waiting_room_tokens = {4 << 20};  // prompt tokens waiting, all models: bounds the shell's payloads
   Duration retry_hint = Seconds(1);        // RetryInfo of a refusal that will pass
   int most_attempts = 3;                   // a request that engines refuse to start is not sent round forever
+  int most_migrations = 8;                 // a request that began and lost its group goes on elsewhere this often
+  int most_groups_lost = 3;                // that died while they ran it: it may be what kills them
   int engine_queue = 2;                    // bind late: at most this many beyond what an engine runs
   double overcommit = 1.0;                 // booked KV over real KV
   Tokens default_output = {256};           // expected output before the model has any history

@@ -42,7 +42,7 @@ void CompareRequests(ClusterState& state, Group& group, const HeldShard& shard, 
       return h.request == request.id && h.attempt == request.attempt && !h.ended;
     });
     if (!held) {
-      LoseAttempt(state, request, Reason::kWorkerLost, "its end was lost with the worker's stream", out);
+      LoseAttempt(state, request, /*died=*/false, "its end was lost with the worker's stream", out);
     } else if (request.aborting) {  // the word to stop may have been lost too
       out.push_back(AbortAttempt{request.id, request.attempt, group.id, group.epoch, group.Rank0(), "said again"});
     }
