@@ -51,6 +51,9 @@ class World {
     options_.engine_queue = Draw(3);
     options_.waiting_room_requests = 5 + Draw(20);
     options_.remembered = 8;
+    options_.tenant_room_percent = 10 + Draw(90);
+    options_.look_ahead = 1 + Draw(8);
+    options_.most_overtaken = Draw(4);
     options_.sharing = Draw(2) == 0;
     options_.link_probe = static_cast<LinkProbing>(Draw(3));
     options_.probe_again = Seconds(1 + Draw(10));
@@ -158,6 +161,7 @@ class World {
     if (Chance(700)) event.max_tokens = Tokens{1 + Draw(300)};
     if (Chance(300)) event.deadline = Milliseconds(Draw(20000));
     if (Chance(200)) event.priority = Draw(3);
+    if (Chance(600)) event.tenant = absl::StrCat("t", Draw(3));
     clients_[event.request];
     Step(event);
   }

@@ -123,6 +123,8 @@ void ScenarioEnv::Start(const Command& command) {
   options_.waiting_room_requests = std::stoi(command.Key("waiting_room", absl::StrCat(options_.waiting_room_requests)));
   options_.waiting_room_tokens = {
       std::stoll(command.Key("waiting_tokens", absl::StrCat(options_.waiting_room_tokens.value)))};
+  options_.tenant_room_percent = std::stoi(command.Key("tenant_percent", absl::StrCat(options_.tenant_room_percent)));
+  options_.most_overtaken = std::stoi(command.Key("overtaken", absl::StrCat(options_.most_overtaken)));
   options_.engine_queue = std::stoi(command.Key("engine_queue", absl::StrCat(options_.engine_queue)));
   options_.most_migrations = std::stoi(command.Key("migrations", absl::StrCat(options_.most_migrations)));
   options_.overcommit = std::stod(command.Key("overcommit", absl::StrCat(options_.overcommit)));
@@ -188,6 +190,7 @@ void ScenarioEnv::Arrive(const Command& command) {
   if (command.keys.contains("max")) event.max_tokens = Tokens{std::stoll(command.keys.at("max"))};
   if (command.keys.contains("deadline")) event.deadline = Duration{Quantity(command.keys.at("deadline"))};
   event.priority = std::stoi(command.Key("priority", "0"));
+  event.tenant = command.Key("tenant", "");
   Step(event);
 }
 

@@ -6,12 +6,12 @@
 // groups g1, g2.. (g2.1 under leader epoch 2), requests r1, r2...
 //
 //   start [leader=1] [expected=N] [waiting_room=N] [waiting_tokens=N] [engine_queue=N] [overcommit=X] [remembered=N]
-//         [migrations=N] [probe=off|once|periodic]
+//         [migrations=N] [probe=off|once|periodic] [tenant_percent=50] [overtaken=32]
 //   model NAME tp=2|auto weights=1GiB kv=64KiB [context=1024] [seqs=8] [replicas=1|1..4] [priority=0] [alias=A]
 //   worker w0[,w1] host=h mem=8GiB [free=..] [budget=..] [numa=0] [kind=cuda gpu="NVIDIA L4"]
 //          [numerics=sim]                               a new process attaches
 //   settle [quiet]                                        deliver the workers' answers until none is left
-//   request r1 model=M prompt=N [max=N] [deadline=10s] [priority=N]
+//   request r1 model=M prompt=N [max=N] [deadline=10s] [priority=N] [tenant=T]
 //   started r1 [output=N, known]     preempted|stalled r1     finished r1 tokens=N [how=stopped]     stopped r1
 //   tokens=N cancel r1 [cause=client-left] tick 30s                                              attached workers send
 //   heartbeats unless frozen freeze|thaw w0    detach w0 [gone]    return w0 (same process)    restart w0 (a new one)

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "scheduler/core/assignment.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -93,37 +93,6 @@ void Handle(ClusterState& state, const RequestArrived& event, Actions& out) {
     state.SetTimer(request.deadline, state.now + *event.deadline, TimerKind::kRequest, request.serial);
   }
   JoinQueue(state, request);
-}
-
-void SettleWaiting(ClusterState& state, Actions& out) {
-  const std::vector<Serial> joined = std::exchange(state.queued_now, {});
-  for (Serial serial : joined) {
-    const auto it = state.requests.find(serial);
-    if (it == state.requests.end() || !it->second.Waits()) continue;
-    Request& request = it->second;
-    const Model& model = state.At(request.model);
-    if (model.refused != Reason::kNone && state.Replicas(model) == 0 && !IsPatient(request, model.refused)) {
-      Fail(state, request, model.refused, model.refused_why, out);
-      continue;
-    }
-    // A request that lost its group was let in before; only newcomers are turned away.
-    const bool newcomer = request.attempt.counter == 0;
-    if (newcomer && state.waiting_requests > state.options.waiting_room_requests) {
-      Fail(state, request, Reason::kQueueFull,
-           absl::StrCat(state.options.waiting_room_requests, " requests wait already, the most that may"), out);
-      continue;
-    }
-    if (newcomer && state.waiting_tokens > state.options.waiting_room_tokens) {
-      Fail(state, request, Reason::kQueueFull,
-           absl::StrCat("waiting prompts would have ", state.waiting_tokens.value, " tokens of the ",
-                        state.options.waiting_room_tokens.value, " that may wait"),
-           out);
-      continue;
-    }
-    request.waits_for = WhyWaiting(state, request);
-    Note(state, request, MomentKind::kQueued);
-    out.push_back(NoteQueued{request.id, request.waits_for});
-  }
 }
 
 }  // namespace tandem::core

@@ -1,15 +1,20 @@
 #include "scheduler/core/assignment.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/migration.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
 namespace {
+
+// Of one tenant's requests so many are tried, so that a tenant of large ones leaves a look to others.
+constexpr size_t kMostOfTenant = 8;
 
 Group* ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
   // The roomiest group answers at once whether any can take it; only an empty one may still stretch itself.
@@ -33,6 +38,9 @@ Group* ChooseGroup(ClusterState& state, const Model& model, const Request& reque
 
 void Assign(ClusterState& state, Request& request, Group& group, Tokens need, Actions& out) {
   LeaveQueue(state, request);
+  const Tokens charge = std::max(Tokens{}, need - request.charged);  // what was computed before is not paid again
+  state.At(request.model).queue.Charge(request.priority, request.tenant, charge);
+  request.charged += charge;
   request.state = RequestState::kAssigned;
   request.attempt = {state.leader_epoch, request.attempt.counter + 1};
   request.aborting = false;
@@ -57,6 +65,35 @@ bool TooLongForEvery(const ClusterState& state, const Model& model, const Reques
   return any_ready;
 }
 
+struct Choice {
+  Request* request = nullptr;
+  Group* group = nullptr;  // null: no group will ever take it
+  Tokens need;
+};
+
+// The next request that is done with waiting, if there is one.
+Choice Next(ClusterState& state, Model& model) {
+  Choice choice;
+  std::vector<Request*> passed;
+  model.queue.Walk(kMostOfTenant, [&](Serial serial) {
+    Request& request = state.At(serial);
+    const Tokens need = EstimateNeed(state, request);
+    Group* group = ChooseGroup(state, model, request, need);
+    if (group != nullptr || TooLongForEvery(state, model, request)) {
+      choice = {&request, group, need};
+      return false;
+    }
+    // Room that is full to the last place is full for everybody.
+    if (model.by_room.empty() || request.overtaken >= state.options.most_overtaken) return false;
+    passed.push_back(&request);
+    return static_cast<int>(passed.size()) < state.options.look_ahead;
+  });
+  if (choice.group != nullptr) {
+    for (Request* request : passed) ++request->overtaken;
+  }
+  return choice;
+}
+
 }  // namespace
 
 void AssignWaiting(ClusterState& state, Actions& out) {
@@ -64,17 +101,15 @@ void AssignWaiting(ClusterState& state, Actions& out) {
     Model& model = state.At(*state.helped.begin());
     state.helped.erase(state.helped.begin());
     while (!model.queue.empty()) {
-      Request& request = state.At(model.queue.begin()->second);
-      const Tokens need = EstimateNeed(state, request);
-      if (Group* group = ChooseGroup(state, model, request, need)) {
-        Assign(state, request, *group, need, out);
-      } else if (TooLongForEvery(state, model, request)) {
-        Fail(state, request, Reason::kContextLengthExceeded,
-             absl::StrCat("the prompt has ", request.prompt.value,
+      const Choice choice = Next(state, model);
+      if (choice.request == nullptr) break;
+      if (choice.group != nullptr) {
+        Assign(state, *choice.request, *choice.group, choice.need, out);
+      } else {
+        Fail(state, *choice.request, Reason::kContextLengthExceeded,
+             absl::StrCat("the prompt has ", choice.request->prompt.value,
                           " tokens, more than the whole KV cache of any group of ", Name(model)),
              out);
-      } else {
-        break;
       }
     }
   }

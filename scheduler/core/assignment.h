@@ -1,8 +1,9 @@
 // Which ready group takes which request: the decision of microseconds.
 //
-// The queue of a model is tried from its head until the first request that fits nowhere, so that nobody is overtaken
-// by a smaller one for ever. Among the groups with room the least booked share of KV wins, ties go to the lowest id.
-// Only the models that an event may have helped are tried.
+// The queue of a model is tried from its head. Behind a request that fits nowhere now a few more of its priority are
+// tried, so that a large one does not idle what small ones could use; but each lets only so many pass, and then the
+// room that comes free is kept for it. Among the groups with room the least booked share of KV wins, ties go to the
+// lowest id. Only the models that an event may have helped are tried.
 #ifndef TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_
 #define TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_
 

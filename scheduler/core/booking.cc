@@ -40,6 +40,7 @@ void Book(ClusterState& state, Group& group, Request& request, Tokens tokens) {
   request.booked = tokens;
   request.started = false;
   group.kv.booked += tokens;
+  state.At(group.model).in_flight += tokens;
   group.requests.insert(request.serial);
   Reindex(state, group);
 }
@@ -67,6 +68,9 @@ void Release(ClusterState& state, Request& request) {
     group->kv.correction -= std::clamp(overrun, Tokens{0}, group->kv.correction);
   }
   group->kv.booked -= request.booked;
+  Model& model = state.At(group->model);
+  model.in_flight -= request.booked;
+  model.pace.Released(state.now, request.booked);
   CORE_CHECK(group->kv.booked.value >= 0 && group->kv.booked_started.value >= 0, "group ", group->id.value);
   request.booked = {};
   request.started = false;

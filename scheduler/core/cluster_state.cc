@@ -125,9 +125,9 @@ int ClusterState::Wanted(const Model& model) const {
 
 int ClusterState::QueuePosition(const Request& request) const {
   if (!request.Waits()) return 0;
-  const auto& queue = At(request.model).queue;
-  const auto it = queue.find({-request.priority, request.serial});
-  return it == queue.end() ? 0 : static_cast<int>(std::distance(queue.begin(), it)) + 1;
+  const Model& model = At(request.model);
+  const Tokens expected = model.outputs.P90(options.default_output);
+  return static_cast<int>(model.queue.AheadOf(request.priority, request.tenant, request.serial, expected).requests) + 1;
 }
 
 }  // namespace tandem::core

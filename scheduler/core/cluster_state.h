@@ -21,13 +21,12 @@
 #include "scheduler/core/action.h"
 #include "scheduler/core/event.h"
 #include "scheduler/core/output_history.h"
+#include "scheduler/core/pace.h"
 #include "scheduler/core/placement_report.h"
 #include "scheduler/core/types.h"
+#include "scheduler/core/waiting_line.h"
 
 namespace tandem::core {
-
-// Serial number of a request in order of arrival: the key of the ordered tables.
-using Serial = uint64_t;
 
 // ---- devices ------------------------------------------------------------------------------------------------------
 
@@ -159,8 +158,9 @@ struct Model {
   ModelId id;
   ModelSpec spec;
   std::vector<GroupId> groups;  // not dissolved, in order of forming
-  // Waiting requests: highest priority first, then by arrival.
-  absl::btree_set<std::pair<int, Serial>> queue;  // (-priority, serial)
+  WaitingLine queue;
+  Pace pace;         // how fast the queue is served
+  Tokens in_flight;  // booked on all its groups
   // Groups that may take a request now, by booked share of KV and by KV room; least loaded first.
   absl::btree_set<std::pair<int64_t, GroupId>> by_share;
   absl::btree_set<std::pair<int64_t, GroupId>> by_room;  // (-room, group)
@@ -224,6 +224,8 @@ struct Request {
   bool aborting = false;  // AbortAttempt was sent
   bool stopped = false;   // the router found a stop string
   bool told = false;      // FailRequest or CompleteRequest was given out
+  Tokens charged;         // to its tenant, all attempts together
+  int overtaken = 0;      // by smaller requests behind it, because it did not fit
   int preemptions = 0;
   // What is remembered over attempts; see migration.h.
   bool began = false;       // an engine took it up in some attempt: from here on it waits as MIGRATING
@@ -290,6 +292,13 @@ struct Timer {
   auto operator<=>(const Timer&) const = default;
 };
 
+// What one tenant has in the waiting room.
+struct Waiting {
+  int requests = 0;
+  Tokens tokens;
+  auto operator<=>(const Waiting&) const = default;
+};
+
 // What was counted and otherwise ignored, and what became of requests.
 struct Counters {
   uint64_t finished = 0, failed = 0, cancelled = 0, refused = 0;
@@ -340,8 +349,10 @@ struct ClusterState {
   std::map<std::pair<DeviceId, DeviceId>, LinkRecord> links;
   std::map<uint64_t, LinkProbe> probes;  // under way
 
-  int waiting_requests = 0;  // in all queues
+  // In all queues. `tenants` holds the same by tenant, only those with something waiting.
+  int waiting_requests = 0;
   Tokens waiting_tokens;
+  std::map<std::string, Waiting> tenants;
   int running_requests = 0;  // assigned or running, not told yet
   Counters counters;
   absl::btree_set<Timer> timers;
@@ -386,7 +397,7 @@ struct ClusterState {
   int ReadyReplicas(const Model& model) const;
   int Replicas(const Model& model) const;  // that serve or will
   int Wanted(const Model& model) const;    // replicas, by demand
-  // Place in the queue, from 1; 0 when it does not wait.
+  // Place in the queue, from 1; 0 when it does not wait. As things stand: who comes later may be served before.
   int QueuePosition(const Request& request) const;
 
  private:

@@ -13,6 +13,7 @@
 #include "scheduler/core/placement.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/waiting_room.h"
 #include "scheduler/core/worker.h"
 
 namespace tandem::core {

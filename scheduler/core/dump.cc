@@ -10,6 +10,7 @@
 #include "scheduler/core/booking.h"
 #include "scheduler/core/invariants.h"
 #include "scheduler/core/state_fields.h"
+#include "scheduler/core/waiting_room.h"
 
 namespace tandem::core {
 
@@ -32,6 +33,35 @@ struct AdoptionLine {
 struct OutputsLine {
   ModelId model;
   std::vector<uint32_t> counts;
+};
+// One priority of a model's line, with what its tenants were charged.
+struct TenantCharge {
+  std::string tenant;
+  Tokens counter, prepaid;
+};
+struct LineClass {
+  ModelId model;
+  int priority = 0;
+  Tokens floor;
+  std::vector<TenantCharge> tenants;
+};
+template <>
+struct Fields<TenantCharge> {
+  static void Visit(auto&& v) {
+    v("tenant", &TenantCharge::tenant);
+    v("counter", &TenantCharge::counter);
+    v("prepaid", &TenantCharge::prepaid);
+  }
+};
+template <>
+struct Fields<LineClass> {
+  static void Visit(auto&& v) {
+    using T = LineClass;
+    v("model", &T::model);
+    v("priority", &T::priority);
+    v("floor", &T::floor);
+    v("tenants", &T::tenants);
+  }
 };
 template <>
 struct Fields<AdoptionRank> {
@@ -110,6 +140,7 @@ class Loader {
     if (word == "link") return GetFields(line->pairs, links_.emplace_back());
     if (word == "probe") return GetFields(line->pairs, probes_.emplace_back());
     if (word == "adoption") return GetFields(line->pairs, adoptions_.emplace_back());
+    if (word == "line") return GetFields(line->pairs, lines_.emplace_back());
     if (word == "outputs") return GetFields(line->pairs, outputs_.emplace_back());
     return absl::InvalidArgumentError(absl::StrCat("'", word.substr(0, 40), "' is no part of a state"));
   }
@@ -148,6 +179,11 @@ class Loader {
       for (const AdoptionRank& rank : line.ranks) good &= Good(rank.device);
     }
     for (const OutputsLine& line : outputs_) good &= Good(line.model) && line.counts.size() <= OutputHistory::kBuckets;
+    const auto charge = [](Tokens t) { return t.value >= 0 && t.value < int64_t{1} << 60; };
+    for (const LineClass& line : lines_) {
+      good &= Good(line.model) && charge(line.floor);
+      for (const TenantCharge& one : line.tenants) good &= charge(one.counter) && charge(one.prepaid);
+    }
     std::vector<RequestId> ids;
     std::vector<Serial> serials;
     for (const Request& request : requests_) ids.push_back(request.id), serials.push_back(request.serial);
@@ -188,6 +224,11 @@ class Loader {
     }
     state_.last_serial = last_serial;
     for (auto& [id, group] : state_.groups) Reindex(state_, group);
+    for (const LineClass& line : lines_) {
+      WaitingLine& queue = state_.At(line.model).queue;
+      queue.Restore(line.priority, line.floor);
+      for (const TenantCharge& one : line.tenants) queue.Restore(line.priority, one.tenant, one.counter, one.prepaid);
+    }
     for (Drain& drain : drains_) {
       const OperationId id = drain.id;
       Drain& added = state_.drains[id];
@@ -215,11 +256,17 @@ class Loader {
 
   // Into its queue or its group, and into the sums.
   void Enter(const Request& request) {
-    if (request.HoldsBooking()) state_.Find(request.group)->requests.insert(request.serial);
+    Model& model = state_.At(request.model);
+    if (request.HoldsBooking()) {
+      state_.Find(request.group)->requests.insert(request.serial);
+      model.in_flight += request.booked;
+    }
     if (request.Waits()) {
-      state_.At(request.model).queue.insert({-request.priority, request.serial});
+      model.queue.Join(request.priority, request.tenant, request.serial, SizeOf(request));
       ++state_.waiting_requests;
       state_.waiting_tokens += request.prompt;
+      ++state_.tenants[request.tenant].requests;
+      state_.tenants[request.tenant].tokens += request.prompt;
     } else if (!request.told) {
       ++state_.running_requests;
     }
@@ -233,6 +280,7 @@ class Loader {
   std::vector<LinkProbe> probes_;
   std::vector<AdoptionLine> adoptions_;
   std::vector<OutputsLine> outputs_;
+  std::vector<LineClass> lines_;
 };
 
 }  // namespace
@@ -247,6 +295,15 @@ std::string DumpState(const ClusterState& state) {
     const auto& counts = model.outputs.counts();
     const auto last = std::find_if(counts.rbegin(), counts.rend(), [](uint32_t n) { return n > 0; }).base();
     if (last != counts.begin()) Line(out, "outputs", OutputsLine{model.id, {counts.begin(), last}});
+  }
+  for (const Model& model : state.models) {
+    for (const auto& [key, rank] : model.queue.classes()) {
+      LineClass line{model.id, -key, rank.floor, {}};
+      for (const auto& [tenant, account] : rank.accounts) {
+        line.tenants.push_back({tenant, account.counter, account.prepaid});
+      }
+      Line(out, "line", line);
+    }
   }
   for (const auto& [id, group] : state.groups) Line(out, "group", group);
   for (const Group& group : state.dissolved) Line(out, "dissolved", group);

@@ -111,6 +111,7 @@ void OpenAccount(ClusterState& state, Group& group) {
   group.kv.limit = {static_cast<int64_t>(static_cast<double>(group.kv.capacity.value) * state.options.overcommit)};
   group.ready_at = state.now;
   group.state = GroupState::kReady;
+  state.At(group.model).pace.Forget();
   for (Member& member : group.members) member.progress_at = state.now;
   if (Reindex(state, group)) state.helped.insert(group.model);
 }

@@ -1,6 +1,7 @@
 #include "scheduler/core/invariants.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -131,23 +132,45 @@ class Checker {
       Hold(model.by_share.size() == model.by_room.size(), name, " has unequal indexes");
       for (const auto& [share, id] : model.by_share)
         Hold(Live(id) != nullptr && Live(id)->indexed, name, " indexes ", Name(id));
-      for (const auto& [priority, serial] : model.queue) {
+      model.queue.ForEach([&](Serial serial, const WaitingLine::Size&) {
         const auto it = state_.requests.find(serial);
         Hold(it != state_.requests.end() && it->second.Waits(), name, " queues what does not wait");
-      }
+      });
+      Line(name, model.queue);
+      Hold((model.pace.busy_since == kNever) == model.queue.empty(), name, " does not know whether somebody waits");
     }
+  }
+
+  void Line(const std::string& name, const WaitingLine& line) {
+    size_t size = 0;
+    for (const auto& [key, rank] : line.classes()) {
+      size_t waiting = 0, backlogged = 0;
+      for (const auto& [tenant, account] : rank.accounts) {
+        waiting += account.waiting.size();
+        backlogged += !account.waiting.empty();
+        Hold(rank.backlogged.contains({account.counter, tenant}) == !account.waiting.empty(), name, " has lost ",
+             tenant);
+        Hold(account.waiting.empty() || account.counter >= rank.floor, name, ": ", tenant, " is below the floor");
+        Hold(account.prepaid.value >= 0, name, ": ", tenant, " prepaid ", account.prepaid.value);
+      }
+      Hold(waiting == rank.waiting && backlogged == rank.backlogged.size(), name, " counts its queue wrong");
+      size += waiting;
+    }
+    Hold(size == line.size(), name, " queues ", line.size(), " against ", size);
   }
 
   void Requests() {
     int waiting = 0, running = 0;
     Tokens tokens;
+    std::map<std::string, Waiting> tenants;
+    std::map<ModelId, Tokens> in_flight;
     for (const auto& [serial, request] : state_.requests) {
       const std::string name = absl::StrCat("request number ", serial);
       Hold(state_.Find(request.id) == &request, name, " is not indexed");
-      const auto& queue = state_.At(request.model).queue;
-      const bool queued = queue.contains({-request.priority, serial});
+      const bool queued = state_.At(request.model).queue.Contains(request.priority, request.tenant, serial);
       const Group* group = request.HoldsBooking() ? Live(request.group) : nullptr;
       const bool booked = group != nullptr && group->requests.contains(serial);
+      if (request.HoldsBooking()) in_flight[request.model] += request.booked;
       Hold(request.HoldsBooking() == booked, name, " and its group do not agree on its booking");
       switch (request.state) {
         case RequestState::kQueued:
@@ -158,6 +181,9 @@ class Checker {
           Hold(request.began == (request.state == RequestState::kMigrating), name, " is ", Words(request.state),
                " and began=", request.began);
           Hold(!request.stopped, name, " waits and its client has its end");
+          ++tenants[request.tenant].requests, tenants[request.tenant].tokens += request.prompt;
+          Hold(request.overtaken <= state_.options.most_overtaken, name, " was overtaken ", request.overtaken,
+               " times");
           break;
         case RequestState::kAssigned:
         case RequestState::kRunning:
@@ -175,6 +201,10 @@ class Checker {
     }
     Hold(waiting == state_.waiting_requests, "waiting_requests ", state_.waiting_requests, " against ", waiting);
     Hold(tokens == state_.waiting_tokens, "waiting_tokens ", state_.waiting_tokens.value, " against ", tokens.value);
+    Hold(tenants == state_.tenants, "what tenants have waiting is wrong");
+    for (const Model& model : state_.models) {
+      Hold(model.in_flight == in_flight[model.id], Name(model), " in_flight ", model.in_flight.value);
+    }
     Hold(running == state_.running_requests, "running_requests ", state_.running_requests, " against ", running);
     for (const Request& request : state_.ended)
       Hold(request.told && !request.HoldsBooking(), "an ended request is not over");

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/check.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {

@@ -72,11 +72,11 @@ Demand DemandFor(const ClusterState& state, const Model& model) {
     }
   }
   demand.waiting = static_cast<int64_t>(model.queue.size());
-  for (const auto& [priority, serial] : model.queue) {
+  model.queue.ForEach([&](Serial serial, const WaitingLine::Size&) {
     const Request& request = state.requests.at(serial);
     demand.waiting_tokens += request.prompt;
     demand.longest_wait = std::max(demand.longest_wait, state.now - request.waits_since);
-  }
+  });
   return demand;
 }
 

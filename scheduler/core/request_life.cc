@@ -8,6 +8,7 @@
 #include "scheduler/core/booking.h"
 #include "scheduler/core/check.h"
 #include "scheduler/core/migration.h"
+#include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -36,6 +37,10 @@ void CloseBooks(ClusterState& state, Request& request, RequestState end) {
     LeaveQueue(state, request);
   } else {
     --state.running_requests;
+  }
+  if (request.charged.value > 0) {
+    const Tokens used = request.began ? request.prompt + request.output : Tokens{};
+    state.At(request.model).queue.Settle(request.priority, request.tenant, request.charged, used);
   }
   request.told = true;
   request.state = end;
@@ -87,24 +92,6 @@ void Note(const ClusterState& state, Request& request, MomentKind kind, int64_t 
   request.history.push_back({state.now, kind, request.group, number});
 }
 
-void JoinQueue(ClusterState& state, Request& request) {
-  Model& model = state.At(request.model);
-  model.queue.insert({-request.priority, request.serial});
-  ++state.waiting_requests;
-  state.waiting_tokens += request.prompt;
-  request.waits_since = state.now;
-  state.queued_now.push_back(request.serial);
-  state.helped.insert(request.model);
-}
-
-void LeaveQueue(ClusterState& state, Request& request) {
-  const size_t erased = state.At(request.model).queue.erase({-request.priority, request.serial});
-  CORE_CHECK(erased == 1, "request ", request.serial, " is not in its queue");
-  --state.waiting_requests;
-  state.waiting_tokens -= request.prompt;
-  state.helped.insert(request.model);
-}
-
 void Fail(ClusterState& state, Request& request, Reason reason, std::string message, Actions& out) {
   const bool cancelled = reason == Reason::kCancelled;
   CloseBooks(state, request, cancelled ? RequestState::kCancelled : RequestState::kFailed);
@@ -113,7 +100,7 @@ void Fail(ClusterState& state, Request& request, Reason reason, std::string mess
   request.outcome = reason;
   request.outcome_text = message;
   FailRequest fail{request.id, reason, std::move(message), std::nullopt};
-  if (WillPass(reason)) fail.retry_after = state.options.retry_hint;
+  if (WillPass(reason)) fail.retry_after = RetryAfter(state, request);
   out.push_back(std::move(fail));
   if (!request.HoldsBooking()) state.Remember(request);
 }
@@ -143,8 +130,10 @@ bool IsPatient(const Request& request, Reason refused) {
 }
 
 void FailQueue(ClusterState& state, Model& model, Reason reason, const std::string& why, Actions& out) {
-  const std::vector<std::pair<int, Serial>> waiting(model.queue.begin(), model.queue.end());
-  for (const auto& [priority, serial] : waiting) {
+  std::vector<Serial> waiting;
+  model.queue.ForEach([&](Serial serial, const WaitingLine::Size&) { waiting.push_back(serial); });
+  std::sort(waiting.begin(), waiting.end());
+  for (Serial serial : waiting) {
     Request& request = state.At(serial);
     if (!IsPatient(request, reason)) Fail(state, request, reason, why, out);
   }

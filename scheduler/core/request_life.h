@@ -15,9 +15,6 @@ namespace tandem::core {
 
 void Note(const ClusterState& state, Request& request, MomentKind kind, int64_t number = 0);
 
-void JoinQueue(ClusterState& state, Request& request);
-void LeaveQueue(ClusterState& state, Request& request);
-
 // The last word of a request that did not finish. The request is gone afterwards unless it holds a booking.
 void Fail(ClusterState& state, Request& request, Reason reason, std::string message, Actions& out);
 // Tells rank 0 to stop the current attempt. Once is enough.

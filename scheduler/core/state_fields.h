@@ -62,7 +62,12 @@ struct Fields<CoreOptions> {
     v("drain_deadline", &T::drain_deadline);
     v("waiting_room_requests", &T::waiting_room_requests);
     v("waiting_room_tokens", &T::waiting_room_tokens);
+    v("tenant_room_percent", &T::tenant_room_percent);
     v("retry_hint", &T::retry_hint);
+    v("retry_hint_least", &T::retry_hint_least);
+    v("retry_hint_most", &T::retry_hint_most);
+    v("look_ahead", &T::look_ahead);
+    v("most_overtaken", &T::most_overtaken);
     v("most_attempts", &T::most_attempts);
     v("most_migrations", &T::most_migrations);
     v("most_groups_lost", &T::most_groups_lost);
@@ -224,6 +229,16 @@ struct Fields<Pool> {
   }
 };
 template <>
+struct Fields<Pace> {
+  static void Visit(auto&& v) {
+    using T = Pace;
+    v("busy_since", &T::busy_since);
+    v("busy", &T::busy);
+    v("released", &T::released);
+    v("releases", &T::releases);
+  }
+};
+template <>
 struct Fields<Model> {
   static void Visit(auto&& v) {
     using T = Model;
@@ -239,6 +254,7 @@ struct Fields<Model> {
     v("back_off", &T::back_off);
     v("retry_at", &T::retry_at);
     v("pool", &T::pool);
+    v("pace", &T::pace);
   }
 };
 template <>
@@ -274,6 +290,8 @@ struct Fields<Request> {
     v("aborting", &T::aborting);
     v("stopped", &T::stopped);
     v("told", &T::told);
+    v("charged", &T::charged);
+    v("overtaken", &T::overtaken);
     v("preemptions", &T::preemptions);
     v("began", &T::began);
     v("numerics_id", &T::numerics_id);

@@ -46,6 +46,9 @@ struct OperationId {
   auto operator<=>(const OperationId&) const = default;
 };
 
+// Serial number of a request in order of arrival: the key of the ordered tables.
+using Serial = uint64_t;
+
 // (leader epoch, counter), compared in that order: what a newer scheduler says always wins.
 struct GroupEpoch {
   uint64_t leader = 0;
@@ -189,15 +192,20 @@ struct CoreOptions {
   Duration drain_deadline = Seconds(600);
   int waiting_room_requests = 1024;        // per installation
   Tokens waiting_room_tokens = {4 << 20};  // prompt tokens waiting, all models: bounds the shell's payloads
-  Duration retry_hint = Seconds(1);        // RetryInfo of a refusal that will pass
-  int most_attempts = 3;                   // a request that engines refuse to start is not sent round forever
-  int most_migrations = 8;                 // a request that began and lost its group goes on elsewhere this often
-  int most_groups_lost = 3;                // that died while they ran it: it may be what kills them
-  int engine_queue = 2;                    // bind late: at most this many beyond what an engine runs
-  double overcommit = 1.0;                 // booked KV over real KV
-  Tokens default_output = {256};           // expected output before the model has any history
-  bool sharing = false;  // groups of one rank may live beside others on a device where there is no other room
-  int remembered = 256;  // ended requests and dissolved groups kept for explain
+  int tenant_room_percent = 50;            // of the waiting room, that one tenant keeps while others wait
+  Duration retry_hint = Seconds(1);        // RetryInfo of a refusal that will pass, where no rate is known
+  Duration retry_hint_least = Milliseconds(100);
+  Duration retry_hint_most = Seconds(30);
+  int look_ahead = 16;            // waiting requests that are tried when the first does not fit
+  int most_overtaken = 32;        // a request that does not fit lets that many smaller ones pass
+  int most_attempts = 3;          // a request that engines refuse to start is not sent round forever
+  int most_migrations = 8;        // a request that began and lost its group goes on elsewhere this often
+  int most_groups_lost = 3;       // that died while they ran it: it may be what kills them
+  int engine_queue = 2;           // bind late: at most this many beyond what an engine runs
+  double overcommit = 1.0;        // booked KV over real KV
+  Tokens default_output = {256};  // expected output before the model has any history
+  bool sharing = false;           // groups of one rank may live beside others on a device where there is no other room
+  int remembered = 256;           // ended requests and dissolved groups kept for explain
   LinkProbing link_probe = LinkProbing::kOnce;
   Duration probe_pause = Seconds(1);       // from a worker's coming, or from finding its host busy, to the next look
   Duration probe_deadline = Seconds(3);    // a probe takes less than one, and meeting as much again at most

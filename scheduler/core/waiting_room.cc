@@ -1,0 +1,239 @@
+#include "scheduler/core/waiting_room.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/assignment.h"
+#include "scheduler/core/check.h"
+#include "scheduler/core/request_life.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+Tokens ExpectedOutput(const ClusterState& state, const Model& model) {
+  return model.outputs.P90(state.options.default_output);
+}
+
+// Has never been with an engine: nothing is lost when it is turned away.
+bool IsNewcomer(const Request& request) { return request.attempt.counter == 0; }
+
+Waiting Limit(const CoreOptions& options) { return {options.waiting_room_requests, options.waiting_room_tokens}; }
+
+bool Within(const Waiting& waiting, const Waiting& limit) {
+  return waiting.requests <= limit.requests && waiting.tokens <= limit.tokens;
+}
+
+bool OverShare(const ClusterState& state, const Waiting& waiting) {
+  const int64_t percent = state.options.tenant_room_percent;
+  const Waiting room = Limit(state.options);
+  return waiting.requests > std::max<int64_t>(1, room.requests * percent / 100) ||
+         waiting.tokens.value > room.tokens.value / 100 * percent;
+}
+
+// The newest newcomer among those of `priority` in the model's line, of `tenant` if one is named.
+const Request* Newest(const ClusterState& state, const Model& model, int priority, const std::string* tenant,
+                      const std::vector<Serial>& taken) {
+  const auto rank = model.queue.classes().find(-priority);
+  if (rank == model.queue.classes().end()) return nullptr;
+  const Request* newest = nullptr;
+  for (const auto& [name, account] : rank->second.accounts) {
+    if (tenant != nullptr && name != *tenant) continue;
+    for (auto it = account.waiting.rbegin(); it != account.waiting.rend(); ++it) {
+      if (newest != nullptr && it->first < newest->serial) break;
+      const Request& request = state.requests.at(it->first);
+      if (!IsNewcomer(request) || std::find(taken.begin(), taken.end(), it->first) != taken.end()) continue;
+      newest = &request;
+      break;
+    }
+  }
+  return newest;
+}
+
+// The newest of the lowest priority up to `most`, in all models.
+const Request* NewestOfLowest(const ClusterState& state, int most, const std::string* tenant,
+                              const std::vector<Serial>& taken) {
+  const Request* chosen = nullptr;
+  for (const Model& model : state.models) {
+    const auto& classes = model.queue.classes();
+    for (auto rank = classes.rbegin(); rank != classes.rend() && -rank->first <= most; ++rank) {
+      if (chosen != nullptr && -rank->first > chosen->priority) break;
+      if (rank->second.waiting == 0) continue;
+      const Request* newest = Newest(state, model, -rank->first, tenant, taken);
+      if (newest == nullptr) continue;
+      const bool better = chosen == nullptr || newest->priority < chosen->priority || newest->serial > chosen->serial;
+      if (better) chosen = newest;
+      break;
+    }
+  }
+  return chosen;
+}
+
+// Another tenant with the most of the room, if that is more than its share.
+const std::string* Greediest(const ClusterState& state, const std::string& but) {
+  const std::string* greediest = nullptr;
+  Waiting most;
+  for (const auto& [name, waiting] : state.tenants) {
+    if (name == but || !OverShare(state, waiting) || waiting <= most) continue;
+    greediest = &name;
+    most = waiting;
+  }
+  return greediest;
+}
+
+// Those whose places make room for `request`; empty where that cannot be.
+std::vector<Serial> Displaced(const ClusterState& state, const Request& request, Reason* reason) {
+  Waiting now{state.waiting_requests, state.waiting_tokens};
+  const Waiting limit = Limit(state.options);
+  const bool modest = !OverShare(state, state.tenants.at(request.tenant));
+  std::vector<Serial> taken;
+  const auto take = [&](const Request& other) {
+    taken.push_back(other.serial);
+    --now.requests;
+    now.tokens -= other.prompt;
+  };
+  *reason = Reason::kQueueFull;
+  while (!Within(now, limit)) {
+    const Request* other = NewestOfLowest(state, request.priority - 1, nullptr, taken);
+    if (other == nullptr) break;
+    take(*other);
+  }
+  if (Within(now, limit)) return taken;
+  const std::string* greediest = modest ? Greediest(state, request.tenant) : nullptr;
+  if (greediest == nullptr) return {};
+  if (taken.empty()) *reason = Reason::kTenantLimit;
+  while (!Within(now, limit)) {
+    const Request* other = NewestOfLowest(state, request.priority, greediest, taken);
+    if (other == nullptr) return {};
+    take(*other);
+  }
+  return taken;
+}
+
+std::string RoomIsFull(const ClusterState& state) {
+  const Waiting limit = Limit(state.options);
+  if (state.waiting_requests > limit.requests) {
+    return absl::StrCat(limit.requests, " requests wait already, the most that may");
+  }
+  return absl::StrCat("waiting prompts would have ", state.waiting_tokens.value, " tokens of the ", limit.tokens.value,
+                      " that may wait");
+}
+
+// False: the newcomer was refused.
+bool FindPlace(ClusterState& state, Request& request, Actions& out) {
+  if (Within({state.waiting_requests, state.waiting_tokens}, Limit(state.options))) return true;
+  Reason reason = Reason::kNone;
+  const std::vector<Serial> displaced = Displaced(state, request, &reason);
+  for (Serial serial : displaced) {
+    Request& other = state.At(serial);
+    const bool share = reason == Reason::kTenantLimit;
+    Fail(state, other, reason,
+         share ? absl::StrCat("its tenant has more than its ", state.options.tenant_room_percent,
+                              " % of the full waiting room, and others wait")
+               : absl::StrCat("its place in the full waiting room went to a request of higher priority"),
+         out);
+  }
+  if (!displaced.empty()) return true;
+  const Waiting& own = state.tenants.at(request.tenant);
+  if (state.tenants.size() > 1 && OverShare(state, own)) {
+    Fail(state, request, Reason::kTenantLimit,
+         absl::StrCat("its tenant has ", Count(own.requests - 1, "request"),
+                      " in the waiting room, and may have no more than ", state.options.tenant_room_percent,
+                      " % of it while others wait and it is full: ", RoomIsFull(state)),
+         out);
+  } else {
+    Fail(state, request, Reason::kQueueFull, RoomIsFull(state), out);
+  }
+  return false;
+}
+
+// False: the newcomer was refused, because its turn cannot come before its deadline.
+bool CanMeetDeadline(ClusterState& state, Request& request, Actions& out) {
+  if (request.deadline == kNever) return true;
+  const Model& model = state.At(request.model);
+  const WaitingLine::Ahead ahead =
+      model.queue.AheadOf(request.priority, request.tenant, request.serial, ExpectedOutput(state, model));
+  const std::optional<Duration> wait = model.pace.LeastTimeFor(state.now, ahead.tokens, model.in_flight);
+  if (!wait.has_value() || state.now + *wait <= request.deadline) return true;
+  Fail(state, request, Reason::kDeadlineUnreachable,
+       absl::StrCat("its turn comes in ", Words(*wait), " at the earliest, its deadline is in ",
+                    Words(request.deadline - state.now), ": ", Count(ahead.requests, "request"), " with ",
+                    ahead.tokens.value, " tokens of KV are before it"),
+       out);
+  return false;
+}
+
+// Spreads what comes in equally over 64 bits.
+uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+WaitingLine::Size SizeOf(const Request& request) {
+  return {request.prompt + request.output, request.max_tokens - request.output};
+}
+
+void JoinQueue(ClusterState& state, Request& request) {
+  Model& model = state.At(request.model);
+  model.queue.Join(request.priority, request.tenant, request.serial, SizeOf(request));
+  model.pace.Watch(state.now, true);
+  ++state.waiting_requests;
+  state.waiting_tokens += request.prompt;
+  request.waits_since = state.now;
+  Waiting& tenant = state.tenants[request.tenant];
+  ++tenant.requests;
+  tenant.tokens += request.prompt;
+  state.queued_now.push_back(request.serial);
+  state.helped.insert(request.model);
+}
+
+void LeaveQueue(ClusterState& state, Request& request) {
+  Model& model = state.At(request.model);
+  const bool left = model.queue.Leave(request.priority, request.tenant, request.serial);
+  CORE_CHECK(left, "request ", request.serial, " is not in its queue");
+  if (model.queue.empty()) model.pace.Watch(state.now, false);
+  --state.waiting_requests;
+  state.waiting_tokens -= request.prompt;
+  const auto tenant = state.tenants.find(request.tenant);
+  tenant->second.tokens -= request.prompt;
+  if (--tenant->second.requests == 0) state.tenants.erase(tenant);
+  state.helped.insert(request.model);
+}
+
+void SettleWaiting(ClusterState& state, Actions& out) {
+  const std::vector<Serial> joined = std::exchange(state.queued_now, {});
+  for (Serial serial : joined) {
+    const auto it = state.requests.find(serial);
+    if (it == state.requests.end() || !it->second.Waits()) continue;
+    Request& request = it->second;
+    const Model& model = state.At(request.model);
+    if (model.refused != Reason::kNone && state.Replicas(model) == 0 && !IsPatient(request, model.refused)) {
+      Fail(state, request, model.refused, model.refused_why, out);
+      continue;
+    }
+    if (IsNewcomer(request) && !(CanMeetDeadline(state, request, out) && FindPlace(state, request, out))) continue;
+    request.waits_for = WhyWaiting(state, request);
+    Note(state, request, MomentKind::kQueued);
+    out.push_back(NoteQueued{request.id, request.waits_for});
+  }
+}
+
+Duration RetryAfter(const ClusterState& state, const Request& request) {
+  const CoreOptions& options = state.options;
+  const Model& model = state.At(request.model);
+  const std::optional<Duration> empty =
+      model.pace.LeastTimeFor(state.now, model.queue.AllTokens(ExpectedOutput(state, model)), model.in_flight);
+  const Duration whole =
+      std::clamp(empty.value_or(options.retry_hint), options.retry_hint_least, options.retry_hint_most);
+  const int64_t part = static_cast<int64_t>(Mix(request.id.hi ^ Mix(request.id.lo)) >> 54);  // of 1024
+  return {std::max(options.retry_hint_least.us, whole.us / 2 + whole.us / 2 * part / 1024)};
+}
+
+}  // namespace tandem::core
