@@ -28,11 +28,13 @@ struct ServerConfig {
 };
 
 struct DevicesConfig {
-  std::vector<std::string> select;  // "cpu:0", "cuda:1", ...; empty = all that this machine has
+  std::vector<std::string> select;  // "cpu:0", "cuda:1", "sim:H100", ...; empty = all that this machine has
   double memory_utilization = 0;    // share of a device that all shards may take together; (0, 1]
   uint64_t reserve_bytes = 0;       // of each device, for others
   uint64_t cpu_memory_bytes = 0;    // of each CPU device; 0 = this machine's memory over the number of CPU devices
   int cpu_threads = 0;              // of each CPU device; 0 = cores over the number of CPU devices
+  uint64_t sim_memory_bytes = 0;    // of each simulated device; 0 = the chip's
+  double sim_speedup = 1;           // of simulated devices over the real ones; 0 = no waiting
 };
 
 struct ModelConfig {

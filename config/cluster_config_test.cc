@@ -92,6 +92,8 @@ devices:
   select: [cpu:0, "cpu:1", cuda:GPU-12ab, sim:A100]
   cpu_memory: 4GiB
   cpu_threads: 3
+  sim_memory: 80GiB
+  sim_speedup: 0
   reserve: 1GiB
 scheduling: {waiting_room_requests: 7, waiting_room_tokens: 99, overcommit: 1.5, step_budget: 50ms, prefix_cache: false, link_probe: periodic}
 models:
@@ -113,6 +115,8 @@ models:
   EXPECT_THAT(config.devices.select, ElementsAre("cpu:0", "cpu:1", "cuda:GPU-12ab", "sim:A100"));
   EXPECT_EQ(config.devices.cpu_memory_bytes, 4ull << 30);
   EXPECT_EQ(config.devices.cpu_threads, 3);
+  EXPECT_EQ(config.devices.sim_memory_bytes, 80ull << 30);
+  EXPECT_EQ(config.devices.sim_speedup, 0);
   EXPECT_EQ(config.devices.reserve_bytes, 1ull << 30);
   EXPECT_EQ(config.scheduling.waiting_room_requests, 7);
   EXPECT_EQ(config.scheduling.waiting_room_tokens, 99);

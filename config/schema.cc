@@ -31,6 +31,11 @@ absl::Status Read(absl::string_view text, double above, double most, double& int
   if (value.ok()) into = *value;
   return value.status();
 }
+absl::Status ReadSpeedup(absl::string_view text, double& into) {
+  if (text != "0") return Read(text, 0.0, 1e6, into);
+  into = 0;
+  return absl::OkStatus();
+}
 absl::Status ReadBool(absl::string_view text, bool& into) {
   const auto value = ParseBool(text);
   if (value.ok()) into = *value;
@@ -202,6 +207,10 @@ constexpr ClusterKey kClusterKeys[] = {
     {"devices.cpu_threads", Shape::kScalar,
      [](Text t, Config& c) { return Read(t, int64_t{0}, 1024, c.devices.cpu_threads); },
      [](const Config& c) { return absl::StrCat(c.devices.cpu_threads); }},
+    {"devices.sim_memory", Shape::kScalar, [](Text t, Config& c) { return ReadBytes(t, c.devices.sim_memory_bytes); },
+     [](const Config& c) { return FormatBytes(c.devices.sim_memory_bytes); }},
+    {"devices.sim_speedup", Shape::kScalar, [](Text t, Config& c) { return ReadSpeedup(t, c.devices.sim_speedup); },
+     [](const Config& c) { return Number(c.devices.sim_speedup); }},
     {"scheduling.waiting_room_requests", Shape::kScalar,
      [](Text t, Config& c) { return Read(t, int64_t{1}, 1000000, c.scheduling.waiting_room_requests); },
      [](const Config& c) { return absl::StrCat(c.scheduling.waiting_room_requests); }},

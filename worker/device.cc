@@ -91,20 +91,8 @@ std::vector<int> AllowedCores() {
   return cores;
 }
 
-std::string HostName() {
-  char name[256] = "";
-  gethostname(name, sizeof(name) - 1);
-  return name[0] == '\0' ? "localhost" : name;
-}
-
-// The machine's id itself is meant to stay on the machine; its hash says as much to us.
 std::string StableUuid(const std::string& root, const std::string& node, int index) {
-  std::string machine = FirstLine(root + "/etc/machine-id");
-  if (machine.empty()) machine = FirstLine(root + "/var/lib/dbus/machine-id");
-  std::string text = absl::StrCat("tandem device\n", machine, "\n", node, "\ncpu:", index);
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest);
-  return absl::StrCat("CPU-", absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), 16)));
+  return absl::StrCat("CPU-", StableDigest(root, node, absl::StrCat("cpu:", index)));
 }
 
 int NumaNodeOf(const std::string& root, int core) {
@@ -121,15 +109,37 @@ absl::StatusOr<int> ParseSpec(const std::string& spec) {
   if (absl::ConsumePrefix(&rest, "cpu:") && absl::SimpleAtoi(rest, &index) && index >= 0 && index < kMostDevices) {
     return index;
   }
-  if (absl::StartsWith(spec, "cuda:") || absl::StartsWith(spec, "sim:")) {
+  if (absl::StartsWith(spec, "cuda:")) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--device ", spec, ": this build has CPU devices only; give cpu:0, cpu:1, .."));
+        absl::StrCat("--device ", spec, ": this build has no CUDA; give cpu:0, cpu:1, .. or sim:MODEL"));
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--device ", spec, ": expected cpu:N with N from 0 to ", kMostDevices - 1));
+  return absl::InvalidArgumentError(absl::StrCat("--device ", spec, ": expected cpu:N with N from 0 to ",
+                                                 kMostDevices - 1, ", or sim:MODEL as in sim:RTX3090"));
 }
 
 }  // namespace
+
+std::string HostName() {
+  char name[256] = "";
+  gethostname(name, sizeof(name) - 1);
+  return name[0] == '\0' ? "localhost" : name;
+}
+
+// The machine's id itself is meant to stay on the machine; its hash says as much to us.
+std::string StableDigest(const std::string& root, const std::string& node, const std::string& device) {
+  std::string machine = FirstLine(root + "/etc/machine-id");
+  if (machine.empty()) machine = FirstLine(root + "/var/lib/dbus/machine-id");
+  std::string text = absl::StrCat("tandem device\n", machine, "\n", node, "\n", device);
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest);
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), 16));
+}
+
+std::string Device::Name() const { return absl::StrCat(node_, "/", kind_, ":", index_); }
+
+int64_t Device::Budget() const {
+  return static_cast<int64_t>(std::floor(static_cast<double>(memory_total_) * memory_utilization_));
+}
 
 absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   absl::StatusOr<int> index = ParseSpec(options.spec);
@@ -151,6 +161,7 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   }
   CpuDevice device;
   device.root_ = options.root;
+  device.kind_ = "cpu";
   device.index_ = *index;
   device.node_ = options.node.empty() ? HostName() : options.node;
   device.uuid_ = StableUuid(options.root, device.node_, *index);
@@ -184,10 +195,6 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   return device;
 }
 
-int64_t CpuDevice::Budget() const {
-  return static_cast<int64_t>(std::floor(static_cast<double>(memory_total_) * memory_utilization_));
-}
-
 int64_t CpuDevice::FreeBytes() const {
   const int64_t kept_free = memory_total_ - Budget();
   return std::max<int64_t>(0, std::min(Budget() - PrivateBytes(root_), FreeMemoryBytes(root_) - kept_free));
@@ -196,6 +203,10 @@ int64_t CpuDevice::FreeBytes() const {
 int64_t CpuDevice::FreeOfTotal() const {
   return std::max<int64_t>(0, std::min(memory_total_ - PrivateBytes(root_), FreeMemoryBytes(root_)));
 }
+
+int64_t CpuDevice::HeldBytes() const { return PrivateBytes(root_); }
+
+int64_t CpuDevice::ExactHeldBytes() const { return ExactPrivateBytes(root_); }
 
 void CpuDevice::PinThread() const {
   if (!core_) return;

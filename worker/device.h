@@ -1,10 +1,10 @@
-// The device that this process computes on, and the facts about it that the scheduler plans with.
+// The device that a worker computes on, and the facts about it that the scheduler plans with.
 //
 // A CPU device is a share of the host: of its memory (the control group's limit or the RAM, over the number of CPU
-// devices), and of its cores. Its uuid stays over restarts: it is made of the machine's id, the node's name and the
-// index.
+// devices), and of its cores. Simulated devices are in sim_device.h. A uuid stays over restarts: it is made of the
+// machine's id, the node's name, the kind and the index.
 //
-// Fixed after Open; FreeBytes() and the like read the system. Any thread.
+// The facts are fixed after Open; FreeBytes() and the like look at the memory as it is. Any thread.
 #ifndef TANDEM_WORKER_DEVICE_H_
 #define TANDEM_WORKER_DEVICE_H_
 
@@ -28,12 +28,12 @@ struct DeviceOptions {
   std::string root;  // Stands before /proc, /sys and /etc, for tests.
 };
 
-class CpuDevice {
+class Device {
  public:
-  // INVALID_ARGUMENT for a device that this build has not, or numbers out of range.
-  static absl::StatusOr<CpuDevice> Open(const DeviceOptions& options);
+  virtual ~Device() = default;
 
   const std::string& node() const { return node_; }
+  const std::string& kind() const { return kind_; }  // "cpu", "sim"
   int index() const { return index_; }
   const std::string& model() const { return model_; }  // "AMD EPYC 7B13"
   const std::string& uuid() const { return uuid_; }
@@ -41,32 +41,35 @@ class CpuDevice {
   int threads() const { return threads_; }
   int64_t memory_total() const { return memory_total_; }
   double memory_utilization() const { return memory_utilization_; }
-  // The core that the engine thread is bound to, where each device can have one of its own.
-  std::optional<int> core() const { return core_; }
+  std::string Name() const;  // "box/cpu:0", for people
 
-  // The other CPU devices of this machine, and the way to them by what the kernel says.
+  // The other devices of this machine, and the way to them by what the kernel says.
   struct Peer {
     std::string uuid;
     placement::PathKind link;
   };
   const std::vector<Peer>& peers() const { return peers_; }
 
-  // What this process may still take: by the device's utilisation, and by what the machine has left beside the share
-  // that the utilisation keeps free for others.
-  int64_t FreeBytes() const;
+  // What this worker may still take, the device's utilisation counted.
+  virtual int64_t FreeBytes() const = 0;
   // Of the device, without regard to its utilisation.
-  int64_t FreeOfTotal() const;
+  virtual int64_t FreeOfTotal() const = 0;
+  // What this worker holds of the device. Cheap, and may be some MiB behind; the other one is exact.
+  virtual int64_t HeldBytes() const = 0;
+  virtual int64_t ExactHeldBytes() const = 0;
   // What the device may give to all its shards together.
   int64_t Budget() const;
 
-  // Binds the calling thread to core(). Best effort.
-  void PinThread() const;
+  // Binds the calling thread to the device's own core, if it has one. Best effort.
+  virtual void PinThread() const {}
 
- private:
-  CpuDevice() = default;
+ protected:
+  Device() = default;
+  Device(Device&&) = default;
+  Device& operator=(Device&&) = default;
 
-  std::string root_;
   std::string node_;
+  std::string kind_;
   int index_ = 0;
   std::string model_;
   std::string uuid_;
@@ -74,9 +77,36 @@ class CpuDevice {
   int threads_ = 1;
   int64_t memory_total_ = 0;
   double memory_utilization_ = 1;
-  std::optional<int> core_;
   std::vector<Peer> peers_;
 };
+
+class CpuDevice final : public Device {
+ public:
+  // INVALID_ARGUMENT for a device that this build has not, or numbers out of range.
+  static absl::StatusOr<CpuDevice> Open(const DeviceOptions& options);
+
+  // By the device's utilisation, and by what the machine has left beside the share that the utilisation keeps free for
+  // others.
+  int64_t FreeBytes() const override;
+  int64_t FreeOfTotal() const override;
+  int64_t HeldBytes() const override;
+  int64_t ExactHeldBytes() const override;
+  void PinThread() const override;
+
+  // The core that the engine thread is bound to, where each device can have one of its own.
+  std::optional<int> core() const { return core_; }
+
+ private:
+  CpuDevice() = default;
+
+  std::string root_;
+  std::optional<int> core_;
+};
+
+// The host's name, for a worker that was not told one.
+std::string HostName();
+// Of the machine, the node's name and the device's name on it, "cpu:0": 32 hex digits.
+std::string StableDigest(const std::string& root, const std::string& node, const std::string& device);
 
 // Private resident bytes of this process: its heap, stacks and anonymous maps. 0 where they can not be read. Cheap; the
 // kernel counts by CPU and may be some MiB behind.

@@ -1,36 +1,42 @@
 // tandem-worker: one process, one device. Dials the scheduler, joins the groups that it is told to join, and computes.
 // How it ends is said in exit_code.h.
+//
+// A simulated device (--device sim:RTX3090) computes nothing and takes the real one's time: exec/sim_executor.h. One
+// process can play many (--devices-in-process). Two signals make all devices of such a process ill, and well again
+// when they come once more: SIGUSR1 slow, ten times the time for a step; SIGUSR2 stuck, no step ends.
 #include <glog/logging.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "worker/comm/group_bootstrap.h"
-#include "worker/comm/rendezvous.h"
 #include "worker/comm/unique_fd.h"
 #include "worker/device.h"
-#include "worker/engine/engine_loop.h"
+#include "worker/exec/cpu_executor.h"
 #include "worker/exec/cpu_isa.h"
+#include "worker/exec/sim_executor.h"
 #include "worker/exit_code.h"
-#include "worker/model_loader.h"
-#include "worker/scheduler_link.h"
+#include "worker/sim_device.h"
+#include "worker/worker.h"
 
 #ifndef TANDEM_VERSION
 #define TANDEM_VERSION "unknown"
@@ -43,9 +49,13 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kStopTime{4000};  // For the step under way and the farewell; all told, SIGTERM takes under 5 s.
 constexpr milliseconds kFarewellTime{500};
+constexpr int kMostDevices = 1024;  // In one process: each has a handful of threads and descriptors.
 
 struct Flags {
   DeviceOptions device;
+  SimDeviceOptions sim;
+  double sim_speedup = 1;
+  int devices_in_process = 1;
   std::string scheduler = "127.0.0.1:50061";
   std::string model_root;
   std::string isa = "auto";
@@ -70,24 +80,28 @@ class EndRequest {
     CHECK_EQ(write(event_.get(), &one, sizeof(one)), static_cast<ssize_t>(sizeof(one)));
   }
 
-  // OK for a signal or the parent's end, which is why we were told to stop.
-  absl::Status Wait(int signals, int parent, std::string* told_by) {
-    pollfd fds[] = {{signals, POLLIN, 0}, {event_.get(), POLLIN, 0}, {parent, POLLIN, 0}};
-    while (poll(fds, parent >= 0 ? 3 : 2, -1) < 0 && errno == EINTR) {
-    }
-    if (fds[0].revents != 0) {
-      signalfd_siginfo info{};
-      if (read(signals, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
-        *told_by = strsignal(static_cast<int>(info.ssi_signo));
+  // OK for a signal or the parent's end, which is why we were told to stop. Signals that `take` takes end nothing.
+  absl::Status Wait(int signals, int parent, const std::function<bool(int)>& take, std::string* told_by) {
+    while (true) {
+      pollfd fds[] = {{signals, POLLIN, 0}, {event_.get(), POLLIN, 0}, {parent, POLLIN, 0}};
+      while (poll(fds, parent >= 0 ? 3 : 2, -1) < 0 && errno == EINTR) {
       }
-      return absl::OkStatus();
+      if (fds[0].revents != 0) {
+        signalfd_siginfo info{};
+        if (read(signals, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+          const int number = static_cast<int>(info.ssi_signo);
+          if (take(number)) continue;
+          *told_by = strsignal(number);
+        }
+        return absl::OkStatus();
+      }
+      if (fds[1].revents == 0) {
+        *told_by = "its parent ended";
+        return absl::OkStatus();
+      }
+      std::lock_guard lock(mu_);
+      return why_;
     }
-    if (fds[1].revents == 0) {
-      *told_by = "its parent ended";
-      return absl::OkStatus();
-    }
-    std::lock_guard lock(mu_);
-    return why_;
   }
 
  private:
@@ -96,49 +110,107 @@ class EndRequest {
   absl::Status why_;
 };
 
+// What a process works with, once its flags are understood.
+struct Devices {
+  std::vector<std::unique_ptr<Device>> devices;
+  std::vector<Worker::Options> workers;  // one for each
+};
+
+absl::StatusOr<Devices> OpenCpu(const Flags& flags) {
+  absl::StatusOr<CpuDevice> opened = CpuDevice::Open(flags.device);
+  if (!opened.ok()) return opened.status();
+  const absl::StatusOr<const CpuKernels*> kernels = ChooseKernels(flags.isa);
+  if (!kernels.ok()) return absl::InvalidArgumentError(absl::StrCat("--isa: ", kernels.status().message()));
+  auto device = std::make_unique<CpuDevice>(*std::move(opened));
+  Worker::Options worker{
+      .numerics = absl::StrCat("cpu/", flags.isa == "auto" ? AvailableIsas()[0] : flags.isa),
+      .device = device.get(),
+      .load = [isa = flags.isa, threads = device->threads()](const std::string& folder, const LoadSpec& spec,
+                                                             int64_t limit, Communicator* communicator) {
+        return LoadCpuModel({.folder = folder,
+                             .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
+                             .isa = isa,
+                             .threads = threads,
+                             .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
+                             .max_sequences = static_cast<int32_t>(spec.max_sequences),
+                             .memory_limit_bytes = limit},
+                            communicator);
+      }};
+  Devices all;
+  all.devices.push_back(std::move(device));
+  all.workers.push_back(std::move(worker));
+  return all;
+}
+
+absl::StatusOr<Devices> OpenSim(const Flags& flags, const SimFaults* faults) {
+  Devices all;
+  SimDeviceOptions options = flags.sim;
+  options.spec = flags.device.spec;
+  options.node = flags.device.node;
+  options.memory_utilization = flags.device.memory_utilization;
+  for (options.offset = 0; options.offset < flags.devices_in_process; ++options.offset) {
+    absl::StatusOr<std::unique_ptr<SimDevice>> device = SimDevice::Open(options);
+    if (!device.ok()) return device.status();
+    SimDevice* const sim = device->get();
+    all.workers.push_back(
+        {.numerics = absl::StrCat("sim/", sim->chip().name),
+         .device = sim,
+         .load =
+             [sim, faults, speedup = flags.sim_speedup](const std::string& folder, const LoadSpec& spec, int64_t limit,
+                                                        Communicator* communicator) {
+               return LoadSimModel({.folder = folder,
+                                    .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
+                                    .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
+                                    .max_sequences = static_cast<int32_t>(spec.max_sequences),
+                                    .memory_limit_bytes = limit,
+                                    .chip = &sim->chip(),
+                                    .speedup = speedup,
+                                    .memory = &sim->memory(),
+                                    .faults = faults},
+                                   communicator);
+             },
+         .measures_links = false});
+    all.devices.push_back(*std::move(device));
+  }
+  return all;
+}
+
+// Many devices need more descriptors than a shell gives by default.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Run(const Flags& flags, int signals, int parent) {
-  absl::StatusOr<CpuDevice> device = CpuDevice::Open(flags.device);
-  if (!device.ok()) return Complain(kExitUsage, device.status().message());
-  absl::StatusOr<const CpuKernels*> kernels = ChooseKernels(flags.isa);
-  if (!kernels.ok()) return Complain(kExitUsage, absl::StrCat("--isa: ", kernels.status().message()));
-  absl::StatusOr<std::unique_ptr<Rendezvous>> rendezvous = Rendezvous::Start();
-  if (!rendezvous.ok()) return Complain(kExitFailure, rendezvous.status().message());
+  SimFaults faults;
+  const bool sim = SimDevice::IsSim(flags.device.spec);
+  absl::StatusOr<Devices> opened = sim ? OpenSim(flags, &faults) : OpenCpu(flags);
+  if (!opened.ok()) return Complain(kExitUsage, opened.status().message());
+  if (flags.devices_in_process > 1) RaiseDescriptorLimit();
 
   EndRequest end;
-  SchedulerLink::Options options{.scheduler = flags.scheduler,
-                                 .build = TANDEM_VERSION,
-                                 .rendezvous = (*rendezvous)->endpoint(),
-                                 .numerics = absl::StrCat("cpu/", flags.isa == "auto" ? AvailableIsas()[0] : flags.isa),
-                                 .device = &*device,
-                                 .join_probe =
-                                     [&rendezvous](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
-                                       return JoinGroup(**rendezvous, identity,
-                                                        {.call_timeout = absl::Seconds(1), .cancelled = cancelled});
-                                     },
-                                 .on_end = [&end](absl::Status why) { end.Ask(std::move(why)); }};
-  CHECK_EQ(getrandom(options.incarnation.data(), options.incarnation.size(), 0),
-           static_cast<ssize_t>(options.incarnation.size()));
-  SchedulerLink link(options);
-  const ModelLoader loader(&*device, flags.model_root, flags.isa);
-  // A rank may wait for a peer that still reads its weights. Dead peers are seen by their pidfds and frozen ones by the
-  // scheduler, so this limit is only the last resort.
-  const absl::Duration call_timeout = absl::Minutes(10);
-  EngineLoop engine(
-      {.services = {.load_model = [&loader](const LoadSpec& spec, Communicator* c) { return loader.Load(spec, c); },
-                    .free_bytes = [&device] { return device->FreeBytes(); },
-                    .private_bytes = [] { return ExactPrivateBytes(); }},
-       .join =
-           [&rendezvous, call_timeout](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
-             return JoinGroup(**rendezvous, identity, {.call_timeout = call_timeout, .cancelled = cancelled});
-           },
-       .report = [&link](Report report) { link.Report(std::move(report)); },
-       .on_thread_start = [&device] { device->PinThread(); }});
-  link.Start(&engine);
-  LOG(INFO) << device->node() << "/cpu:" << device->index() << " (" << device->model() << ", " << device->threads()
-            << " threads, " << device->memory_total() << " bytes) dials " << flags.scheduler;
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (Worker::Options& options : opened->workers) {
+    options.scheduler = flags.scheduler;
+    options.build = TANDEM_VERSION;
+    options.model_root = flags.model_root;
+    options.on_end = [&end](absl::Status why) { end.Ask(std::move(why)); };
+    absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(std::move(options));
+    if (!worker.ok()) return Complain(kExitFailure, worker.status().message());
+    workers.push_back(*std::move(worker));
+  }
 
+  const auto toggle = [&faults](int signal) {
+    if (signal != SIGUSR1 && signal != SIGUSR2) return false;
+    std::atomic<bool>& fault = signal == SIGUSR1 ? faults.slow : faults.stuck;
+    fault = !fault;
+    LOG(WARNING) << "simulated devices are " << (fault ? "" : "no longer ") << (signal == SIGUSR1 ? "slow" : "stuck");
+    return true;
+  };
   std::string told_by;
-  const absl::Status why = end.Wait(signals, parent, &told_by);
+  const absl::Status why = end.Wait(signals, parent, toggle, &told_by);
   if (absl::IsDeadlineExceeded(why)) {
     // Whatever holds the engine would hold an orderly end as well.
     Complain(kExitStuck, why.message());
@@ -147,10 +219,14 @@ int Run(const Flags& flags, int signals, int parent) {
   const bool told = why.ok() || absl::IsCancelled(why);
   const std::string reason = why.ok() ? told_by : std::string(why.message());
   LOG(INFO) << "stopping: " << reason;
-  link.Leave(reason);
-  engine.Post(Stop{absl::StrCat("the worker stops: ", reason)});
-  const bool stopped = engine.WaitUntilStopped(kStopTime);
-  link.Close(kFarewellTime);
+  for (const auto& worker : workers) worker->BeginStop(reason);
+  const auto until = std::chrono::steady_clock::now() + kStopTime;
+  bool stopped = true;
+  for (const auto& worker : workers) {
+    const auto left = std::chrono::duration_cast<milliseconds>(until - std::chrono::steady_clock::now());
+    stopped &= worker->AwaitStop(std::max(left, milliseconds(0)));
+  }
+  for (const auto& worker : workers) worker->Close(kFarewellTime);
   const ExitCode code = told ? kExitClean : kExitRefused;
   if (!told) Complain(code, absl::StrCat("the scheduler at ", flags.scheduler, " does not take this worker: ", reason));
   if (!stopped) {
@@ -164,7 +240,8 @@ int Main(int argc, char** argv) {
   Flags flags;
   CLI::App app("One process, one device: computes in the groups that the scheduler forms", "tandem-worker");
   app.set_version_flag("--version", TANDEM_VERSION);
-  app.add_option("--device", flags.device.spec, "cpu:N")->capture_default_str();
+  app.add_option("--device", flags.device.spec, "cpu:N, or a simulated GPU: sim:MODEL, sim:MODEL:N")
+      ->capture_default_str();
   app.add_option("--scheduler", flags.scheduler, "HOST:PORT of the scheduler's workers' door")->capture_default_str();
   app.add_option("--node", flags.device.node, "This machine's name in the cluster (the host's name)");
   app.add_option("--model-root", flags.model_root, "Folder that relative model paths start from");
@@ -178,6 +255,17 @@ int Main(int argc, char** argv) {
   app.add_option("--memory-utilization", flags.device.memory_utilization,
                  "Share of the memory that may be used, (0, 1]")
       ->capture_default_str();
+  CLI::Option* const speedup = app.add_option("--sim-speedup", flags.sim_speedup,
+                                              "How much faster than the real ones simulated devices are; 0: no waiting")
+                                   ->check(CLI::Range(0.0, 1e6))
+                                   ->capture_default_str();
+  CLI::Option* const sim_memory =
+      app.add_option("--sim-memory", flags.sim.memory, "Bytes of a simulated device, as 80GiB (the chip's)")
+          ->transform(CLI::AsSizeValue(false));
+  CLI::Option* const devices = app.add_option("--devices-in-process", flags.devices_in_process,
+                                              "Simulated devices that this process plays, by index")
+                                   ->check(CLI::Range(1, kMostDevices))
+                                   ->capture_default_str();
   app.add_flag("--die-with-parent", flags.die_with_parent, "Stop when the process that started this one ends");
   try {
     app.parse(argc, argv);
@@ -185,6 +273,12 @@ int Main(int argc, char** argv) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
     return Complain(kExitUsage, e.what());
+  }
+  const bool sim = SimDevice::IsSim(flags.device.spec);
+  for (const CLI::Option* option : {speedup, sim_memory, devices}) {
+    if (sim || option->count() == 0) continue;
+    return Complain(kExitUsage,
+                    absl::StrCat(option->get_name(), " is for simulated devices, not for ", flags.device.spec));
   }
   FLAGS_logtostderr = true;
   google::InitGoogleLogging("tandem-worker");
@@ -200,6 +294,10 @@ int Main(int argc, char** argv) {
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
+  if (sim) {
+    sigaddset(&stop, SIGUSR1);
+    sigaddset(&stop, SIGUSR2);
+  }
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
   signal(SIGPIPE, SIG_IGN);
   UniqueFd signals(signalfd(-1, &stop, SFD_CLOEXEC));

@@ -7,7 +7,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/model/model_folder.h"
-#include "worker/exec/cpu_executor.h"
 
 namespace tandem::worker {
 namespace {
@@ -38,21 +37,13 @@ absl::StatusOr<std::unique_ptr<Executor>> ModelLoader::Load(const LoadSpec& spec
 
   const int64_t kv_min = static_cast<int64_t>(std::min<uint64_t>(spec.kv_min_bytes, INT64_MAX));
   const int64_t free = device_->FreeBytes();
-  const std::string named = absl::StrCat(device_->node(), "/cpu:", device_->index());
+  const std::string named = device_->Name();
   if (free <= kv_min) {
     std::string message =
         absl::StrCat(spec.model, ": ", kv_min, " bytes of KV are needed at least, ", free, " are free on ", named);
     return kv_min > device_->Budget() ? absl::OutOfRangeError(message) : absl::ResourceExhaustedError(message);
   }
-  absl::StatusOr<std::unique_ptr<Executor>> executor =
-      LoadCpuModel({.folder = *folder,
-                    .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
-                    .isa = isa_,
-                    .threads = device_->threads(),
-                    .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
-                    .max_sequences = static_cast<int32_t>(spec.max_sequences),
-                    .memory_limit_bytes = free - kv_min},
-                   communicator);
+  absl::StatusOr<std::unique_ptr<Executor>> executor = load_(*folder, spec, free - kv_min, communicator);
   if (executor.ok()) return executor;
   const absl::Status& status = executor.status();
   std::string message = absl::StrCat(spec.model, ": ", status.message());
@@ -60,7 +51,7 @@ absl::StatusOr<std::unique_ptr<Executor>> ModelLoader::Load(const LoadSpec& spec
     absl::StrAppend(&message, " on ", named, " (", free, " free, ", kv_min, " kept for KV, ", device_->Budget(), " of ",
                     device_->memory_total(), " may be used)");
     // Where the device's own budget was the limit, waiting for others to go does not help.
-    const bool own_limit = free + kSlack >= device_->Budget() - PrivateBytes();
+    const bool own_limit = free + kSlack >= device_->Budget() - device_->HeldBytes();
     return own_limit ? absl::OutOfRangeError(message) : absl::ResourceExhaustedError(message);
   }
   if (absl::IsUnavailable(status) || absl::IsAborted(status)) return status;  // The communicator's.

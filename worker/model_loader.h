@@ -1,5 +1,5 @@
 // Loads a model for the engine: finds the folder on this machine, makes sure that it is the one the group means, and
-// hands it to the CPU executor within what the device may give.
+// hands it to the device's executor within what the device may give.
 //
 // Answers by the codes that LoadFailure() reads: FAILED_PRECONDITION only where this machine has another revision;
 // OUT_OF_RANGE where the device's whole budget would not do; RESOURCE_EXHAUSTED where it would but is taken; anything
@@ -7,6 +7,8 @@
 #ifndef TANDEM_WORKER_MODEL_LOADER_H_
 #define TANDEM_WORKER_MODEL_LOADER_H_
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,18 +22,23 @@ namespace tandem::worker {
 
 class ModelLoader {
  public:
+  // Loads the communicator's rank from a folder that was found and compared, with at most `memory_limit_bytes` for
+  // weights and arena. Codes as LoadCpuModel.
+  using LoadFolder = std::function<absl::StatusOr<std::unique_ptr<Executor>>(
+      const std::string& folder, const LoadSpec& spec, int64_t memory_limit_bytes, Communicator* communicator)>;
+
   // `device` outlives this.
-  ModelLoader(const CpuDevice* device, std::string model_root, std::string isa)
-      : device_(device), model_root_(std::move(model_root)), isa_(std::move(isa)) {}
+  ModelLoader(const Device* device, std::string model_root, LoadFolder load)
+      : device_(device), model_root_(std::move(model_root)), load_(std::move(load)) {}
 
   absl::StatusOr<std::unique_ptr<Executor>> Load(const LoadSpec& spec, Communicator* communicator) const;
 
  private:
   absl::StatusOr<std::string> FindFolder(const LoadSpec& spec) const;
 
-  const CpuDevice* const device_;
+  const Device* const device_;
   const std::string model_root_;
-  const std::string isa_;
+  const LoadFolder load_;
 };
 
 }  // namespace tandem::worker

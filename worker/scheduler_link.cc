@@ -158,6 +158,8 @@ void SchedulerLink::Impl::Start(EngineLoop* engine) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // A line of its own, also where several workers share a process: what breaks one must not break the others.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // Our own waits between attempts are the shorter ones.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
@@ -415,7 +417,7 @@ void SchedulerLink::Impl::Beat() {
   v1::Heartbeat& beat = *message.mutable_heartbeat();
   beat.set_sequence(++beats_);
   beat.set_memory_free_bytes(options_.device->FreeOfTotal());
-  beat.set_memory_process_bytes(PrivateBytes());
+  beat.set_memory_process_bytes(options_.device->HeldBytes());
   for (const ShardStatus& status : engine_->Status()) *beat.add_shards() = LoadFrom(status);
   SendControl(std::move(message));
 }

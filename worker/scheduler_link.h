@@ -36,7 +36,7 @@ class SchedulerLink {
     std::array<uint8_t, 16> incarnation{};
     std::string rendezvous;
     std::string numerics;
-    const CpuDevice* device = nullptr;  // outlives the link
+    const Device* device = nullptr;  // outlives the link
     // Meets the other rank of a link probe; unset: this worker can not measure.
     decltype(LinkProbe::Options::join) join_probe;
     // Called once, from a thread of the link, when the worker must end: the scheduler does not take it

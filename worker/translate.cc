@@ -390,19 +390,19 @@ v1::TokensRequest TokensMessage(const StepDone& report) {
   return message;
 }
 
-void FillDeviceFacts(const CpuDevice& device, v1::DeviceFacts& facts) {
+void FillDeviceFacts(const Device& device, v1::DeviceFacts& facts) {
   facts.set_node(device.node());
   facts.set_index(device.index());
-  facts.set_kind("cpu");
+  facts.set_kind(device.kind());
   facts.set_model(device.model());
   facts.set_uuid(device.uuid());
   facts.set_numa_node(device.numa_node());
   facts.set_memory_total_bytes(device.memory_total());
   facts.set_memory_free_bytes(device.FreeOfTotal());
-  facts.set_memory_process_bytes(PrivateBytes());
+  facts.set_memory_process_bytes(device.HeldBytes());
   facts.set_memory_utilization(device.memory_utilization());
   facts.set_threads(device.threads());
-  for (const CpuDevice::Peer& peer : device.peers()) {
+  for (const Device::Peer& peer : device.peers()) {
     v1::LinkFacts& link = *facts.add_links();
     link.set_peer_uuid(peer.uuid);
     link.set_kind(placement::Word(peer.link));

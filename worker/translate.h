@@ -33,7 +33,7 @@ v1::TokensRequest TokensMessage(const StepDone& report);
 
 v1::GroupKey ToProto(const GroupRef& group);
 v1::AttemptKey ToProto(const AttemptId& id);
-void FillDeviceFacts(const CpuDevice& device, v1::DeviceFacts& facts);
+void FillDeviceFacts(const Device& device, v1::DeviceFacts& facts);
 v1::HeldShard HeldShardFrom(const ShardStatus& status, const std::vector<HeldRequest>& requests);
 v1::ShardLoad LoadFrom(const ShardStatus& status);
 

@@ -4,10 +4,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <map>
+#include <optional>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -32,6 +36,40 @@ std::vector<std::string> ChooseDevices(const config::DevicesConfig& devices, int
   notes.push_back(absl::StrCat("devices.select is all, and this build has no CUDA workers: using ",
                                absl::StrJoin(chosen, ", "), " of ", cores, " cores"));
   return chosen;
+}
+
+bool IsSim(absl::string_view device) { return absl::StartsWith(device, "sim:"); }
+
+// The number at the end of "cpu:1" or "sim:H100:1", if there is one.
+std::optional<int> IndexOf(absl::string_view device) {
+  int index = 0;
+  if (!absl::SimpleAtoi(device.substr(device.rfind(':') + 1), &index)) return std::nullopt;
+  return index;
+}
+
+absl::Status NumberDevices(std::vector<std::string>& devices) {
+  std::map<int, std::string> owners;
+  for (const std::string& device : devices) {
+    if (!absl::StartsWith(device, "cpu:") && !IsSim(device)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "devices.select: ", device, " needs a worker that this build has not; it has cpu:N and sim:MODEL"));
+    }
+    const std::optional<int> index = IndexOf(device);
+    if (!index) continue;
+    const auto [owner, fresh] = owners.emplace(*index, device);
+    if (!fresh) {
+      return absl::InvalidArgumentError(absl::StrCat("devices.select: ", owner->second, " and ", device,
+                                                     " have the same index; a node counts its devices through"));
+    }
+  }
+  int next = 0;
+  for (std::string& device : devices) {
+    if (IndexOf(device)) continue;
+    while (owners.contains(next)) ++next;
+    absl::StrAppend(&device, ":", next);
+    owners.emplace(next, device);
+  }
+  return absl::OkStatus();
 }
 
 // An unset address says: any. Nobody can dial it, so workers of this machine use loopback.
@@ -63,12 +101,9 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
 
   UpPlan plan;
   plan.devices = ChooseDevices(devices, cores, plan.notes);
-  for (const std::string& device : plan.devices) {
-    if (!absl::StartsWith(device, "cpu:")) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "devices.select: ", device, " needs a worker that this build has not; it has CPU workers, cpu:N"));
-    }
-  }
+  if (const auto status = NumberDevices(plan.devices); !status.ok()) return status;
+  const auto cpu_devices =
+      std::count_if(plan.devices.begin(), plan.devices.end(), [](const std::string& device) { return !IsSim(device); });
 
   ChildSpec spec{"scheduler", {*scheduler}, kSchedulerStage, /*essential=*/true};
   const auto flag = [&spec](const char* name, const std::string& value) {
@@ -90,11 +125,16 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
     flag("--scheduler", DialAddress(*workers_door));
     flag("--node", node);
     if (!config.model_root.empty()) flag("--model-root", config.model_root);
-    flag("--cpu-devices", absl::StrCat(plan.devices.size()));
-    if (devices.cpu_memory_bytes != 0) {
-      flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes - devices.reserve_bytes));
+    if (IsSim(device)) {
+      if (devices.sim_memory_bytes != 0) flag("--sim-memory", absl::StrCat(devices.sim_memory_bytes));
+      flag("--sim-speedup", absl::StrFormat("%.10g", devices.sim_speedup));
+    } else {
+      flag("--cpu-devices", absl::StrCat(cpu_devices));
+      if (devices.cpu_memory_bytes != 0) {
+        flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes - devices.reserve_bytes));
+      }
+      if (devices.cpu_threads != 0) flag("--cpu-threads", absl::StrCat(devices.cpu_threads));
     }
-    if (devices.cpu_threads != 0) flag("--cpu-threads", absl::StrCat(devices.cpu_threads));
     flag("--memory-utilization", absl::StrFormat("%.10g", devices.memory_utilization));
     spec.argv.push_back("--die-with-parent");
     plan.children.push_back(spec);

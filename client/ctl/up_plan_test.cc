@@ -80,6 +80,21 @@ TEST_F(UpPlanTest, AReserveIsTakenFromEachDevice) {
   EXPECT_FALSE(Plan().ok());
 }
 
+TEST_F(UpPlanTest, SimulatedDevicesAreCountedThrough) {
+  config_.devices.select = {"sim:H100", "cpu:0", "sim:H100", "sim:L4:1"};
+  config_.devices.sim_speedup = 50;
+  config_.devices.sim_memory_bytes = 1 << 30;
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->devices, ElementsAre("sim:H100:2", "cpu:0", "sim:H100:3", "sim:L4:1"));
+  EXPECT_EQ(Line(plan->children[1]),
+            "--device sim:H100:2 --scheduler 127.0.0.1:50061 --node box --model-root /models --sim-memory 1073741824 "
+            "--sim-speedup 50 --memory-utilization 0.8 --die-with-parent");
+  EXPECT_THAT(Line(plan->children[2]), HasSubstr("--cpu-devices 1"));
+  config_.devices.select = {"sim:H100:0", "cpu:0"};
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("sim:H100:0 and cpu:0 have the same index"));
+}
+
 TEST_F(UpPlanTest, WhatCannotBeStartedIsNamed) {
   config_.devices.select = {"cuda:0"};
   EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("cuda:0 needs a worker that this build has not"));

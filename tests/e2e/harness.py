@@ -84,17 +84,18 @@ class Completion:
 
 class Cluster:
     def __init__(self, tmp, devices=2, tensor_parallel=2, replicas=1, model=MODEL, name="tiny", model_keys="", cpu_memory="1GiB",
-                 extra="", ready=True):
+                 extra="", ready=True, device_keys=""):
+        """`devices`: how many CPU devices, or a list as in devices.select. `device_keys`: more of `devices`, after a comma."""
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.clients, self.workers, self.admin_port = free_ports(3)
         self.config = self.tmp / "cluster.yaml"
-        selected = ", ".join(f"cpu:{i}" for i in range(devices))
+        selected = ", ".join(f"cpu:{i}" for i in range(devices)) if isinstance(devices, int) else ", ".join(devices)
         self.config.write_text(f"""
 server: {{clients: 127.0.0.1:{self.clients}, workers: 127.0.0.1:{self.workers}, admin: 127.0.0.1:{self.admin_port}}}
 state_dir: {self.tmp}/state
-devices: {{select: [{selected}], cpu_memory: {cpu_memory}, cpu_threads: 1}}
+devices: {{select: [{selected}], cpu_memory: {cpu_memory}, cpu_threads: 1{device_keys}}}
 models:
   - {{name: {name}, aliases: [default], path: {model}, task: generate, tensor_parallel: {tensor_parallel}, replicas: {replicas}{model_keys}}}
 {extra}

@@ -31,7 +31,12 @@ class TestModel {
  public:
   static constexpr int32_t kBlocks = 96;
 
-  TestModel(const CpuModelOptions& options, int ranks) {
+  using Load = std::function<absl::StatusOr<std::unique_ptr<Executor>>(Communicator*)>;
+
+  TestModel(const CpuModelOptions& options, int ranks)
+      : TestModel([&options](Communicator* communicator) { return LoadCpuModel(options, communicator); }, ranks) {}
+
+  TestModel(const Load& load, int ranks) {
     if (ranks == 1) {
       communicators_.push_back(std::make_unique<SoloCommunicator>());
     } else {
@@ -40,13 +45,14 @@ class TestModel {
         communicators_.push_back(std::make_unique<ShmCommunicator>(group_->member(r), absl::Seconds(60)));
     }
     for (const auto& communicator : communicators_) {
-      absl::StatusOr<std::unique_ptr<Executor>> loaded = LoadCpuModel(options, communicator.get());
+      absl::StatusOr<std::unique_ptr<Executor>> loaded = load(communicator.get());
       CHECK(loaded.ok()) << loaded.status();
       executors_.push_back(*std::move(loaded));
       CHECK(executors_.back()->AllocateKv(kBlocks).ok());
     }
   }
 
+  Communicator& communicator(int r) { return *communicators_[static_cast<size_t>(r)]; }
   Executor& rank(int r) { return *executors_[static_cast<size_t>(r)]; }
   int32_t vocab() const { return executors_[0]->facts().vocab_size; }
 

@@ -1,0 +1,75 @@
+#include "worker/worker.h"
+
+#include <glog/logging.h>
+#include <sys/random.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "worker/comm/group_bootstrap.h"
+
+namespace tandem::worker {
+namespace {
+
+// A rank may wait for a peer that still reads its weights. Dead peers are seen by their pidfds and frozen ones by the
+// scheduler, so this limit is only the last resort.
+constexpr absl::Duration kCallTimeout = absl::Minutes(10);
+constexpr absl::Duration kProbeCallTimeout = absl::Seconds(1);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(Options options) {
+  absl::StatusOr<std::unique_ptr<Rendezvous>> rendezvous = Rendezvous::Start();
+  if (!rendezvous.ok()) return rendezvous.status();
+  std::unique_ptr<Worker> worker(new Worker(std::move(options), *std::move(rendezvous)));
+  worker->link_.Start(&worker->engine_);
+  const Device& device = *worker->options_.device;
+  LOG(INFO) << device.Name() << " (" << device.model() << ", " << device.threads() << " threads, "
+            << device.memory_total() << " bytes) dials " << worker->options_.scheduler;
+  return worker;
+}
+
+Worker::Worker(Options options, std::unique_ptr<Rendezvous> rendezvous)
+    : options_(std::move(options)),
+      rendezvous_(std::move(rendezvous)),
+      loader_(options_.device, options_.model_root, options_.load),
+      link_(LinkOptions()),
+      engine_(EngineOptions()) {}
+
+SchedulerLink::Options Worker::LinkOptions() {
+  SchedulerLink::Options link{.scheduler = options_.scheduler,
+                              .build = options_.build,
+                              .rendezvous = rendezvous_->endpoint(),
+                              .numerics = options_.numerics,
+                              .device = options_.device,
+                              .on_end = options_.on_end};
+  if (options_.measures_links) {
+    link.join_probe = [this](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
+      return JoinGroup(*rendezvous_, identity, {.call_timeout = kProbeCallTimeout, .cancelled = cancelled});
+    };
+  }
+  CHECK_EQ(getrandom(link.incarnation.data(), link.incarnation.size(), 0),
+           static_cast<ssize_t>(link.incarnation.size()));
+  return link;
+}
+
+EngineLoop::Options Worker::EngineOptions() {
+  return {.services = {.load_model = [this](const LoadSpec& spec,
+                                            Communicator* group) { return loader_.Load(spec, group); },
+                       .free_bytes = [this] { return options_.device->FreeBytes(); },
+                       .private_bytes = [this] { return options_.device->ExactHeldBytes(); }},
+          .join =
+              [this](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
+                return JoinGroup(*rendezvous_, identity, {.call_timeout = kCallTimeout, .cancelled = cancelled});
+              },
+          .report = [this](Report report) { link_.Report(std::move(report)); },
+          .on_thread_start = [this] { options_.device->PinThread(); }};
+}
+
+void Worker::BeginStop(absl::string_view reason) {
+  link_.Leave(reason);
+  engine_.Post(Stop{absl::StrCat("the worker stops: ", reason)});
+}
+
+}  // namespace tandem::worker
