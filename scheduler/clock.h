@@ -1,6 +1,6 @@
 // The shell's clock: CLOCK_BOOTTIME, which goes on while the machine sleeps, clamped so that it never falls.
 //
-// Everybody may read it. The core sees it only as the `now` of a step.
+// Everybody may read it. The core sees it only as the `now` of a step. A simulator gives its own thread another time.
 #ifndef TANDEM_SCHEDULER_CLOCK_H_
 #define TANDEM_SCHEDULER_CLOCK_H_
 
@@ -12,7 +12,11 @@
 
 namespace tandem::scheduler {
 
+// While set, what this thread takes for the time.
+inline thread_local const core::Instant* simulated_now = nullptr;
+
 inline core::Instant Now() {
+  if (simulated_now != nullptr) return *simulated_now;
   static std::atomic<int64_t> latest{0};
   timespec ts;
   clock_gettime(CLOCK_BOOTTIME, &ts);

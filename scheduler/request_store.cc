@@ -1,5 +1,6 @@
 #include "scheduler/request_store.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace tandem::scheduler {
@@ -100,6 +101,7 @@ std::vector<std::shared_ptr<RequestStream>> RequestStore::Living() const {
       if (!entry.retired) living.push_back(entry.stream);
     }
   }
+  std::sort(living.begin(), living.end(), [](const auto& a, const auto& b) { return a->facts().id < b->facts().id; });
   return living;
 }
 

@@ -40,7 +40,7 @@ class RequestStore {
   void Retire(const std::shared_ptr<RequestStream>& stream, core::Instant now);
   void Expire(core::Instant now);
 
-  // Those that live.
+  // Those that live, in the order of their ids.
   std::vector<std::shared_ptr<RequestStream>> Living() const;
   size_t living() const { return living_.load(std::memory_order_relaxed); }
 

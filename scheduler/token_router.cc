@@ -181,29 +181,32 @@ void TokenRouter::Sweep(core::Instant now) {
   for (const auto& stream : living) stream->OnTick(now, now + core::Duration{-times_.progress_every.us});
 }
 
-void TokenRouter::RunClock() {
-  core::Instant next_sweep = Now() + times_.sweep_every;
+core::Instant TokenRouter::Turn(core::Instant now) {
   std::vector<Alarm> due;
+  {
+    absl::MutexLock lock(&mu_);
+    while (!alarms_.empty() && alarms_.top().due <= now) {
+      due.push_back(alarms_.top());
+      alarms_.pop();
+    }
+  }
+  for (const Alarm& alarm : due) Ring(alarm, now);
+  if (next_sweep_ <= now) {
+    Sweep(now);
+    next_sweep_ = now + times_.sweep_every;
+  }
+  return next_sweep_;
+}
+
+void TokenRouter::RunClock() {
   while (true) {
-    {
-      absl::MutexLock lock(&mu_);
-      if (stopping_) return;
-      core::Instant now = Now();
-      const core::Instant wake = alarms_.empty() ? next_sweep : std::min(next_sweep, alarms_.top().due);
-      if (wake > now) changed_.WaitWithTimeout(&mu_, ToAbsl(wake - now));
-      now = Now();
-      while (!alarms_.empty() && alarms_.top().due <= now) {
-        due.push_back(alarms_.top());
-        alarms_.pop();
-      }
-    }
+    const core::Instant next_sweep = Turn(Now());
+    absl::MutexLock lock(&mu_);
+    if (stopping_) return;
+    const core::Instant wake = alarms_.empty() ? next_sweep : std::min(next_sweep, alarms_.top().due);
     const core::Instant now = Now();
-    for (const Alarm& alarm : due) Ring(alarm, now);
-    due.clear();
-    if (next_sweep <= now) {
-      Sweep(now);
-      next_sweep = now + times_.sweep_every;
-    }
+    if (wake > now) changed_.WaitWithTimeout(&mu_, ToAbsl(wake - now));
+    if (stopping_) return;
   }
 }
 

@@ -47,8 +47,12 @@ class TokenRouter {
   TokenRouter(RequestStore* store, const Times& times, Doors doors);
   ~TokenRouter();
 
+  // The clock's thread.
   void Start();
   void Stop();
+  // What that thread does when it wakes: rings the alarms that are due, and sweeps from time to time. Returns when the
+  // next sweep is due. Whoever did not call Start() may call it instead.
+  core::Instant Turn(core::Instant now);
 
   void Route(const v1::TokensRequest& message);
   // A client of `stream` is gone, by whatever way. The last one to go cancels the request.
@@ -86,7 +90,8 @@ class TokenRouter {
   std::priority_queue<Alarm> alarms_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread clock_;
-  int sweeps_ = 0;  // of the clock's thread
+  core::Instant next_sweep_;  // of the clock's thread, as is:
+  int sweeps_ = 0;
 
   absl::Mutex acks_mu_;
   std::map<core::DeviceId, v1::AttachResponse> acks_ ABSL_GUARDED_BY(acks_mu_);
