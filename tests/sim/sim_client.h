@@ -1,0 +1,73 @@
+// A simulated client: one request, and what it takes to get the whole answer to it.
+//
+// Every token is checked as it comes: its index must be the next one, and it must be the one that the hash chain over
+// prompt and answer says. A call that ends without the answer is taken up again, as the client library does: by the
+// idempotency key if it has one, and always with the tokens that it has (resume_token_ids).
+#ifndef TANDEM_TESTS_SIM_SIM_CLIENT_H_
+#define TANDEM_TESTS_SIM_SIM_CLIENT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "scheduler/core/types.h"
+#include "tests/sim/script.h"
+#include "tests/sim/sim_call.h"
+#include "tests/sim/sim_executor.h"
+
+namespace tandem::sim {
+
+class SimClient : public std::enable_shared_from_this<SimClient> {
+ public:
+  // Makes a call for `request`; `deadline_us` from now, 0: none.
+  using Generate =
+      std::function<void(std::shared_ptr<SimCall>, const v1::GenerateRequest& request, int64_t deadline_us)>;
+
+  SimClient(World* world, int64_t delay_us, const core::ModelSpec& model, const Happening& request, Generate generate);
+
+  void Start();
+  // Its connection breaks: it comes back.
+  void Break();
+  void Cancel();
+
+  bool ended() const { return ended_; }
+  int64_t name() const { return name_; }
+  const std::string& model() const { return request_.model(); }
+  size_t received() const { return tokens_.size(); }
+  // Its last try met a full waiting room.
+  bool sent_away() const { return absl::StrContains(last_error_, "the most that may"); }
+  const std::string& last_error() const { return last_error_; }
+
+ private:
+  void Call();
+  void OnMessage(const v1::GenerateResponse& message);
+  void OnOver(const grpc::Status& status);
+  void OnToken(uint32_t token);
+  void OnFinished(const v1::Finished& finished);
+  void TryAgain();
+  void End(const char* how);
+  void Broken(const std::string& what);
+
+  World* const world_;
+  const int64_t delay_us_;
+  const int32_t context_;
+  const int64_t name_;
+  const int64_t flags_;
+  const Generate generate_;
+  v1::GenerateRequest request_;
+  int64_t deadline_ = 0;  // 0: none.
+  int64_t wait_us_ = 100 * kMs;
+  int tries_ = 0;
+  int keys_ = 0;  // A request that failed under its key is asked anew under the next.
+  uint64_t chain_ = 0;
+  std::vector<uint32_t> tokens_;
+  std::shared_ptr<SimCall> call_;
+  bool ended_ = false;
+  std::string last_error_;
+};
+
+}  // namespace tandem::sim
+
+#endif  // TANDEM_TESTS_SIM_SIM_CLIENT_H_
