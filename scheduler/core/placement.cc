@@ -265,6 +265,9 @@ void PlaceMissing(ClusterState& state, Actions& out) {
       model.waits_for = absl::StrCat(Name(model), " waits until the device that it will share has loaded");
     } else if (WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model)) {
       model.waits_for = absl::StrCat("tries again in ", Words(model.retry_at - state.now), " after a failure");
+    }
+    // Also where a second replica is missing that has no place: the first one must not wait for it.
+    if (WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model)) {
       state.SetTimer(state.placement_at, std::min(state.placement_at, model.retry_at), TimerKind::kPlacement, 0);
     }
     Judge(state, model, out);
