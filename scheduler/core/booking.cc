@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
 #include "scheduler/core/check.h"
 
 namespace tandem::core {
@@ -76,7 +77,7 @@ void Release(ClusterState& state, Request& request) {
   request.started = false;
   if (group->requests.empty()) group->kv.correction = {};
   if (group->state == GroupState::kDraining) state.drains_touched = true;
-  if (Reindex(state, *group)) state.helped.insert(group->model);
+  if (Reindex(state, *group) && kPlanted != Plant::kForgetWaiter) state.helped.insert(group->model);
 }
 
 void Correct(ClusterState& state, Group& group, int32_t free_blocks) {

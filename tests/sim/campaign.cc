@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,6 +128,14 @@ void Supervise(std::vector<uint64_t> next, const Campaign& campaign, const RunOp
       if (jobs[j].from == nullptr) continue;
       fds.push_back({fileno(jobs[j].from), POLLIN, 0});
       of.push_back(j);
+    }
+    if (campaign.until_broken && !totals->failures.empty()) {
+      for (const Job& job : jobs) {
+        if (job.from == nullptr) continue;
+        kill(job.pid, SIGKILL);
+        waitpid(job.pid, nullptr, 0);
+      }
+      return;
     }
     if (fds.empty()) return;
     PCHECK(poll(fds.data(), fds.size(), -1) > 0);

@@ -12,6 +12,7 @@ struct Campaign {
   uint64_t from = 1, to = 0;
   int jobs = 1;
   bool check_determinism = false;
+  bool until_broken = false;     // The first seed that fails ends it.
   bool demand_coverage = false;  // A case that no seed met is a failure, too.
 };
 

@@ -4,6 +4,7 @@
 //   tandem_sim --seeds FROM:TO [--jobs J] many; ends with a table, and with a command for each seed that failed
 //   tandem_sim --seed N --shrink FILE     cuts a failing seed down to what it needs, and writes that
 //   tandem_sim --replay FILE              runs what was written
+//   tandem_sim --scale [--devices 10000 --rate 1000 --hours 1]   the core alone, with a large fleet
 #include <glog/logging.h>
 
 #include <CLI/CLI.hpp>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "tests/sim/campaign.h"
+#include "tests/sim/scale.h"
 #include "tests/sim/shrink.h"
 #include "tests/sim/simulation.h"
 
@@ -68,7 +70,7 @@ int Main(int argc, char** argv) {
   uint64_t seed = 0;
   std::string seeds, shrink, replay, models;
   int jobs = 1;
-  bool trace = false, check = false, demand = false;
+  bool trace = false, check = false, demand = false, until_broken = false;
   CLI::App app("The core and the engine in a simulated cluster", "tandem_sim");
   app.add_option("--seed", seed, "Run this seed");
   app.add_option("--seeds", seeds, "FROM:TO, run all of these");
@@ -76,10 +78,21 @@ int Main(int argc, char** argv) {
   app.add_flag("--trace", trace, "Print what happens");
   app.add_flag("--check-determinism", check, "Run each seed twice and compare");
   app.add_flag("--demand-coverage", demand, "Fail unless every case was met");
+  app.add_flag("--until-broken", until_broken, "With --seeds: stop at the first that fails");
   app.add_option("--shrink", shrink, "Write the least script that still fails to this file");
   app.add_option("--replay", replay, "Run the script in this file");
   app.add_option("--tokenizer", models, "Folder of a tokenizer (models/tandem-tiny)");
+  bool scale = false;
+  Scale fleet;
+  double hours = 1;
+  app.add_flag("--scale", scale, "Run the core alone with a large fleet, and print what events cost");
+  app.add_option("--devices", fleet.devices, "With --scale")->check(CLI::Range(20, 1000000));
+  app.add_option("--rate", fleet.requests_per_second, "With --scale: requests per second")->check(CLI::PositiveNumber);
+  app.add_option("--hours", hours, "With --scale: simulated hours")->check(CLI::PositiveNumber);
+  app.add_option("--heartbeat-ms", fleet.heartbeat_ms, "With --scale")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
+  fleet.seconds = static_cast<int64_t>(hours * 3600);
+  if (scale) return RunScale(fleet);
   FLAGS_minloglevel = trace ? 2 : 3;
   FLAGS_logtostderr = true;
   google::InitGoogleLogging("tandem_sim");
@@ -102,7 +115,8 @@ int Main(int argc, char** argv) {
   }
   if (!seeds.empty()) {
     const std::vector<std::string> ends = absl::StrSplit(seeds, ':');
-    Campaign campaign{.jobs = jobs, .check_determinism = check, .demand_coverage = demand};
+    Campaign campaign{
+        .jobs = jobs, .check_determinism = check, .until_broken = until_broken, .demand_coverage = demand};
     if (ends.size() != 2 || !absl::SimpleAtoi(ends[0], &campaign.from) || !absl::SimpleAtoi(ends[1], &campaign.to)) {
       return Complain(absl::StrCat("--seeds: expected FROM:TO, got ", seeds));
     }

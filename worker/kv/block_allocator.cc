@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include "absl/strings/str_cat.h"
+#include "base/plant.h"
 
 namespace tandem::worker {
 
@@ -62,6 +63,10 @@ void BlockAllocator::Publish(BlockId id, const BlockHash& hash) {
 
 void BlockAllocator::Release(BlockId id) {
   Block& block = at(id);
+  if (kPlanted == Plant::kFreeEarly) {
+    if (block.references == 0) return;
+    if (block.named) block.references = 1;
+  }
   CHECK_GT(block.references, 0) << "block " << id << " is released twice";
   if (--block.references == 0) PushBack(block.named ? cached_ : plain_, id);
 }

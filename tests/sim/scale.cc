@@ -1,0 +1,304 @@
+#include "tests/sim/scale.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <queue>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "scheduler/core/core.h"
+#include "scheduler/core/invariants.h"
+#include "tests/sim/random.h"
+
+namespace tandem::sim {
+namespace {
+
+using core::Attempt;
+using core::DeviceId;
+using core::GroupEpoch;
+using core::GroupId;
+using core::Instant;
+using core::RequestId;
+
+constexpr int kDevicesPerNode = 8;
+constexpr int kPlacesOfGroup = 32;
+constexpr int64_t kGiB = int64_t{1} << 30;
+constexpr int64_t kSecondUs = 1000000;
+
+int64_t WallNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// What one kind of event cost.
+struct Cost {
+  int64_t count = 0, ns = 0;
+  double mean_us() const { return count == 0 ? 0 : static_cast<double>(ns) / 1000.0 / static_cast<double>(count); }
+};
+
+class Fleet {
+ public:
+  explicit Fleet(const Scale& scale) : scale_(scale), random_(7), core_(Options()) {}
+
+  bool Run() {
+    const int64_t begin = WallNanos();
+    Step(core::LeaderStarted{1, scale_.devices}, &other_);
+    for (int i = 0; i < scale_.models; ++i) {
+      core::ModelSpec spec;
+      spec.name = absl::StrCat("m", i);
+      spec.tensor_parallel = 1;
+      spec.replicas_min = spec.replicas_max = std::max(1, scale_.devices / scale_.models);
+      spec.max_model_len = 2048;
+      spec.max_sequences = kPlacesOfGroup;
+      spec.costs.push_back({1, "", {16 * kGiB}, {128 << 10}});
+      models_.push_back(spec);
+      Step(core::ModelConfigured{spec}, &other_);
+    }
+    for (int i = 0; i < scale_.devices; ++i) Attach(i);
+    placed_ns_ = WallNanos() - begin;
+    const int64_t end = now_.us + scale_.seconds * kSecondUs;
+    next_request_ = now_.us + 20 * kSecondUs;  // Once the models are loaded.
+    while (now_.us < end) Next(end);
+    // What is under way comes to its end.
+    next_request_ = INT64_MAX;
+    for (int second = 0; second < 120 && !core_.state().requests.empty(); ++second) {
+      const int64_t until = now_.us + kSecondUs;
+      while (now_.us < until) Next(until);
+    }
+    wall_ns_ = WallNanos() - begin;
+    return Judge();
+  }
+
+  void Print() const {
+    const int64_t events = beats_.count + arrivals_.count + starts_.count + ends_.count + other_.count;
+    absl::PrintF("%d devices, %d models, %d requests/s, %d simulated s: %.1f s (%.1f s until all were placed)\n",
+                 scale_.devices, scale_.models, scale_.requests_per_second, scale_.seconds,
+                 static_cast<double>(wall_ns_) / 1e9, static_cast<double>(placed_ns_) / 1e9);
+    const auto line = [](const char* name, const Cost& cost) {
+      absl::PrintF("  %-12s %10d events  %8.2f us each\n", name, cost.count, cost.mean_us());
+    };
+    line("heartbeat", beats_);
+    line("arrival", arrivals_);
+    line("start", starts_);
+    line("end", ends_);
+    line("other", other_);
+    absl::PrintF(
+        "  all          %10d events  %8.2f us each, the simulator's own time included\n", events,
+        static_cast<double>(wall_ns_ - placed_ns_) / 1000.0 / static_cast<double>(std::max<int64_t>(events, 1)));
+    absl::PrintF("  requests: %d finished, %d refused or failed\n", finished_, failed_);
+  }
+
+  // Of the events that come with load and time, in the core.
+  double steady_us() const {
+    Cost sum;
+    for (const Cost* cost : {&beats_, &arrivals_, &starts_, &ends_}) sum.count += cost->count, sum.ns += cost->ns;
+    return sum.mean_us();
+  }
+
+ private:
+  enum class Kind { kBeat, kStart, kEnd, kFormed, kLoaded };
+  struct Due {
+    int64_t at;
+    Kind kind;
+    uint32_t device;  // or the work's place
+    RequestId request;
+    Attempt attempt;
+    bool operator<(const Due& other) const { return at > other.at; }
+  };
+  struct Device {
+    core::Event beat;  // Made once, changed in place: 72 million of them must not allocate.
+    GroupId group;
+    GroupEpoch epoch;
+    int32_t running = 0;
+    bool loaded = false;
+  };
+
+  core::CoreOptions Options() const {
+    core::CoreOptions options;
+    options.link_probe = core::LinkProbing::kOff;
+    options.waiting_room_requests = 100000;
+    options.waiting_room_tokens = {int64_t{1} << 40};
+    // Ten missed beats, whatever the beat.
+    options.suspect_after = core::Milliseconds(5 * scale_.heartbeat_ms);
+    options.fence_after = core::Milliseconds(10 * scale_.heartbeat_ms);
+    return options;
+  }
+
+  void Attach(int i) {
+    core::WorkerAttached event;
+    event.device.node = absl::StrCat("n", i / kDevicesPerNode);
+    event.device.index = static_cast<uint32_t>(i % kDevicesPerNode);
+    event.device.kind = "sim";
+    event.device.uuid = absl::StrCat("u", i);
+    event.device.memory_total = event.device.memory_budget = event.device.memory_free = {24 * kGiB};
+    event.incarnation = {static_cast<uint64_t>(i) + 1, 1};
+    core::HeartbeatReceived beat;
+    beat.device = {static_cast<uint32_t>(i)};
+    beat.incarnation = event.incarnation;
+    beat.memory_free = {8 * kGiB};
+    devices_.push_back({.beat = beat});
+    Step(event, &other_);
+    // Beats are spread over their period, as those of machines are that were not started at one instant.
+    due_.push({now_.us + 1 + random_.Below(scale_.heartbeat_ms * 1000), Kind::kBeat, static_cast<uint32_t>(i), {}, {}});
+  }
+
+  void Next(int64_t until) {
+    const int64_t first = due_.empty() ? INT64_MAX : due_.top().at;
+    const int64_t at = std::min({first, next_request_, core_.NextDeadline().us, until});
+    now_.us = std::max(now_.us, at);
+    if (at == core_.NextDeadline().us) return Step(core::Ticked{}, &other_);
+    if (at == next_request_) return Arrive();
+    if (at != first) return;
+    const Due due = due_.top();
+    due_.pop();
+    switch (due.kind) {
+      case Kind::kBeat:
+        return Beat(due.device);
+      case Kind::kStart:
+        return Step(core::RequestStarted{due.request, due.attempt, {}}, &starts_);
+      case Kind::kEnd:
+        --devices_[due.device].running;
+        return Step(core::RequestEnded{due.request, due.attempt, core::EndedHow::kStopped, {64}, ""}, &ends_);
+      case Kind::kFormed: {
+        const Device& device = devices_[due.device];
+        return Step(core::GroupFormed{{due.device}, device.group, device.epoch}, &other_);
+      }
+      case Kind::kLoaded:
+        return Loaded(due.device);
+    }
+  }
+
+  void Beat(uint32_t i) {
+    Device& device = devices_[i];
+    if (device.loaded) {
+      core::GroupLoad& load = std::get<core::HeartbeatReceived>(device.beat).loads[0];
+      load.busy = device.running > 0;
+      ++load.progress;
+      ++load.steps;
+      load.running = device.running;
+      load.free_blocks = 3000 - device.running * 16;
+    }
+    Step(device.beat, &beats_);
+    due_.push({now_.us + scale_.heartbeat_ms * 1000, Kind::kBeat, i, {}, {}});
+  }
+
+  void Loaded(uint32_t i) {
+    Device& device = devices_[i];
+    Step(core::ModelLoaded{{i}, device.group, device.epoch, {16 * kGiB}}, &other_);
+    core::GroupReady ready;
+    ready.device = {i};
+    ready.group = device.group;
+    ready.epoch = device.epoch;
+    ready.kv_blocks = 3000;
+    ready.max_sequences = kPlacesOfGroup;
+    ready.max_model_len = 2048;
+    ready.kv_bytes = {6 * kGiB};
+    Step(ready, &other_);
+    device.loaded = true;
+    core::GroupLoad load;
+    load.group = device.group;
+    load.epoch = device.epoch;
+    load.rank0 = true;
+    std::get<core::HeartbeatReceived>(device.beat).loads = {load};
+  }
+
+  void Arrive() {
+    next_request_ += std::max<int64_t>(1, random_.Below(2 * kSecondUs / scale_.requests_per_second));
+    core::RequestArrived event;
+    event.request = {random_.Next(), random_.Next()};
+    event.model = models_[random_.Below(scale_.models)].name;
+    event.prompt = {random_.Between(10, 1000)};
+    event.max_tokens = core::Tokens{random_.Between(10, 512)};
+    event.deadline = core::Seconds(120);
+    Step(event, &arrivals_);
+  }
+
+  void Step(const core::Event& event, Cost* cost) {
+    const int64_t begin = WallNanos();
+    const core::Actions actions = core_.Step(now_, event);
+    cost->ns += WallNanos() - begin;
+    ++cost->count;
+    for (const core::Action& action : actions) Obey(action);
+  }
+
+  void Obey(const core::Action& action) {
+    if (const auto* assign = std::get_if<core::AssignRequest>(&action)) {
+      const uint32_t device = assign->rank0.value;
+      ++devices_[device].running;
+      const int64_t started = now_.us + random_.Between(200, 20000);
+      due_.push({started, Kind::kStart, device, assign->request, assign->attempt});
+      due_.push({started + random_.Between(500, 8000) * 1000, Kind::kEnd, device, assign->request, assign->attempt});
+    } else if (const auto* form = std::get_if<core::FormGroup>(&action)) {
+      Device& device = devices_[form->members[0].value];
+      device.group = form->group;
+      device.epoch = form->epoch;
+      due_.push({now_.us + 1000, Kind::kFormed, form->members[0].value, {}, {}});
+    } else if (const auto* load = std::get_if<core::LoadModel>(&action)) {
+      due_.push({now_.us + random_.Between(1000, 10000) * 1000, Kind::kLoaded, load->members[0].value, {}, {}});
+    } else if (std::holds_alternative<core::CompleteRequest>(action)) {
+      ++finished_;
+    } else if (std::holds_alternative<core::FailRequest>(action)) {
+      ++failed_;
+    }
+  }
+
+  bool Judge() const {
+    bool good = true;
+    for (const std::string& broken : core::CheckInvariants(core_.state())) {
+      absl::PrintF("BROKEN: %s\n", broken);
+      good = false;
+    }
+    if (!core_.state().requests.empty() || finished_ + failed_ != arrivals_.count) {
+      absl::PrintF("BROKEN: of %d requests %d finished, %d failed, %d are left\n", arrivals_.count, finished_, failed_,
+                   core_.state().requests.size());
+      good = false;
+    }
+    return good;
+  }
+
+  const Scale scale_;
+  Random random_;
+  core::Core core_;
+  Instant now_{1};
+  std::vector<core::ModelSpec> models_;
+  std::vector<Device> devices_;
+  std::priority_queue<Due> due_;
+  int64_t next_request_ = INT64_MAX;
+  Cost beats_, arrivals_, starts_, ends_, other_;
+  int64_t finished_ = 0, failed_ = 0;
+  int64_t placed_ns_ = 0, wall_ns_ = 0;
+};
+
+}  // namespace
+
+int RunScale(const Scale& scale) {
+  double small_us = 0;
+  if (scale.baseline) {
+    Scale small = scale;
+    small.devices = 100;
+    small.models = std::min(scale.models, 20);
+    small.requests_per_second = std::max<int64_t>(1, scale.requests_per_second * 100 / scale.devices);
+    small.seconds = std::min<int64_t>(scale.seconds, 600);
+    Fleet fleet(small);
+    if (!fleet.Run()) return 1;
+    fleet.Print();
+    small_us = fleet.steady_us();
+  }
+  Fleet fleet(scale);
+  const bool good = fleet.Run();
+  fleet.Print();
+  if (scale.baseline) {
+    absl::PrintF("cost of an event in the core: %.2f us at 100 devices, %.2f us at %d: %.2f times\n", small_us,
+                 fleet.steady_us(), scale.devices, fleet.steady_us() / small_us);
+  }
+  return good ? 0 : 1;
+}
+
+}  // namespace tandem::sim
