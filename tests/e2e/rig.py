@@ -1,0 +1,196 @@
+"""A service whose every line and process can be hurt: scheduler and workers started one by one, a fault proxy in each
+worker's line and one in the clients', and a keeper that starts again what died, as `tandemctl up` does.
+
+    with Rig(tmp, ["sim:RTX3090"] * 4, tensor_parallel=2, replicas=2) as rig:
+        rig.kill("sim:RTX3090:1")
+        rig.line("sim:RTX3090:0").cut()
+        rig.clients.set(down=Faults(delay=0.1))
+
+Leaving it ends everything, whatever state it is in. The keeper is one thread; all methods are for the test's thread.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+
+import grpc
+
+from fault_proxy import FaultProxy
+from harness import BIN, MODEL, SLOW, eventually, free_ports
+from protos import admin, admin_rpc, inference, inference_rpc
+
+RESTART_AFTER = 0.5
+
+
+class Rig:
+    def __init__(self, tmp, devices, tensor_parallel=1, replicas=1, speedup=20, time_scale=1.0, model_keys="", extra="",
+                 max_sequences=64, ready=True):
+        self.tmp = pathlib.Path(tmp)
+        self.tmp.mkdir(parents=True, exist_ok=True)
+        clients, workers, admin_port = free_ports(3)
+        self.admin_port = admin_port
+        config = self.tmp / "cluster.yaml"
+        config.write_text(f"""
+server: {{clients: 127.0.0.1:{clients}, workers: 127.0.0.1:{workers}, admin: 127.0.0.1:{admin_port}}}
+state_dir: {self.tmp}/state
+time_scale: {time_scale}
+models:
+  - {{name: tiny, path: {MODEL}, task: generate, tensor_parallel: {tensor_parallel}, replicas: {replicas}, max_num_seqs: {max_sequences}{model_keys}}}
+{extra}
+""")
+        self.config = config
+        self.clients = FaultProxy(clients)
+        self.lines = {}
+        self.commands = {"scheduler": [BIN / "tandem-scheduler", "--config", config]}
+        cpus = sum(d.startswith("cpu:") for d in devices)
+        for index, device in enumerate(devices):
+            name = device if device[-1].isdigit() and device.count(":") == (1 if device.startswith("cpu:") else 2) else f"{device}:{index}"
+            self.lines[name] = FaultProxy(workers)
+            own = (["--cpu-devices", cpus, "--cpu-memory", "1GiB", "--cpu-threads", "1"] if device.startswith("cpu:") else
+                   ["--sim-speedup", speedup])
+            self.commands[name] = [BIN / "tandem-worker", "--device", name, "--scheduler", f"127.0.0.1:{self.lines[name].port}",
+                                   "--node", "rig", *own]
+        self.workers = list(self.lines)
+        self.processes = {}
+        self.restarts = {name: 0 for name in self.commands}
+        self.held_down = set()  # not started again
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        try:
+            for name in self.commands:
+                self._start(name)
+            self._keeper.start()
+            if ready:
+                eventually(lambda: self.replicas_ready() >= replicas, 30, "all replicas")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self.close()
+        if kind is not None:
+            for name in self.commands:
+                print(f"---- {name}\n{self.tail(name, 25)}")
+
+    def close(self):
+        self._closing.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        for process in self.processes.values():
+            with contextlib.suppress(OSError):
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+        for proxy in [self.clients, *self.lines.values()]:
+            proxy.close()
+
+    # ---- processes
+
+    def _start(self, name):
+        log = open(self.tmp / f"{name.replace(':', '_')}.log", "ab")
+        with log:
+            self.processes[name] = subprocess.Popen(list(map(str, self.commands[name])), stdout=log, stderr=log)
+
+    def _keep(self):
+        while not self._closing.wait(0.1):
+            for name, process in list(self.processes.items()):
+                if process.poll() is None or name in self.held_down or self._closing.wait(RESTART_AFTER):
+                    continue
+                with self._lock:
+                    if name not in self.held_down:
+                        self.restarts[name] += 1
+                        self._start(name)
+
+    def pid(self, name):
+        return self.processes[name].pid
+
+    def signal(self, name, number):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid(name), number)
+
+    def kill(self, name, restart=True):
+        if not restart:
+            self.held_down.add(name)
+        self.signal(name, signal.SIGKILL)
+
+    def revive(self, name):
+        self.held_down.discard(name)
+
+    @contextlib.contextmanager
+    def frozen(self, name):
+        self.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(name, signal.SIGCONT)
+
+    def line(self, name):
+        return self.lines[name]
+
+    def tail(self, name, lines=40):
+        log = self.tmp / f"{name.replace(':', '_')}.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+
+    def said(self, name, words):
+        return words in (self.tmp / f"{name.replace(':', '_')}.log").read_text(errors="replace")
+
+    def ctl(self, *words, timeout=60):
+        return subprocess.run([BIN / "tandemctl", "--config", self.config, *map(str, words)], capture_output=True, text=True,
+                              timeout=timeout * SLOW)
+
+    def footprint(self):
+        """Anonymous memory in bytes and open descriptors, by process."""
+        found = {}
+        for name in self.commands:
+            with contextlib.suppress(OSError):
+                status = pathlib.Path(f"/proc/{self.pid(name)}/status").read_text()
+                kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+                found[name] = (kib << 10, len(os.listdir(f"/proc/{self.pid(name)}/fd")))
+        return found
+
+    # ---- calls; admin calls go past the proxies
+
+    @property
+    def target(self):
+        return f"127.0.0.1:{self.clients.port}"
+
+    def status(self):
+        with grpc.insecure_channel(f"127.0.0.1:{self.admin_port}") as channel:
+            return admin_rpc.AdminServiceStub(channel).GetStatus(admin.GetStatusRequest(), timeout=5)
+
+    def alive(self):
+        with contextlib.suppress(grpc.RpcError):
+            self.status()
+            return True
+        return False
+
+    def groups(self):
+        """READY groups: name by the devices' indices, in rank order. None while there is no scheduler."""
+        with contextlib.suppress(grpc.RpcError):
+            return {g.name: [int(d.rsplit("/", 1)[1]) for d in g.devices] for g in self.status().groups
+                    if g.state == admin.GROUP_READY}
+        return {}
+
+    def replicas_ready(self):
+        try:
+            return sum(m.replicas_ready for m in self.status().models)
+        except grpc.RpcError:
+            return 0
+
+    def quiet(self):
+        """No request, no booking, no block in use."""
+        try:
+            status = self.status()
+        except grpc.RpcError:
+            return False
+        ready = [g for g in status.groups if g.state == admin.GROUP_READY]
+        return (ready and status.requests_queued == 0 and status.requests_running == 0 and
+                all(g.kv_booked_tokens == 0 and g.running == 0 and g.kv_blocks_free == g.kv_blocks for g in ready))
