@@ -73,8 +73,10 @@ absl::Status Server::Open(const std::string& address, const char* who, grpc::Ser
   builder.SetMaxReceiveMessageSize(max_receive_bytes);
   // Two schedulers on one port would each get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  // A client may ping every 10 s, with or without a call: the default of 300 s closes the channel under long streams.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  // A client may ping every 10 s, with or without a call: the default of 300 s closes the channel under long streams. A
+  // worker does so every 5 s: what it waits for may never come on a line whose other end vanished.
+  const int least_ping_ms = service == &workers_ ? 2500 : 10000;
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, least_ping_ms);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);

@@ -26,6 +26,7 @@ constexpr uint32_t kProtocol = 1;
 constexpr milliseconds kWelcomeTimeout{5000};
 constexpr milliseconds kLeastWait{100};  // Between two attempts to dial; doubled up to the most, with jitter.
 constexpr milliseconds kMostWait{1000};
+constexpr milliseconds kPing{5000};      // The scheduler allows one each 2.5 s; unanswered for as long, the line is gone.
 constexpr int kMostMessageBytes = 64 << 20;
 
 using AttachReactor = grpc::ClientBidiReactor<v1::AttachRequest, v1::AttachResponse>;
@@ -160,6 +161,10 @@ void SchedulerLink::Impl::Start(EngineLoop* engine) {
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // A line of its own, also where several workers share a process: what breaks one must not break the others.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // A scheduler's host that vanished says nothing, and nothing is due from a scheduler that is well.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(kPing.count()));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(kPing.count()));
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // Our own waits between attempts are the shorter ones.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));

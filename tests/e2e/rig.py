@@ -21,7 +21,7 @@ import grpc
 
 from fault_proxy import FaultProxy
 from harness import BIN, MODEL, SLOW, eventually, free_ports
-from protos import admin, admin_rpc, inference, inference_rpc
+from protos import admin, admin_rpc
 
 RESTART_AFTER = 0.5
 
@@ -33,24 +33,24 @@ class Rig:
         self.tmp.mkdir(parents=True, exist_ok=True)
         clients, workers, admin_port = free_ports(3)
         self.admin_port = admin_port
-        config = self.tmp / "cluster.yaml"
-        config.write_text(f"""
+        names = [f"{device}:{index}" if device.count(":") == 1 and device.startswith("sim:") else device
+                 for index, device in enumerate(devices)]
+        self.config = self.tmp / "cluster.yaml"
+        self.config.write_text(f"""
 server: {{clients: 127.0.0.1:{clients}, workers: 127.0.0.1:{workers}, admin: 127.0.0.1:{admin_port}}}
 state_dir: {self.tmp}/state
 time_scale: {time_scale}
+devices: {{select: [{", ".join(names)}]}}
 models:
   - {{name: tiny, path: {MODEL}, task: generate, tensor_parallel: {tensor_parallel}, replicas: {replicas}, max_num_seqs: {max_sequences}{model_keys}}}
 {extra}
 """)
-        self.config = config
         self.clients = FaultProxy(clients)
-        self.lines = {}
-        self.commands = {"scheduler": [BIN / "tandem-scheduler", "--config", config]}
-        cpus = sum(d.startswith("cpu:") for d in devices)
-        for index, device in enumerate(devices):
-            name = device if device[-1].isdigit() and device.count(":") == (1 if device.startswith("cpu:") else 2) else f"{device}:{index}"
-            self.lines[name] = FaultProxy(workers)
-            own = (["--cpu-devices", cpus, "--cpu-memory", "1GiB", "--cpu-threads", "1"] if device.startswith("cpu:") else
+        self.lines = {name: FaultProxy(workers) for name in names}
+        self.commands = {"scheduler": [BIN / "tandem-scheduler", "--config", self.config]}
+        cpus = sum(name.startswith("cpu:") for name in names)
+        for name in names:
+            own = (["--cpu-devices", cpus, "--cpu-memory", "1GiB", "--cpu-threads", "1"] if name.startswith("cpu:") else
                    ["--sim-speedup", speedup])
             self.commands[name] = [BIN / "tandem-worker", "--device", name, "--scheduler", f"127.0.0.1:{self.lines[name].port}",
                                    "--node", "rig", *own]
@@ -108,6 +108,10 @@ models:
                     if name not in self.held_down:
                         self.restarts[name] += 1
                         self._start(name)
+
+    def worker(self, index):
+        """The worker of the device that the scheduler calls nodes/rig/devices/INDEX."""
+        return next(name for name in self.workers if int(name.rsplit(":", 1)[1]) == index)
 
     def pid(self, name):
         return self.processes[name].pid

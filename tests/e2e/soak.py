@@ -40,8 +40,7 @@ class Breaker:
         groups = list(self.rig.groups().values())
         busy = sorted(device for group in groups for device in group)
         indices = busy if busy and self.dice.random() < 0.85 else range(DEVICES)
-        index = self.dice.choice(list(indices))
-        return next(name for name in self.rig.workers if name.endswith(f":{index}"))
+        return self.rig.worker(self.dice.choice(list(indices)))
 
     def kill_worker(self, name):
         self.rig.kill(name)

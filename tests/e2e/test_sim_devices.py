@@ -86,6 +86,7 @@ def test_many_devices_in_one_process(tmp_path):
         finally:
             herd.send_signal(signal.SIGTERM)
             assert herd.wait(timeout=10 * SLOW) == 0
+        eventually(lambda: cluster.status().models[0].replicas_ready == 1, 30, "the one that is left serves")
 
 
 def test_a_slow_device_is_slow_and_well_again(tmp_path):

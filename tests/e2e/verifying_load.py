@@ -94,7 +94,7 @@ class Load:
 
     async def _run(self):
         async with grpc.aio.insecure_channel(self.target, options=[
-                ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 1000),
                 ("grpc.max_reconnect_backoff_ms", 500), ("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 2_000),
                 ("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = inference_rpc.InferenceServiceStub(channel)
