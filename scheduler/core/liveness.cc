@@ -27,7 +27,13 @@ Duration WatchProgress(Member& member, const GroupLoad& load, Instant now) {
 bool TakeLoad(ClusterState& state, Device& device, const GroupLoad& load, Actions& out) {
   Group* group = state.Find(load.group);
   if (group == nullptr || group->epoch != load.epoch) {
-    if (state.settled && device.leftovers.empty()) ++state.counters.stale_groups;
+    const Leftover held{load.group, load.epoch};
+    const bool leaves = std::find(device.leftovers.begin(), device.leftovers.end(), held) != device.leftovers.end();
+    if (!state.settled || leaves) return true;  // It may be adopted yet; or it was told.
+    // An order that went out on a newer stream than the one that was heard: nobody else would ever end this.
+    ++state.counters.stale_groups;
+    Evict(state, device, load.group, load.epoch, "this scheduler does not know it", out);
+    ArmLiveness(state, device);
     return true;
   }
   if (group->ready_at == kNever || !group->InService()) return true;
