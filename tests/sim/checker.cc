@@ -36,6 +36,20 @@ std::string CheckAlways(const core::Core& core, const std::vector<std::shared_pt
   return "";
 }
 
+std::string CheckBusy(const core::Core& core) {
+  for (const core::Model& model : core.state().models) {
+    if (model.queue.empty()) continue;
+    for (core::GroupId id : model.groups) {
+      const core::Group& group = *core.state().Find(id);
+      if (group.indexed && group.requests.empty()) {
+        return absl::StrCat(core::Name(id), " has nothing to do while ", model.queue.size(), " requests of ",
+                            core::Name(model), " wait");
+      }
+    }
+  }
+  return "";
+}
+
 std::string CheckQuiet(const core::Core& core, const std::vector<std::shared_ptr<SimWorker>>& workers,
                        const std::vector<std::shared_ptr<SimClient>>& clients) {
   const core::ClusterState& state = core.state();

@@ -15,6 +15,10 @@ namespace tandem::sim {
 // Holds at any instant. Empty, or the first thing that does not.
 std::string CheckAlways(const core::Core& core, const std::vector<std::shared_ptr<SimWorker>>& workers);
 
+// Work conservation: no group that admits requests has nothing to do while one of its model waits. Empty, or which. May
+// be so for an instant.
+std::string CheckBusy(const core::Core& core);
+
 // Holds once the faults have stopped for long enough. Empty, or what is still not right.
 std::string CheckQuiet(const core::Core& core, const std::vector<std::shared_ptr<SimWorker>>& workers,
                        const std::vector<std::shared_ptr<SimClient>>& clients);

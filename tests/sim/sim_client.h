@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "scheduler/core/types.h"
 #include "tests/sim/script.h"
 #include "tests/sim/sim_call.h"
@@ -36,8 +35,6 @@ class SimClient : public std::enable_shared_from_this<SimClient> {
   int64_t name() const { return name_; }
   const std::string& model() const { return request_.model(); }
   size_t received() const { return tokens_.size(); }
-  // Its last try met a full waiting room.
-  bool sent_away() const { return absl::StrContains(last_error_, "the most that may"); }
   const std::string& last_error() const { return last_error_; }
 
  private:

@@ -20,8 +20,8 @@ namespace {
 
 // Of the calm.
 constexpr int64_t kUndrainAfter = 16 * kSecond;  // The longest deadline of a drain, and some.
-constexpr int64_t kGiveUpAfter = 40 * kSecond;   // Clients of models that found no room.
-constexpr int64_t kConvergeWithin = 120 * kSecond;
+constexpr int64_t kGiveUpAfter = 40 * kSecond;   // Clients that got nothing yet, or whose model has no place.
+constexpr int64_t kConvergeWithin = 180 * kSecond;
 constexpr int64_t kLookEvery = 500 * kMs;
 
 scheduler::ModelCatalog MakeCatalog(const Setup& setup, const std::shared_ptr<const tokenizer::Tokenizer>& tokenizer) {
@@ -199,10 +199,13 @@ class Simulation {
       worker->SetSlow(1);
     }
     bool undrained = false, gave_up = false;
-    std::string wrong;
+    std::string wrong, idle_before;
     while (!world_.failed() && world_.now() < begin + kConvergeWithin) {
       RunUntil(world_.now() + kLookEvery);
       if (world_.failed()) return;
+      const std::string idle = CheckBusy(scheduler_->core());
+      if (!idle.empty() && idle == idle_before) return world_.Fail(idle);
+      idle_before = idle;
       if (!undrained && world_.now() >= begin + kUndrainAfter) {
         undrained = true;
         for (const auto& worker : workers_) {
@@ -221,13 +224,14 @@ class Simulation {
     world_.Fail(absl::StrCat("does not come to rest within ", kConvergeWithin / kSecond, " s: ", wrong));
   }
 
-  // A cluster may be drawn too small for all its models, or too slow for its load. Who waits for a model that has no
-  // place, or was sent away at a full door, has no deadline, but patience.
+  // A cluster may be drawn too small for all its models, or too slow for its load. Who waits for one that has no place,
+  // or has not got a token yet, has no deadline, but patience. What must not be is that somebody waits while a group
+  // has nothing to do: see CheckBusy.
   void GiveUp() {
     const core::ClusterState& state = scheduler_->core().state();
     for (const auto& client : clients_) {
-      const core::Model* model = state.FindModel(client->model());
-      if (!client->ended() && (state.ReadyReplicas(*model) == 0 || client->sent_away())) client->Cancel();
+      const bool served = state.ReadyReplicas(*state.FindModel(client->model())) > 0;
+      if (!client->ended() && (!served || client->received() == 0)) client->Cancel();
     }
   }
 
