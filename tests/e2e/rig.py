@@ -28,7 +28,8 @@ RESTART_AFTER = 0.5
 
 class Rig:
     def __init__(self, tmp, devices, tensor_parallel=1, replicas=1, speedup=20, time_scale=1.0, model_keys="", extra="",
-                 max_sequences=64, ready=True):
+                 max_sequences=64, ready=True, state_bytes=0):
+        """`state_bytes`: the scheduler's state lies on a disk of its own of that size, empty at every start; see disk()."""
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
         clients, workers, admin_port = free_ports(3)
@@ -47,7 +48,12 @@ models:
 """)
         self.clients = FaultProxy(clients)
         self.lines = {name: FaultProxy(workers) for name in names}
-        self.commands = {"scheduler": [BIN / "tandem-scheduler", "--config", self.config]}
+        scheduler = [BIN / "tandem-scheduler", "--config", self.config]
+        if state_bytes:
+            (self.tmp / "state").mkdir()
+            mount = f'mount -t tmpfs -o size={state_bytes} tmpfs "{self.tmp}/state" && exec "$@"'
+            scheduler = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", *scheduler]
+        self.commands = {"scheduler": scheduler}
         cpus = sum(name.startswith("cpu:") for name in names)
         for name in names:
             own = (["--cpu-devices", cpus, "--cpu-memory", "1GiB", "--cpu-threads", "1"] if name.startswith("cpu:") else
@@ -149,6 +155,10 @@ models:
     def ctl(self, *words, timeout=60):
         return subprocess.run([BIN / "tandemctl", "--config", self.config, *map(str, words)], capture_output=True, text=True,
                               timeout=timeout * SLOW)
+
+    def disk(self):
+        """The scheduler's state folder as it sees it itself."""
+        return pathlib.Path(f"/proc/{self.pid('scheduler')}/root{self.tmp}/state")
 
     def footprint(self):
         """Anonymous memory in bytes and open descriptors, by process."""

@@ -14,9 +14,12 @@ import sys
 import tempfile
 import time
 
+import grpc
+
 from fault_proxy import Faults
 from harness import MODEL, eventually
 from hash_chain import Vocabulary
+from protos import admin
 from rig import Rig
 from verifying_load import Load
 
@@ -42,6 +45,13 @@ class Breaker:
         indices = busy if busy and self.dice.random() < 0.85 else range(DEVICES)
         return self.rig.worker(self.dice.choice(list(indices)))
 
+    def pardon(self):
+        """As an operator who knows who broke them: devices that were set aside for failing often come back."""
+        with contextlib.suppress(grpc.RpcError):
+            for device in self.rig.status().devices:
+                if device.state == admin.DEVICE_FAILED:
+                    self.rig.ctl("uncordon", device.name.rsplit("/", 1)[1], "--reason", "the soak broke it")
+
     def kill_worker(self, name):
         self.rig.kill(name)
 
@@ -63,6 +73,11 @@ class Breaker:
         self.rig.signal(name, signal.SIGUSR1)
         time.sleep(self.dice.uniform(2, 4))
         self.rig.signal(name, signal.SIGUSR1)
+
+    def stuck(self, name):
+        self.rig.signal(name, signal.SIGUSR2)
+        time.sleep(self.dice.uniform(1, 3))
+        self.rig.signal(name, signal.SIGUSR2)
 
     def cut_line(self, name):
         self.rig.line(name).cut()
@@ -87,6 +102,10 @@ class Breaker:
     def kill_scheduler(self, _):
         self.rig.kill("scheduler")
 
+    def freeze_scheduler(self, _):
+        with self.rig.frozen("scheduler"):
+            time.sleep(self.dice.uniform(0.5, 4))
+
     def _line(self, name, faults, seconds):
         self.rig.line(name).set(up=faults, down=faults)
         time.sleep(seconds)
@@ -94,8 +113,9 @@ class Breaker:
 
 
 KINDS = {  # by weight
-    "kill_worker": 4, "kill_group": 2, "freeze_short": 2, "freeze_long": 1, "slow": 1, "cut_line": 3, "half_open_line": 1,
+    "kill_worker": 4, "kill_group": 2, "freeze_short": 2, "freeze_long": 1, "slow": 1, "stuck": 1, "cut_line": 3, "half_open_line": 1,
     "stall_line": 2, "slow_line": 1, "cut_clients": 2, "stall_clients": 1, "kill_scheduler": 2,
+    "freeze_scheduler": 1,
 }
 
 
@@ -119,9 +139,11 @@ def soak(minutes, fault_every, seed, kinds, streams, say=print):
             getattr(breaker, kind)(name)
             faults.append((kind, name, at, time.monotonic()))
             say(f"{at - begin:7.1f} s  {kind:14}  {'' if 'clients' in kind or 'scheduler' in kind else name:15}  {time.monotonic() - at:4.1f} s")
+            breaker.pardon()
             next_at = max(next_at + dice.expovariate(1 / fault_every), time.monotonic())
         time.sleep(max(0.0, end - time.monotonic()))
         out = load.stop()
+        breaker.pardon()
         settled = True
         try:
             eventually(lambda: rig.quiet() and rig.replicas_ready() == 2, 30, "the service is whole and idle")

@@ -7,6 +7,7 @@ say under faults what they say in calm.
 
 import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -234,6 +235,31 @@ def test_everything_is_killed_at_once(rig):
         rig.kill(name)
     out = check(rig, load)
     assert out.continuations > 0  # nobody knew the requests any more: the clients brought their tokens
+
+
+def own_disks_allowed():
+    done = subprocess.run(["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not own_disks_allowed(), reason="a mount namespace of its own is not permitted here")
+def test_a_full_disk_refuses_what_must_be_kept_and_serves_on(tmp_path):
+    with Rig(tmp_path, ["sim:RTX3090"] * 3, replicas=2, speedup=2, state_bytes=2 << 20) as rig:
+        load = start_load(rig)
+        device = str(max(range(3), key=lambda i: rig.worker(i) == idle(rig)))
+        filler = rig.disk() / "filler"
+        with open(filler, "wb", buffering=0) as full, pytest.raises(OSError):
+            while True:
+                full.write(bytes(4096))
+        refused = rig.ctl("cordon", device, "--reason", "the disk is full")
+        assert refused.returncode != 0 and "STORE_UNAVAILABLE" in refused.stderr, refused
+        filler.unlink()
+
+        def taken():
+            return rig.ctl("cordon", device, "--reason", "there is room again").returncode == 0
+        eventually(taken, 10, "operators are heard again")
+        out = check(rig, load)
+        assert rig.restarts["scheduler"] == 0 and not out.refusals
 
 
 # ---- a model that computes
