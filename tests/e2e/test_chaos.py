@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from fault_proxy import Faults
-from harness import MODEL, SLOW, eventually
+from harness import MODEL, ROOT, SLOW, eventually
 from hash_chain import Vocabulary, continuation
 from protos import inference, inference_rpc
 from rig import Rig
@@ -166,7 +166,8 @@ def test_corrupt_bytes_end_that_line_and_no_other(rig):
     name = serving(rig, rank=1)
     accepted = {n: rig.line(n).accepted for n in rig.workers}
     rig.line(name).set(up=Faults(corrupt=1.0))
-    eventually(lambda: rig.line(name).accepted > accepted[name], 10, "the worker dials again")
+    # A spoiled length may only make the scheduler wait for bytes; then silence ends the line.
+    eventually(lambda: rig.line(name).accepted > accepted[name], 25, "the worker dials again")
     rig.line(name).set()
     check(rig, load)
     assert all(rig.line(n).accepted == accepted[n] for n in rig.workers if n != name)
@@ -242,6 +243,7 @@ def own_disks_allowed():
     return done.returncode == 0
 
 
+@pytest.mark.skipif(not (ROOT / "scheduler" / "store").exists(), reason="operators' wishes are not kept on a disk in this tree")
 @pytest.mark.skipif(not own_disks_allowed(), reason="a mount namespace of its own is not permitted here")
 def test_a_full_disk_refuses_what_must_be_kept_and_serves_on(tmp_path):
     with Rig(tmp_path, ["sim:RTX3090"] * 3, replicas=2, speedup=2, state_bytes=2 << 20) as rig:
