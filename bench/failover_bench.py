@@ -89,7 +89,7 @@ def drain_under_load(_):
         load = Load(rig.target, VOCABULARY, streams=32, requests=1000, tokens=(20, 120)).run_in_thread()
         eventually(lambda: load.outcome.finished > 100, 30, "a tenth of the requests")
         index = sorted(rig.groups().values())[0][0]
-        done = rig.ctl("drain", str(index), "--reason", "bench", "--deadline", "5s", "--on-deadline", "migrate")
+        done = rig.ctl("drain", str(index), "--reason", "bench", "--deadline", "2s")
         assert done.returncode == 0, done.stderr
         out = load.join()
         assert out.requests == 1000 and out.lost + out.duplicated + out.corrupted == 0
