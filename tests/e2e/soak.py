@@ -28,6 +28,7 @@ WARM_UP = 4.0  # seconds of load before the first footprint, so that pools and c
 # What a process may hold more at the end than after the warm-up. Allocators keep some of a peak.
 MOST_GROWTH_BYTES = 24 << 20
 MOST_GROWTH_DESCRIPTORS = 16
+WAKE = 0.3  # seconds after a fault in which what was under way may still arrive
 LONG_GAP = 0.2  # seconds without a token; shorter ones are not kept
 
 
@@ -159,7 +160,7 @@ def report(out, faults, before, after, settled, minutes, fault_every, seed, say)
     worst = collections.defaultdict(float)
     for gap in out.gaps:
         for kind, _, begin, end in faults:
-            if gap.begin <= end and begin <= gap.end:
+            if gap.begin <= end + WAKE and begin <= gap.end:
                 worst[kind] = max(worst[kind], gap.seconds)
     growth = {name: (after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in before if name in after}
     flat = all(memory <= MOST_GROWTH_BYTES and fds <= MOST_GROWTH_DESCRIPTORS for memory, fds in growth.values())
