@@ -59,6 +59,10 @@ struct ModelConfig {
 struct SchedulingConfig {
   int waiting_room_requests = 1024;
   int64_t waiting_room_tokens = 4 << 20;
+  int tenant_room_percent = 50;
+  int quarantine_after = 3;
+  absl::Duration quarantine_cool_off = absl::Minutes(10);
+  int quarantine_percent = 50;
   double overcommit = 1.0;                               // booked KV over real KV
   absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long
   bool prefix_cache = true;

@@ -221,6 +221,26 @@ constexpr ClusterKey kClusterKeys[] = {
        return tokens.status();
      },
      [](const Config& c) { return absl::StrCat(c.scheduling.waiting_room_tokens); }},
+    {"scheduling.tenant_room_percent", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{1}, 100, c.scheduling.tenant_room_percent); },
+     [](const Config& c) { return absl::StrCat(c.scheduling.tenant_room_percent); }},
+    {"scheduling.quarantine_after", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{0}, 1000, c.scheduling.quarantine_after); },
+     [](const Config& c) { return absl::StrCat(c.scheduling.quarantine_after); }},
+    {"scheduling.quarantine_cool_off", Shape::kScalar,
+     [](Text t, Config& c) {
+       const auto time = ParseDuration(t);
+       if (!time.ok()) return time.status();
+       if (*time < absl::Seconds(1) || *time > absl::Hours(24)) {
+         return absl::InvalidArgumentError(absl::StrCat(t, " is out of range; 1s to 24h"));
+       }
+       c.scheduling.quarantine_cool_off = *time;
+       return absl::OkStatus();
+     },
+     [](const Config& c) { return absl::FormatDuration(c.scheduling.quarantine_cool_off); }},
+    {"scheduling.quarantine_percent", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{0}, 100, c.scheduling.quarantine_percent); },
+     [](const Config& c) { return absl::StrCat(c.scheduling.quarantine_percent); }},
     {"scheduling.overcommit", Shape::kScalar,
      [](Text t, Config& c) { return Read(t, 0.0, 10.0, c.scheduling.overcommit); },
      [](const Config& c) { return Number(c.scheduling.overcommit); }},

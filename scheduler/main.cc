@@ -55,6 +55,10 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   core::CoreOptions options;
   options.waiting_room_requests = config.scheduling.waiting_room_requests;
   options.waiting_room_tokens = {config.scheduling.waiting_room_tokens};
+  options.tenant_room_percent = config.scheduling.tenant_room_percent;
+  options.quarantine_after = config.scheduling.quarantine_after;
+  options.quarantine_first = {absl::ToInt64Microseconds(config.scheduling.quarantine_cool_off)};
+  options.quarantine_percent = config.scheduling.quarantine_percent;
   options.overcommit = config.scheduling.overcommit;
   options.link_probe = config.scheduling.link_probe == "off"    ? core::LinkProbing::kOff
                        : config.scheduling.link_probe == "once" ? core::LinkProbing::kOnce

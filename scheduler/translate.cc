@@ -107,6 +107,8 @@ core::HeartbeatReceived HeartbeatFrom(const v1::Heartbeat& from, core::DeviceId 
     out.waiting = CountFrom(load.waiting());
     out.steps = load.steps();
     out.preemptions = load.preemptions();
+    out.step_us = static_cast<int64_t>(std::min<uint64_t>(load.step_us_ewma(), INT64_MAX));
+    out.step_tokens = static_cast<int64_t>(std::min<uint64_t>(load.step_tokens_ewma(), INT64_MAX));
     heartbeat.loads.push_back(out);
   }
   return heartbeat;

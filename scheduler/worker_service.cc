@@ -187,7 +187,8 @@ class WorkerService::AttachReactor final : public grpc::ServerBidiReactor<v1::At
         const auto& health = inbound_.device_health();
         const std::string name = absl::StrCat("nodes/", hello_.device().node(), "/devices/", hello_.device().index());
         LOG(WARNING) << name << ": " << health.code() << ": " << health.message();
-        service_->events_->Append(name, absl::StrCat("health ", health.code(), ": ", health.message()), Now());
+        // A full mailbox loses it: the log above has it.
+        service_->doors_.try_post(core::HealthReported{device_, incarnation_, health.code(), health.message()});
         break;
       }
       case v1::AttachRequest::kLeaving:

@@ -51,6 +51,10 @@ class World {
     options_.engine_queue = Draw(3);
     options_.waiting_room_requests = 5 + Draw(20);
     options_.remembered = 8;
+    options_.quarantine_after = Draw(4);
+    options_.quarantine_window = Seconds(1 + Draw(120));
+    options_.quarantine_first = Seconds(1 + Draw(30));
+    options_.quarantine_percent = Draw(101);
     options_.tenant_room_percent = 10 + Draw(90);
     options_.look_ahead = 1 + Draw(8);
     options_.most_overtaken = Draw(4);
@@ -86,6 +90,9 @@ class World {
         Advance(Milliseconds(250));
       }
       if (second == 100) GiveUp();
+      for (const Device& device : core_->state().devices) {
+        if (device.Quarantined()) Step(UncordonRequested{device.id});  // somebody looks after it
+      }
       if (core_->state().requests.empty() && core_->state().drains.empty() && second > 60) break;
     }
     const ClusterState& state = core_->state();

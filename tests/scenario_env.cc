@@ -80,9 +80,9 @@ std::string ScenarioEnv::Run(const std::string& line) {
   const Command command = Split(line);
   const std::string& verb = command.verb;
   static const std::set<std::string> kOfRequests = {"started", "preempted", "finished", "stopped", "cancel", "stalled"};
-  static const std::set<std::string> kOfWorkers = {"freeze",   "thaw",    "detach",      "return",      "restart",
-                                                   "impostor", "fail",    "free-blocks", "memory-free", "cordon",
-                                                   "uncordon", "undrain", "link"};
+  static const std::set<std::string> kOfWorkers = {
+      "freeze",      "thaw",   "detach",   "return",  "restart", "impostor", "fail",        "free-blocks",
+      "memory-free", "cordon", "uncordon", "undrain", "link",    "step",     "stand-still", "health"};
   try {
     if (verb == "start" || verb == "leader") {
       Start(command);
@@ -125,6 +125,7 @@ void ScenarioEnv::Start(const Command& command) {
       std::stoll(command.Key("waiting_tokens", absl::StrCat(options_.waiting_room_tokens.value)))};
   options_.tenant_room_percent = std::stoi(command.Key("tenant_percent", absl::StrCat(options_.tenant_room_percent)));
   options_.most_overtaken = std::stoi(command.Key("overtaken", absl::StrCat(options_.most_overtaken)));
+  options_.quarantine_after = std::stoi(command.Key("quarantine", absl::StrCat(options_.quarantine_after)));
   options_.engine_queue = std::stoi(command.Key("engine_queue", absl::StrCat(options_.engine_queue)));
   options_.most_migrations = std::stoi(command.Key("migrations", absl::StrCat(options_.most_migrations)));
   options_.overcommit = std::stod(command.Key("overcommit", absl::StrCat(options_.overcommit)));
@@ -249,6 +250,12 @@ void ScenarioEnv::WorkerVerb(const Command& command) {
     while (worker.HasAnswer()) Step(worker.TakeAnswer());
   } else if (verb == "free-blocks") {
     worker.set_free_blocks(std::stoi(command.words.at(1)));
+  } else if (verb == "step") {
+    worker.set_step(Quantity(command.words.at(1)), std::stoll(command.Key("tokens", "1")));
+  } else if (verb == "stand-still") {
+    worker.set_standstill({command.Has("steps"), command.Has("progress"), command.Has("busy")});
+  } else if (verb == "health") {
+    Step(HealthReported{worker.device(), worker.incarnation(), command.words.at(1), command.Key("message", "")});
   } else if (verb == "link") {
     worker.set_link(Worker(command.words.at(1)).device(), std::stoll(command.words.at(2)) * 1000000);
   } else {

@@ -6,7 +6,7 @@
 // groups g1, g2.. (g2.1 under leader epoch 2), requests r1, r2...
 //
 //   start [leader=1] [expected=N] [waiting_room=N] [waiting_tokens=N] [engine_queue=N] [overcommit=X] [remembered=N]
-//         [migrations=N] [probe=off|once|periodic] [tenant_percent=50] [overtaken=32]
+//         [migrations=N] [probe=off|once|periodic] [tenant_percent=50] [overtaken=32] [quarantine=3]
 //   model NAME tp=2|auto weights=1GiB kv=64KiB [context=1024] [seqs=8] [replicas=1|1..4] [priority=0] [alias=A]
 //   worker w0[,w1] host=h mem=8GiB [free=..] [budget=..] [numa=0] [kind=cuda gpu="NVIDIA L4"]
 //          [numerics=sim]                               a new process attaches
@@ -17,8 +17,9 @@
 //   heartbeats unless frozen freeze|thaw w0    detach w0 [gone]    return w0 (same process)    restart w0 (a new one)
 //   impostor w0 fail w0 g1 REASON [message=".."]      free-blocks w0 N      memory-free w0 1GiB      link w0 w1 8000
 //   (MB/s to be measured) event LINE                                            any event as format.h writes it
-//   cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=wait|abort] [force] [reason=..]
-//   leader epoch=2 [expected=N]                           a new scheduler; the workers keep what they hold
+//   step w0 20ms [tokens=8] (what its steps take)   stand-still w0 [steps] [progress] [busy]   health w0 CODE
+//   [message=..] cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=wait|abort] [force]
+//   [reason=..] leader epoch=2 [expected=N]                           a new scheduler; the workers keep what they hold
 //   explain r1|g1|NAME    show requests|groups|devices|models|links
 #ifndef TANDEM_TESTS_SCENARIO_ENV_H_
 #define TANDEM_TESTS_SCENARIO_ENV_H_

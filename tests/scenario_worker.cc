@@ -112,8 +112,10 @@ Event ScenarioWorker::TakeAnswer() {
   return event;
 }
 
-HeartbeatReceived ScenarioWorker::Heartbeat() const {
+HeartbeatReceived ScenarioWorker::Heartbeat() {
   HeartbeatReceived event;
+  if (!standstill_.progress) ++progress_;
+  if (!standstill_.steps && !work_.empty()) ++steps_;
   event.device = device_;
   event.incarnation = incarnation_;
   event.memory_free = spec_.memory_free;
@@ -121,10 +123,15 @@ HeartbeatReceived ScenarioWorker::Heartbeat() const {
     GroupLoad load;
     load.group = id;
     load.epoch = shard.epoch;
+    load.progress = progress_;
+    load.busy = standstill_.busy;
     load.rank0 = shard.rank == 0;
     if (load.rank0) {
       load.free_blocks = free_blocks_ >= 0 ? free_blocks_ : shard.kv_blocks;
       load.running = static_cast<int32_t>(work_.size());
+      load.steps = steps_;
+      load.step_us = step_us_;
+      load.step_tokens = step_tokens_;
     }
     event.loads.push_back(load);
   }

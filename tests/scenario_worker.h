@@ -32,7 +32,8 @@ class ScenarioWorker {
   Event TakeAnswer();
   // Reports of its own.
   void Report(Event event) { answers_.push_back(std::move(event)); }
-  HeartbeatReceived Heartbeat() const;
+  // Each one says that its shards went on since the last, and rank 0 that it made steps if it has work.
+  HeartbeatReceived Heartbeat();
 
   // A request that it computes. `started`: RequestStarted was reported.
   struct Work {
@@ -56,6 +57,12 @@ class ScenarioWorker {
   // What it measures to another device of its host, with it as the first of the two.
   void set_link(DeviceId to, int64_t bytes_per_second) { links_[to] = bytes_per_second; }
   void set_numerics(std::string numerics) { numerics_ = std::move(numerics); }
+  // From now on its heartbeats say that no step ended, or that nothing moved at all, be it true or not.
+  struct Standstill {
+    bool steps = false, progress = false, busy = false;
+  };
+  void set_standstill(Standstill standstill) { standstill_ = standstill; }
+  void set_step(int64_t us, int64_t tokens) { step_us_ = us, step_tokens_ = tokens; }
   void set_memory_free(Bytes bytes) { spec_.memory_free = bytes; }
 
  private:
@@ -72,6 +79,9 @@ class ScenarioWorker {
   std::deque<Event> answers_;
   std::string numerics_ = "sim";
   std::map<DeviceId, int64_t> links_;
+  uint64_t progress_ = 0, steps_ = 0;
+  Standstill standstill_;
+  int64_t step_us_ = 20000, step_tokens_ = 1;
   int32_t free_blocks_ = -1;  // -1: as many as there are
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
@@ -442,6 +443,7 @@ v1::ShardLoad LoadFrom(const ShardStatus& status) {
   load.set_steps(status.steps);
   load.set_preemptions(status.preemptions);
   load.set_step_us_ewma(static_cast<uint64_t>(status.step_us_mean));
+  load.set_step_tokens_ewma(static_cast<uint64_t>(std::ceil(status.step_tokens_mean)));
   return load;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/plant.h"
 #include "scheduler/core/check.h"
+#include "scheduler/core/slowness.h"
 
 namespace tandem::core {
 namespace {
@@ -94,7 +95,8 @@ bool Reindex(ClusterState& state, Group& group) {
   const bool admits = Admits(state, group);
   // Shares in millionths of the limit, so that groups of unequal size compare.
   const int64_t load = group.kv.Load().value;
-  const int64_t share = admits ? load * 1000000 / std::max<int64_t>(1, group.kv.limit.value) : 0;
+  const int64_t booked = load * 1000000 / std::max<int64_t>(1, group.kv.limit.value);
+  const int64_t share = admits ? WeighedShare(group, booked) : 0;
   const int64_t room = group.kv.limit.value - load;
   if (group.indexed && admits && share == group.share_key && -room == group.room_key) return true;
   if (group.indexed) {

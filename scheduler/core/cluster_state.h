@@ -42,13 +42,17 @@ struct Device {
   DeviceSpec spec;  // as its worker described it last
   Incarnation incarnation;
   DeviceState state = DeviceState::kLost;
-  bool attached = false;      // its stream is open
-  bool suspect = false;       // attached, silent for longer than suspect_after
-  bool parked = false;        // attached after a drain, without context and memory
-  bool cordoned = false;      // no new group is formed here
-  bool drain_wanted = false;  // an operator's wish; it outlives the worker
-  std::string reason;         // of the cordon, drain or loss
-  Instant last_heard;         // heartbeat, attach or report
+  bool attached = false;            // its stream is open
+  bool suspect = false;             // attached, silent for longer than suspect_after
+  bool parked = false;              // attached after a drain, without context and memory
+  bool cordoned = false;            // no new group is formed here
+  bool drain_wanted = false;        // an operator's wish; it outlives the worker
+  std::string reason;               // of the cordon, drain, quarantine or loss
+  std::vector<Instant> failures;    // of its own, the latest; see quarantine.h
+  int quarantines = 0;              // ever
+  Instant quarantined_at = kNever;  // kNever: it is not
+  Instant quarantined_until = kNever;
+  Instant last_heard;  // heartbeat, attach or report
   Instant detached_at = kNever;
   Bytes memory_free;            // by the last heartbeat, as is
   Bytes memory_process;         // what the worker process holds
@@ -58,6 +62,7 @@ struct Device {
   Instant timer = kNever;           // when liveness looks again
 
   bool Free() const { return groups.empty() && leftovers.empty(); }
+  bool Quarantined() const { return quarantined_at != kNever; }
 };
 
 struct Node {
@@ -78,7 +83,8 @@ struct Member {
   Bytes planned;         // the same with what was learned: what it was placed with
   Bytes measured;        // the same as the worker measured it; 0 until loaded
   uint64_t progress = 0;
-  Instant progress_at;  // when `progress` changed, or the rank was idle
+  Instant progress_at;  // when `progress` changed, or the rank said that it was idle
+  Instant moved_at;     // when `progress` changed, or the group had no request: its word does not count here
   Duration longest;     // between two changes under load
 };
 
@@ -123,6 +129,12 @@ struct Group {
   int32_t waiting = 0;
   uint64_t steps = 0;
   uint64_t preemptions = 0;
+  Instant steps_at;  // when `steps` changed, or the group had no request
+  int64_t step_us = 0, step_tokens = 0;
+  // Against its peers; see slowness.h.
+  int64_t slowness = 1000;  // permille of the time that they take; more than 1000 only once it counts as slow
+  int slow_looks = 0;       // in a row that speak against what it counts as
+  uint64_t steps_compared = 0;
 
   Instant created, ready_at = kNever, ended_at = kNever;
   Instant deadline = kNever;  // of forming, loading, leaving
@@ -175,6 +187,7 @@ struct Model {
   Duration back_off;          // of the next retry; 0 after success
   Instant retry_at = kNever;  // no group is formed before
   Pool pool;
+  Instant next_compare;  // of its groups' step times
 };
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -284,7 +297,7 @@ struct LinkProbe {
 
 // ---- time ---------------------------------------------------------------------------------------------------------
 
-enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest, kProbe, kPool };
+enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest, kProbe, kPool, kQuarantine };
 struct Timer {
   Instant at;
   TimerKind kind = TimerKind::kPlacement;

@@ -12,6 +12,7 @@
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/waiting_room.h"
 #include "scheduler/core/worker.h"
@@ -46,6 +47,8 @@ void Fire(ClusterState& state, const Timer& timer, Actions& out) {
       return OnProbeTimer(state, out);
     case TimerKind::kPool:
       return OnPoolTimer(state, out);
+    case TimerKind::kQuarantine:
+      return OnQuarantineTimer(state, state.At(DeviceId{static_cast<uint32_t>(timer.subject)}), out);
   }
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
@@ -159,7 +160,9 @@ void Handle(ClusterState& state, const CordonRequested& event, Actions& out) {
 
 void Handle(ClusterState& state, const UncordonRequested& event, Actions& out) {
   Device* device = state.Find(event.device);
-  if (device == nullptr || !device->cordoned) return;
+  if (device == nullptr) return;
+  Release(state, *device, "by an operator", out);
+  if (!device->cordoned) return;
   if (device->drain_wanted) {
     out.push_back(Tell{Name(state, device->id), "stays cordoned while it is drained; undrain it"});
     return;

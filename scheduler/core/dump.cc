@@ -205,6 +205,7 @@ class Loader {
     for (Device& device : state_.devices) {
       state_.NameDevice(device);
       Rearm(device.timer, TimerKind::kDevice, device.id.value);
+      Rearm(device.quarantined_until, TimerKind::kQuarantine, device.id.value);
     }
     for (const Model& model : state_.models) {
       state_.model_names[model.spec.name] = model.id;

@@ -66,6 +66,8 @@ struct GroupLoad {
   int32_t waiting = 0;
   uint64_t steps = 0;
   uint64_t preemptions = 0;
+  int64_t step_us = 0;      // mean of the recent steps
+  int64_t step_tokens = 0;  // that each computed
 };
 struct HeartbeatReceived {
   DeviceId device;
@@ -73,6 +75,14 @@ struct HeartbeatReceived {
   Bytes memory_free;
   Bytes memory_process;  // held by the worker process itself
   std::vector<GroupLoad> loads;
+};
+
+// A driver's or a device's own word on its health.
+struct HealthReported {
+  DeviceId device;
+  Incarnation incarnation;
+  std::string code;  // "XID 79"
+  std::string message;
 };
 
 // ---- groups -------------------------------------------------------------------------------------------------------
@@ -220,7 +230,7 @@ using Event =
     std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
                  ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
                  RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, ClientStalled,
-                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested>;
+                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported>;
 
 }  // namespace tandem::core
 

@@ -152,6 +152,8 @@ struct Fields<GroupLoad> {
     v("waiting", &T::waiting);
     v("steps", &T::steps);
     v("preemptions", &T::preemptions);
+    v("step_us", &T::step_us);
+    v("step_tokens", &T::step_tokens);
   }
 };
 
@@ -211,6 +213,17 @@ struct Fields<HeartbeatReceived> {
     v("memory_free", &T::memory_free);
     v("memory_process", &T::memory_process);
     v("loads", &T::loads);
+  }
+};
+template <>
+struct Fields<HealthReported> {
+  static constexpr const char* kWord = "health-reported";
+  static void Visit(auto&& v) {
+    using T = HealthReported;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
+    v("code", &T::code);
+    v("message", &T::message);
   }
 };
 template <>

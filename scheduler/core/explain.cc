@@ -11,6 +11,7 @@
 #include "scheduler/core/core.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/slowness.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -145,6 +146,10 @@ absl::StatusOr<Lines> Core::ExplainGroup(GroupId id) const {
   }
   lines.push_back("a worker that exits ends the whole group: each rank holds a slice of every layer");
   AddAccount(state_, *group, lines);
+  if (group->slowness > 1000) {
+    lines.push_back(absl::StrCat("slow: its steps take ", TimesSlower(*group),
+                                 " the median of its peers, so it counts as that much fuller"));
+  }
   return lines;
 }
 

@@ -9,6 +9,7 @@
 #include "scheduler/core/check.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/placement.h"
+#include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
@@ -96,6 +97,13 @@ Reason Permanent(GroupFailure failure) {
   }
 }
 
+// The rank's own device failed, as far as can be told: a meeting that failed says nothing of who did not come.
+bool IsOwnFault(const Group& group, GroupFailure failure) {
+  if (failure == GroupFailure::kEngineFault) return true;
+  const bool meeting = failure == GroupFailure::kBootstrap || failure == GroupFailure::kCommunicator;
+  return meeting && group.members.size() == 1;
+}
+
 const char* Word(GroupFailure failure) {
   static constexpr const char* kWords[] = {"bootstrap failed", "model unusable", "model mismatch",      "does not fit",
                                            "no memory now",    "peer lost",      "communicator failed", "engine fault",
@@ -112,7 +120,8 @@ void OpenAccount(ClusterState& state, Group& group) {
   group.ready_at = state.now;
   group.state = GroupState::kReady;
   state.At(group.model).pace.Forget();
-  for (Member& member : group.members) member.progress_at = state.now;
+  for (Member& member : group.members) member.progress_at = member.moved_at = state.now;
+  group.steps_at = state.now;
   if (Reindex(state, group)) state.helped.insert(group.model);
 }
 
@@ -240,8 +249,8 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
   if (LeaveLeftover(state, event.device, event.group, event.epoch)) return;
   const auto [group, member] = Current(state, event);
   if (group == nullptr) return;
-  const std::string why = absl::StrCat(Name(state, event.device), ": ", Word(event.failure),
-                                       event.message.empty() ? "" : ": ", event.message);
+  const std::string what = absl::StrCat(Word(event.failure), event.message.empty() ? "" : ": ", event.message);
+  const std::string why = absl::StrCat(Name(state, event.device), ": ", what);
   const Reason permanent = Permanent(event.failure);
   if (permanent != Reason::kNone && group->InService()) {
     Model& model = state.At(group->model);
@@ -253,8 +262,10 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
                                     [&](GroupId id) { return id != event.group && state.Find(id)->CountsAsReplica(); });
     if (!served) FailQueue(state, model, permanent, why, out);
   }
+  const bool first = group->ending == Ending::kNo;
+  if (first && IsOwnFault(*group, event.failure)) CountFailure(state, state.At(event.device), what, out);
   TakeOut(state, *group, *member);
-  if (group->ending != Ending::kNo) {
+  if (!first) {
     DissolveIfEmpty(state, *group, out);
     return;
   }
@@ -284,6 +295,11 @@ void OnGroupDeadline(ClusterState& state, Group& group, Actions& out) {
     const bool forming = group.state == GroupState::kForming;
     for (const Member& member : group.members) {
       if (!(forming ? member.formed : member.loaded)) late.push_back(member.device);
+    }
+    if (late.size() < group.members.size() || late.size() == 1) {
+      for (DeviceId id : late)
+        CountFailure(state, state.At(id), absl::StrCat(forming ? "did not form " : "did not load ", Name(group.id)),
+                     out);
     }
     const Duration limit = forming ? state.options.form_deadline : state.options.load_deadline;
     return AbortNow(state, group, Reason::kWorkerLost,

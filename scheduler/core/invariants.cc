@@ -63,6 +63,12 @@ class Checker {
       Hold(device.state != DeviceState::kLost || device.groups.empty(), name, " is LOST and in a group");
       Hold(device.state != DeviceState::kDrained || device.Free(), name, " is DRAINED and not free");
       Hold(!device.drain_wanted || device.cordoned, name, " drains and is not cordoned");
+      Hold(device.Quarantined() == (device.quarantined_until != kNever), name, " may stay in quarantine for ever");
+      for (GroupId id : device.groups) {
+        Hold(!device.Quarantined() || Live(id) == nullptr || Live(id)->adopted ||
+                 Live(id)->created <= device.quarantined_at,
+             name, " is in quarantine and was given ", Name(id));
+      }
       Hold(!device.attached || device.timer != kNever, name, " is attached and not watched");
       Hold(device.leftovers.empty() || device.leave_deadline != kNever, name, " may keep its leftovers for ever");
     }
@@ -256,7 +262,10 @@ class Checker {
       Hold(state_.timers.contains(Timer{at, kind, subject}), "timer ", static_cast<int>(kind), " of ", subject,
            " is missing");
     };
-    for (const Device& device : state_.devices) set(device.timer, TimerKind::kDevice, device.id.value);
+    for (const Device& device : state_.devices) {
+      set(device.timer, TimerKind::kDevice, device.id.value);
+      set(device.quarantined_until, TimerKind::kQuarantine, device.id.value);
+    }
     for (const auto& [id, group] : state_.groups) set(group.deadline, TimerKind::kGroup, id.value);
     for (const auto& [serial, request] : state_.requests) set(request.deadline, TimerKind::kRequest, serial);
     for (const auto& [id, drain] : state_.drains) set(drain.next_report, TimerKind::kDrain, id.value);

@@ -7,20 +7,49 @@
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/quarantine.h"
+#include "scheduler/core/slowness.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
 
 namespace tandem::core {
 namespace {
 
-// Returns how long the rank has stood still under load.
-Duration WatchProgress(Member& member, const GroupLoad& load, Instant now) {
-  if (!load.busy || load.progress != member.progress) {
+// How long a rank has stood still: by its own word, and by what must follow from the group's requests.
+struct Stillness {
+  Duration busy;   // it says that a step is under way
+  Duration steps;  // rank 0: no step ended, though the group has requests
+  Duration apart;  // another rank: rank 0 ended steps all the while, which cannot be without it
+};
+
+Stillness WatchProgress(Group& group, Member& member, const GroupLoad& load, Instant now) {
+  const bool moved = load.progress != member.progress;
+  const bool has_work = !group.requests.empty();
+  if (!load.busy || moved) {
     if (load.busy) member.longest = std::max(member.longest, now - member.progress_at);
-    member.progress = load.progress;
     member.progress_at = now;
   }
-  return now - member.progress_at;
+  if (moved || !has_work) member.moved_at = now;
+  member.progress = load.progress;
+  if (&member != &group.members.front()) return {now - member.progress_at, {}, group.steps_at - member.moved_at};
+  if (load.steps != group.steps || !has_work) group.steps_at = now;
+  return {now - member.progress_at, now - group.steps_at, {}};
+}
+
+// What is wrong with a rank that stood still for so long; empty: nothing. A worker that says it has nothing to do, or
+// counts progress of which no step comes, while requests wait on it, is not believed.
+std::string WhatIsWrong(const Group& group, const Member& member, const Stillness& still, Duration patience) {
+  const Duration limit = std::max(patience, Duration{5 * member.longest.us});
+  const std::string work = Count(static_cast<int64_t>(group.requests.size()), "request");
+  if (still.busy >= limit) return absl::StrCat("is busy and made no progress for ", Words(still.busy));
+  // A rank 0 that says it is busy and stands still is waiting for another one perhaps: the rule above has its time.
+  if (still.steps >= limit && still.busy.us < limit.us / 2) {
+    return absl::StrCat("has ", work, ", claims to be well and ended no step for ", Words(still.steps));
+  }
+  if (still.apart >= limit) {
+    return absl::StrCat("made no progress while its group went on for ", Words(still.apart));
+  }
+  return "";
 }
 
 // False: the group is stuck and was aborted.
@@ -39,12 +68,14 @@ bool TakeLoad(ClusterState& state, Device& device, const GroupLoad& load, Action
   if (group->ready_at == kNever || !group->InService()) return true;
   for (Member& member : group->members) {
     if (member.device != device.id) continue;
-    const Duration still = WatchProgress(member, load, state.now);
-    if (still >= std::max(state.options.stuck_after, Duration{5 * member.longest.us})) {
-      AbortNow(state, *group, Reason::kEngineFault,
-               absl::StrCat(Name(state, device.id), " is busy and made no progress for ", Words(still)), out);
-      return false;
-    }
+    const Stillness still = WatchProgress(*group, member, load, state.now);
+    const std::string wrong = WhatIsWrong(*group, member, still, state.options.stuck_after);
+    if (wrong.empty()) continue;
+    // One rank that hangs stops them all in the same all-reduce, so of several the first to be seen is not the guilty.
+    const bool lied = still.busy < state.options.stuck_after;
+    if (lied || group->members.size() == 1) CountFailure(state, device, wrong, out);
+    AbortNow(state, *group, Reason::kEngineFault, absl::StrCat(Name(state, device.id), " ", wrong), out);
+    return false;
   }
   if (!load.rank0 || group->Rank0() != device.id) return true;
   group->running = load.running;
@@ -52,6 +83,7 @@ bool TakeLoad(ClusterState& state, Device& device, const GroupLoad& load, Action
   group->steps = load.steps;
   group->preemptions = load.preemptions;
   Correct(state, *group, load.free_blocks);
+  TakeStepTime(state, *group, load, out);
   return true;
 }
 
@@ -134,7 +166,9 @@ void ForgiveStandstill(ClusterState& state, Actions& out) {
   for (Device& device : state.devices) {
     if (device.attached) device.last_heard = state.now;
     for (GroupId id : device.groups) {
-      for (Member& member : state.Find(id)->members) member.progress_at = state.now;
+      Group& group = *state.Find(id);
+      for (Member& member : group.members) member.progress_at = member.moved_at = state.now;
+      group.steps_at = state.now;
     }
     if (!device.attached && device.state != DeviceState::kLost) device.detached_at = state.now;
     ArmLiveness(state, device);

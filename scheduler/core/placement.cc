@@ -33,6 +33,9 @@ std::string Describe(const ClusterState& state, const ModelSpec& spec, const Nee
         return absl::StrCat(text, "busy with ", Name(group.id), " of ", Name(state.At(group.model)));
       }
       return absl::StrCat(text, "has yet to leave ", Name(device.leftovers.front().group));
+    case Obstacle::kCordoned:
+      if (device.Quarantined()) return absl::StrCat(text, device.reason);
+      [[fallthrough]];
     default:
       return absl::StrCat(text, Describe(obstacle), device.reason.empty() ? "" : ", ", device.reason);
   }

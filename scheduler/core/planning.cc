@@ -95,7 +95,7 @@ Block BlockOf(const Device& device) {
   if (!device.attached) return Block::kLost;
   if (device.suspect) return Block::kSuspect;
   if (device.drain_wanted || device.parked) return Block::kDraining;
-  if (device.cordoned) return Block::kCordoned;
+  if (device.cordoned || device.Quarantined()) return Block::kCordoned;
   if (!device.leftovers.empty()) return Block::kBusy;
   return Block::kNone;
 }

@@ -74,6 +74,11 @@ struct Fields<CoreOptions> {
     v("engine_queue", &T::engine_queue);
     v("overcommit", &T::overcommit);
     v("default_output", &T::default_output);
+    v("quarantine_after", &T::quarantine_after);
+    v("quarantine_window", &T::quarantine_window);
+    v("quarantine_first", &T::quarantine_first);
+    v("quarantine_most", &T::quarantine_most);
+    v("quarantine_percent", &T::quarantine_percent);
     v("remembered", &T::remembered);
     v("link_probe", &T::link_probe);
     v("sharing", &T::sharing);
@@ -135,6 +140,10 @@ struct Fields<Device> {
     v("cordoned", &T::cordoned);
     v("drain_wanted", &T::drain_wanted);
     v("reason", &T::reason);
+    v("failures", &T::failures);
+    v("quarantines", &T::quarantines);
+    v("quarantined_at", &T::quarantined_at);
+    v("quarantined_until", &T::quarantined_until);
     v("last_heard", &T::last_heard);
     v("detached_at", &T::detached_at);
     v("memory_free", &T::memory_free);
@@ -159,6 +168,7 @@ struct Fields<Member> {
     v("measured", &T::measured);
     v("progress", &T::progress);
     v("progress_at", &T::progress_at);
+    v("moved_at", &T::moved_at);
     v("longest", &T::longest);
   }
 };
@@ -202,6 +212,12 @@ struct Fields<Group> {
     v("waiting", &T::waiting);
     v("steps", &T::steps);
     v("preemptions", &T::preemptions);
+    v("steps_at", &T::steps_at);
+    v("step_us", &T::step_us);
+    v("step_tokens", &T::step_tokens);
+    v("slowness", &T::slowness);
+    v("slow_looks", &T::slow_looks);
+    v("steps_compared", &T::steps_compared);
     v("created", &T::created);
     v("ready_at", &T::ready_at);
     v("ended_at", &T::ended_at);
@@ -255,6 +271,7 @@ struct Fields<Model> {
     v("retry_at", &T::retry_at);
     v("pool", &T::pool);
     v("pace", &T::pace);
+    v("next_compare", &T::next_compare);
   }
 };
 template <>

@@ -205,7 +205,12 @@ struct CoreOptions {
   double overcommit = 1.0;        // booked KV over real KV
   Tokens default_output = {256};  // expected output before the model has any history
   bool sharing = false;           // groups of one rank may live beside others on a device where there is no other room
-  int remembered = 256;           // ended requests and dissolved groups kept for explain
+  int quarantine_after = 3;       // failures of one device within the window; 0: never
+  Duration quarantine_window = Seconds(600);
+  Duration quarantine_first = Seconds(600);   // cool-off of the first; doubles with each
+  Duration quarantine_most = Seconds(86400);  // a day: then somebody has looked
+  int quarantine_percent = 50;  // of all devices at most, rounded down; beyond it is an operator's decision
+  int remembered = 256;         // ended requests and dissolved groups kept for explain
   LinkProbing link_probe = LinkProbing::kOnce;
   Duration probe_pause = Seconds(1);       // from a worker's coming, or from finding its host busy, to the next look
   Duration probe_deadline = Seconds(3);    // a probe takes less than one, and meeting as much again at most

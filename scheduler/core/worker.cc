@@ -11,6 +11,7 @@
 #include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
+#include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 
@@ -77,9 +78,11 @@ void CompareHeld(ClusterState& state, Device& device, const std::vector<HeldShar
 
 void RefreshState(Device& device) {
   if (!device.attached && device.state == DeviceState::kLost) return;
-  device.state = !device.drain_wanted ? DeviceState::kActive
-                 : device.Free()      ? DeviceState::kDrained
-                                      : DeviceState::kDraining;
+  if (device.drain_wanted) {
+    device.state = device.Free() ? DeviceState::kDrained : DeviceState::kDraining;
+  } else {
+    device.state = device.Quarantined() ? DeviceState::kFailed : DeviceState::kActive;
+  }
 }
 
 void DeviceFreed(ClusterState& state, Device& device) {
@@ -97,13 +100,13 @@ void Evict(ClusterState& state, Device& device, GroupId group, GroupEpoch epoch,
   out.push_back(AbortGroup{group, epoch, {device.id}, why});
 }
 
-void LoseDevice(ClusterState& state, Device& device, const std::string& why, bool drop, Actions& out) {
+void LoseDevice(ClusterState& state, Device& device, const std::string& why, bool drop, Actions& out, bool own_will) {
   if (drop && device.attached) out.push_back(DropWorker{device.id, device.incarnation, why});
   device.attached = false;
   device.suspect = false;
   device.detached_at = state.now;
   device.state = DeviceState::kLost;
-  if (!device.drain_wanted && !device.cordoned) device.reason = why;
+  if (!device.drain_wanted && !device.cordoned && !device.Quarantined()) device.reason = why;
   device.leftovers.clear();
   device.leave_deadline = kNever;
   out.push_back(Tell{Name(state, device.id), absl::StrCat("LOST: ", why)});
@@ -112,6 +115,7 @@ void LoseDevice(ClusterState& state, Device& device, const std::string& why, boo
   for (GroupId id : groups) {
     MemberGone(state, *state.Find(id), device.id, absl::StrCat(Name(state, device.id), " lost: ", why), out);
   }
+  if (!own_will) CountFailure(state, device, why, out);
   ArmLiveness(state, device);
   state.place_wanted = true;
   state.drains_touched = true;
@@ -146,7 +150,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.detached_at = kNever;
   device.memory_free = event.device.memory_free;
   device.memory_process = event.device.memory_process;
-  if (!device.drain_wanted && !device.cordoned) device.reason.clear();
+  if (!device.drain_wanted && !device.cordoned && !device.Quarantined()) device.reason.clear();
   out.push_back(AdmitWorker{device.id, device.incarnation});
   if (same) CompareHeld(state, device, event.shards, out);
   for (const HeldShard& shard : event.shards) {
@@ -174,7 +178,7 @@ void Handle(ClusterState& state, const WorkerDetached& event, Actions& out) {
   }
   const std::string why = event.why.empty() ? "its stream ended" : event.why;
   if (event.process_gone || state.options.detach_grace.us <= 0) {
-    return LoseDevice(state, *device, why, /*drop=*/false, out);
+    return LoseDevice(state, *device, why, /*drop=*/false, out, /*own_will=*/event.process_gone);
   }
   if (!device->attached) return;
   device->attached = false;

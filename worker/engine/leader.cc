@@ -150,6 +150,7 @@ void Leader::FillStatus(ShardStatus& status) const {
   status.waiting = batcher_.waiting();
   status.preemptions = batcher_.preemptions();
   status.step_us_mean = cost_.mean_us();
+  status.step_tokens_mean = cost_.mean_tokens();
 }
 
 }  // namespace tandem::worker

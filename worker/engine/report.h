@@ -113,6 +113,7 @@ struct ShardStatus {
   uint64_t steps = 0;
   uint64_t preemptions = 0;
   double step_us_mean = 0;
+  double step_tokens_mean = 0;
 };
 
 }  // namespace tandem::worker

@@ -28,6 +28,7 @@ class StepCostModel {
 
   // Mean length of the recent steps.
   double mean_us() const { return all_.us; }
+  double mean_tokens() const { return all_.tokens; }
 
  private:
   struct Mean {

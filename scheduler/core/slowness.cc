@@ -1,0 +1,100 @@
+#include "scheduler/core/slowness.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/booking.h"
+#include "scheduler/core/words.h"
+
+namespace tandem::core {
+namespace {
+
+constexpr Duration kLookEvery = Seconds(1);
+constexpr int kLooks = 3;
+constexpr int64_t kSlow = 2500;       // permille of the median: from here on a group is slow
+constexpr int64_t kRecovered = 1500;  // and below this no more
+constexpr int64_t kSlowest = 20000;   // slower ones are weighed like this: they get a little, which shows recovery
+constexpr int64_t kHandicap = 10000;  // millionths of its KV that an empty slow group is taken to have booked
+
+struct Pulse {
+  Group* group;
+  int64_t step_us;
+  int64_t token_ns;
+};
+using Kind = std::tuple<size_t, std::string, std::string>;  // degree, kind and model of the device
+
+// The lower one of two, so that of a pair the slow one stands out.
+int64_t Median(const std::vector<Pulse>& pulses, int64_t Pulse::*figure) {
+  std::vector<int64_t> figures;
+  for (const Pulse& pulse : pulses) figures.push_back(pulse.*figure);
+  const auto middle = figures.begin() + static_cast<int64_t>((figures.size() - 1) / 2);
+  std::nth_element(figures.begin(), middle, figures.end());
+  return std::max<int64_t>(1, *middle);
+}
+
+void Judge(ClusterState& state, Group& group, int64_t ratio, size_t peers, Actions& out) {
+  const bool slow = group.slowness > 1000;
+  const bool agrees = slow ? ratio >= kRecovered : ratio < kSlow;
+  group.slow_looks = agrees ? 0 : group.slow_looks + 1;
+  if (slow && agrees) {
+    group.slowness = std::clamp(ratio, kRecovered, kSlowest);  // it may get worse, or better by half
+  } else if (group.slow_looks >= kLooks) {
+    group.slow_looks = 0;
+    group.slowness = slow ? 1000 : std::min(ratio, kSlowest);
+    out.push_back(
+        Tell{Name(group.id), slow ? "as fast as its peers again"
+                                  : absl::StrCat("slow: its steps take ", TimesSlower(group), " the median of ",
+                                                 Count(static_cast<int64_t>(peers), "like group"), " on ",
+                                                 List(state, DevicesOf(group)), "; it gets that much less work")});
+  } else {
+    return;
+  }
+  if (Reindex(state, group)) state.helped.insert(group.model);
+}
+
+void Compare(ClusterState& state, Model& model, Actions& out) {
+  std::map<Kind, std::vector<Pulse>> kinds;
+  for (GroupId id : model.groups) {
+    Group& group = *state.Find(id);
+    const bool stepped = group.steps != group.steps_compared;
+    group.steps_compared = group.steps;
+    if (!stepped || group.state != GroupState::kReady || group.step_us <= 0 || group.step_tokens <= 0) continue;
+    const DeviceSpec& spec = state.At(group.Rank0()).spec;
+    kinds[{group.members.size(), spec.kind, spec.model}].push_back(
+        {&group, group.step_us, group.step_us * 1000 / group.step_tokens});
+  }
+  for (const auto& [kind, pulses] : kinds) {
+    if (pulses.size() < 2) continue;
+    const int64_t step = Median(pulses, &Pulse::step_us), token = Median(pulses, &Pulse::token_ns);
+    for (const Pulse& pulse : pulses) {
+      const int64_t ratio = std::min(pulse.step_us * 1000 / step, pulse.token_ns * 1000 / token);
+      Judge(state, *pulse.group, ratio, pulses.size(), out);
+    }
+  }
+}
+
+}  // namespace
+
+void TakeStepTime(ClusterState& state, Group& group, const GroupLoad& load, Actions& out) {
+  constexpr int64_t kMost = int64_t{1} << 40;  // of another process: within what can be multiplied
+  group.step_us = std::clamp<int64_t>(load.step_us, 0, kMost);
+  group.step_tokens = std::clamp<int64_t>(load.step_tokens, 0, kMost);
+  Model& model = state.At(group.model);
+  if (state.now < model.next_compare) return;
+  model.next_compare = state.now + kLookEvery;
+  if (model.groups.size() > 1) Compare(state, model, out);
+}
+
+int64_t WeighedShare(const Group& group, int64_t share) {
+  return group.slowness <= 1000 ? share : (share + kHandicap) * group.slowness / 1000;
+}
+
+std::string TimesSlower(const Group& group) {
+  return absl::StrCat(group.slowness / 1000, ".", group.slowness % 1000 / 100, " times");
+}
+
+}  // namespace tandem::core
