@@ -19,7 +19,9 @@
 #include "scheduler/core/dump.h"
 #include "scheduler/core/format.h"
 #include "scheduler/core/invariants.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/words.h"
+#include "tests/kept.h"
 #include "tests/scenario_worker.h"
 
 namespace tandem::core {
@@ -143,7 +145,16 @@ class World {
     core_ = std::make_unique<Core>(options_);
     for (Worker& worker : workers_) worker.process->CloseStream();
     clients_.clear();  // their streams broke with the scheduler
-    Step(LeaderStarted{++leader_, Draw(2) == 0 ? 0 : static_cast<int>(workers_.size())});
+    const int expected = Draw(2) == 0 ? 0 : static_cast<int>(workers_.size());
+    const Kept before = std::exchange(kept_, {});
+    const bool recall = Chance(800);  // else the store was thrown away
+    if (recall) kept_ = before;
+    Step(kept_.Recall(now_, ++leader_, expected));
+    for (const auto& [name, known] : kept_.devices()) {
+      const Device& device = core_->state().At(core_->state().device_names.at(name));
+      EXPECT_EQ(Known(device), known) << name << " came out of the restart as another";
+    }
+    for (const DrainRequested& asked : kept_.Undecided(now_)) Step(asked);
     for (const ModelSpec& model : models_) Step(ModelConfigured{model});
   }
 
@@ -157,7 +168,7 @@ class World {
     if (die < 960) return Break();
     if (die < 985) return Mend();
     if (die < 999) return Operate();
-    if (Chance(300)) StartScheduler();
+    if (Chance(500)) StartScheduler();
   }
 
   void Arrive() {
@@ -306,7 +317,7 @@ class World {
       case 2:
       case 3: {
         DrainRequested event;
-        event.operation = {++last_operation_};
+        event.operation = {leader_ << 32 | ++last_operation_};
         event.devices = {device};
         if (Chance(300) && !state.groups.empty()) event.group = state.groups.begin()->first;
         event.deadline = Milliseconds(1 + Draw(20000));
@@ -324,8 +335,10 @@ class World {
     ++steps_;
     history_.push_back(absl::StrCat(now_.us, " ", Format(event)));
     if (history_.size() > 60) history_.pop_front();
+    kept_.Ask(now_, event, core_->state());
     const Actions actions = core_->Step(now_, event);
     for (const Action& action : actions) {
+      kept_.Take(action);
       const std::string line = Format(action);
       for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
       history_.push_back("    " + line);
@@ -362,6 +375,7 @@ class World {
   std::unique_ptr<Core> core_;
   Instant now_{1};
   Instant beat_{500000};
+  Kept kept_;
   std::vector<Worker> workers_;
   std::deque<ModelSpec> models_;
   std::map<RequestId, Client> clients_;
@@ -399,9 +413,9 @@ TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
   if (only > 0) return;
   EXPECT_GT(steps, 100000);
   // A storm that never reached a part of the core says nothing about it.
-  for (const char* word :
-       {"refuse-worker", "drop-worker", "abort-group", "dissolve-group", "abort-attempt", "report-drain",
-        "fewer replicas are needed", "it is needed again", "needs its devices more", "wants "}) {
+  for (const char* word : {"refuse-worker", "drop-worker", "abort-group", "dissolve-group", "abort-attempt",
+                           "report-drain", "keep-device", "keep-drain", "forget-device", "fewer replicas are needed",
+                           "it is needed again", "needs its devices more", "wants "}) {
     EXPECT_GT(seen[word], 0) << word;
   }
 }

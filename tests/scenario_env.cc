@@ -45,6 +45,12 @@ Enum EnumNamed(const std::string& word) {
 
 constexpr Duration kHeartbeat = Milliseconds(500);
 
+// Every attach and every wish has one; `show kept` says what they came to.
+bool IsForTheStore(const Action& action) {
+  return std::holds_alternative<KeepDevice>(action) || std::holds_alternative<ForgetDevice>(action) ||
+         std::holds_alternative<KeepDrain>(action);
+}
+
 }  // namespace
 
 std::string ScenarioEnv::Command::Key(const std::string& name, const std::string& otherwise) const {
@@ -136,7 +142,16 @@ void ScenarioEnv::Start(const Command& command) {
   for (Named& named : workers_) named.worker->CloseStream();
   const uint64_t epoch = std::stoull(command.Key("epoch", command.Key("leader", "1")));
   quiet_ = true;
-  Step(LeaderStarted{epoch, std::stoi(command.Key("expected", "0"))});
+  LeaderStarted started{epoch, std::stoi(command.Key("expected", "0"))};
+  if (command.Has("recall")) {
+    quiet_ = false;
+    started = kept_.Recall(now_, epoch, started.expected_devices);
+  }
+  Step(started);
+  if (command.Has("recall")) {
+    for (const DrainRequested& asked : kept_.Undecided(now_)) Step(asked);
+  }
+  quiet_ = true;
   for (const ModelSpec& model : models_) Step(ModelConfigured{model});
   quiet_ = false;
 }
@@ -330,6 +345,16 @@ void ScenarioEnv::Show(const std::string& what) {
       Say(absl::StrCat(device.spec.Name(), " ", Words(device.state), device.suspect ? " suspect" : "",
                        device.cordoned ? " cordoned" : "", device.reason.empty() ? "" : ": ", device.reason));
     }
+  } else if (what == "kept") {
+    for (const auto& [name, device] : kept_.devices()) {
+      Say(absl::StrCat(name, device.cordoned ? " cordoned" : "", device.drained ? " drained" : "",
+                       device.quarantined ? " quarantined" : "", device.reason.empty() ? "" : ": ", device.reason));
+    }
+    for (const auto& [id, drain] : kept_.drains()) {
+      Say(absl::StrCat("drain op", id.value, " of ",
+                       drain.asked.group.has_value() ? Name(*drain.asked.group) : absl::StrJoin(drain.devices, " "),
+                       ", ", Words(drain.deadline - now_), " left", drain.accepted ? "" : ", not decided"));
+    }
   } else if (what == "links") {
     for (const auto& [pair, link] : state.links) {
       const bool known = link.measured_at != kNever;
@@ -363,12 +388,14 @@ void ScenarioEnv::Show(const std::string& what) {
 
 void ScenarioEnv::Step(const Event& event) {
   const uint64_t stale = core_->state().counters.Stale();
+  kept_.Ask(now_, event, core_->state());
   const Actions actions = core_->Step(now_, event);
   for (const Action& action : actions) {
     for (Named& named : workers_) named.worker->Obey(action, models_);
+    kept_.Take(action);
     if (const auto* tell = std::get_if<Tell>(&action)) {
       Say(absl::StrCat("state ", tell->subject, " ", tell->text));
-    } else {
+    } else if (!IsForTheStore(action)) {
       Say(absl::StrCat("send ", Format(action)));
     }
   }

@@ -19,8 +19,10 @@
 //   (MB/s to be measured) event LINE                                            any event as format.h writes it
 //   step w0 20ms [tokens=8] (what its steps take)   stand-still w0 [steps] [progress] [busy]   health w0 CODE
 //   [message=..] cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=wait|abort] [force]
-//   [reason=..] leader epoch=2 [expected=N]                           a new scheduler; the workers keep what they hold
-//   explain r1|g1|NAME    show requests|groups|devices|models|links
+//   [reason=..]
+//   leader epoch=2 [expected=N] [recall]                  a new scheduler; the workers keep what they hold; with
+//                                                         `recall` it is told what the store kept of the one before
+//   explain r1|g1|NAME    show requests|groups|devices|models|links|kept
 #ifndef TANDEM_TESTS_SCENARIO_ENV_H_
 #define TANDEM_TESTS_SCENARIO_ENV_H_
 
@@ -31,6 +33,7 @@
 #include <vector>
 
 #include "scheduler/core/core.h"
+#include "tests/kept.h"
 #include "tests/scenario_worker.h"
 
 namespace tandem::core {
@@ -84,6 +87,7 @@ class ScenarioEnv {
     int lives = 1;
   };
   std::vector<Named> workers_;
+  Kept kept_;
   bool quiet_ = false;
   std::string output_;
 };

@@ -114,15 +114,37 @@ struct ReportDrain {
   bool done = false;
   Reason refused = Reason::kNone;  // with done: nothing was drained, for this reason
 };
+
+// ---- to the store -------------------------------------------------------------------------------------------------
+
+// What must be known of a device after a restart has changed. The rows of one step are kept together or not at all.
+struct KeepDevice {
+  KnownDevice device;
+};
+// It did not come back after a start and nobody wants anything of it: no later start waits for it.
+struct ForgetDevice {
+  std::string name;
+};
+enum class DrainOutcome { kRunning, kDone, kUndone, kRefused };
+// A drain was accepted, has lost a device to undrain, or has ended.
+struct KeepDrain {
+  OperationId operation;
+  DrainOutcome outcome = DrainOutcome::kRunning;
+  std::vector<std::string> devices;  // that it still takes, while it runs
+  int requests_at_start = 0;
+  Reason refused = Reason::kNone;
+  std::string message;
+};
+
 // A change worth telling: goes to the event log, the journal and WatchEvents. `subject` is a resource name.
 struct Tell {
   std::string subject;
   std::string text;
 };
 
-using Action =
-    std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, MeasureLink, DropWorker,
-                 AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest, ReportDrain, Tell>;
+using Action = std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, MeasureLink,
+                            DropWorker, AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest,
+                            ReportDrain, Tell, KeepDevice, ForgetDevice, KeepDrain>;
 using Actions = std::vector<Action>;
 
 }  // namespace tandem::core

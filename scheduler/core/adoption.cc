@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/words.h"
@@ -42,6 +43,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
     member.planned = PlannedStatic(model, adoption.size, rank, state.At(device).spec.kind);
     group.members.push_back(member);
     state.At(device).groups.push_back(id);
+    --state.At(device).claims;
     RefreshState(state.At(device));
   }
   if (cost != model.spec.costs.end()) {
@@ -57,6 +59,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
     out.push_back(AbortAttempt{held.request, held.attempt, id, added.epoch, added.Rank0(),
                                "assigned by a scheduler that is no more"});
   }
+  JoinDrains(state, added, out);
 }
 
 }  // namespace
@@ -66,6 +69,7 @@ void Handle(ClusterState& state, const LeaderStarted& event, Actions& out) {
   state.expected_devices = event.expected_devices;
   state.SetTimer(state.reattach_until, state.now + state.options.reattach_window, TimerKind::kReattach, 0);
   out.push_back(Tell{"scheduler", absl::StrCat("started with leader epoch ", event.leader_epoch)});
+  Recall(state, event, out);
 }
 
 void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions& out) {
@@ -88,6 +92,7 @@ void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions&
     return Evict(state, device, shard.group, shard.epoch, "its ranks do not agree on what it is", out);
   }
   adoption.ranks[shard.rank] = device.id;
+  ++device.claims;
   adoption.all_ready &= shard.ready;
   // Followers may not know the number of blocks; rank 0 does.
   if (shard.rank == 0 || adoption.kv_blocks == 0) adoption.kv_blocks = std::max(adoption.kv_blocks, shard.kv_blocks);
@@ -103,12 +108,16 @@ void ForgetClaims(ClusterState& state, DeviceId device) {
     if (std::erase_if(adoption.ranks, [&](const auto& rank) { return rank.second == device; }) > 0)
       adoption.conflict = true;
   }
+  state.At(device).claims = 0;
 }
 
 void SettleIfComplete(ClusterState& state, Actions& out) {
   if (state.settled || state.expected_devices == 0 || state.reattach_until == kNever) return;
-  const auto attached =
-      std::count_if(state.devices.begin(), state.devices.end(), [](const Device& d) { return d.attached; });
+  int attached = 0;
+  for (const Device& device : state.devices) {
+    if (IsAwaited(state, device)) return;
+    attached += device.attached;
+  }
   if (attached >= state.expected_devices) Settle(state, out);
 }
 
@@ -118,10 +127,12 @@ void Settle(ClusterState& state, Actions& out) {
   state.place_wanted = true;
   for (const auto& [id, adoption] : std::exchange(state.adoptions, {})) {
     for (const auto& [rank, device] : adoption.ranks) {
+      state.At(device).claims = 0;
       Evict(state, state.At(device), id, adoption.epoch, "not all of its ranks came back ready", out);
       ArmLiveness(state, state.At(device));
     }
   }
+  ConcludeRecall(state, out);
 }
 
 }  // namespace tandem::core

@@ -47,6 +47,8 @@ struct Device {
   bool parked = false;              // attached after a drain, without context and memory
   bool cordoned = false;            // no new group is formed here
   bool drain_wanted = false;        // an operator's wish; it outlives the worker
+  bool recalled = false;            // known from an earlier run, not seen in this one yet
+  KnownDevice kept;                 // as the store was told last; see kept.h
   std::string reason;               // of the cordon, drain, quarantine or loss
   std::vector<Instant> failures;    // of its own, the latest; see quarantine.h
   int quarantines = 0;              // ever
@@ -58,10 +60,11 @@ struct Device {
   Bytes memory_process;         // what the worker process holds
   std::vector<GroupId> groups;  // that it is a member of and has not left
   std::vector<Leftover> leftovers;
+  int claims = 0;                   // shards it holds for groups that may yet be adopted
   Instant leave_deadline = kNever;  // of the leftovers
   Instant timer = kNever;           // when liveness looks again
 
-  bool Free() const { return groups.empty() && leftovers.empty(); }
+  bool Free() const { return groups.empty() && leftovers.empty() && claims == 0; }
   bool Quarantined() const { return quarantined_at != kNever; }
 };
 
@@ -355,9 +358,10 @@ struct ClusterState {
   std::map<GroupId, Group> groups;             // that live
   std::deque<Group> dissolved;                 // the last options.remembered, oldest first
   std::map<GroupId, Adoption> adoptions;
-  std::map<Serial, Request> requests;   // that live or hold a booking
-  std::deque<Request> ended;            // the last options.remembered, oldest first
-  std::map<OperationId, Drain> drains;  // under way
+  std::map<Serial, Request> requests;    // that live or hold a booking
+  std::deque<Request> ended;             // the last options.remembered, oldest first
+  std::map<OperationId, Drain> drains;   // under way
+  std::vector<DrainRequested> deferred;  // asked for before the workers were back; see kept.h
 
   std::map<std::pair<DeviceId, DeviceId>, LinkRecord> links;
   std::map<uint64_t, LinkProbe> probes;  // under way
@@ -380,6 +384,7 @@ struct ClusterState {
   std::vector<Serial> queued_now;   // joined a queue in this step
   bool place_wanted = false;        // a replica may be missing, or a device was freed
   bool drains_touched = false;      // a group that drains lost a request, or ended
+  absl::btree_set<DeviceId> keep;   // the store may have to be told of them
 
   // ---- look-ups; null or CHECK where absent ----
   Device& At(DeviceId id);

@@ -8,6 +8,7 @@
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
@@ -72,6 +73,7 @@ void Conclude(ClusterState& state, Actions& out) {
     SettleWaiting(state, out);
   } while (state.drains_touched || state.place_wanted || !state.helped.empty());
   ArmPools(state);
+  KeepChanged(state, out);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
@@ -97,6 +98,7 @@ void Arm(ClusterState& state, Drain& drain) {
 
 void Finish(ClusterState& state, Drain& drain, Reason refused, std::string message, Actions& out) {
   state.SetTimer(drain.next_report, kNever, TimerKind::kDrain, drain.id.value);
+  KeepEnded(drain.id, refused, message, out);
   out.push_back(ReportDrain{drain.id, std::move(message), drain.requests_left, {}, false, true, refused});
   state.drains.erase(drain.id);
 }
@@ -153,6 +155,7 @@ void Handle(ClusterState& state, const CordonRequested& event, Actions& out) {
   Device* device = state.Find(event.device);
   if (device == nullptr) return;
   device->reason = event.reason;
+  KeepSoon(state, *device);
   state.place_wanted = true;
   if (std::exchange(device->cordoned, true)) return;
   out.push_back(Tell{Name(state, device->id), absl::StrCat("cordoned: ", event.reason)});
@@ -169,13 +172,16 @@ void Handle(ClusterState& state, const UncordonRequested& event, Actions& out) {
   }
   device->cordoned = false;
   device->reason.clear();
+  KeepSoon(state, *device);
   state.place_wanted = true;
   out.push_back(Tell{Name(state, device->id), "uncordoned"});
 }
 
 void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
   if (state.drains.contains(event.operation)) return;  // said twice
+  if (!state.settled) return Defer(state, event, out);
   const auto refuse = [&](Reason reason, std::string message) {
+    KeepEnded(event.operation, reason, message, out);
     out.push_back(ReportDrain{event.operation, std::move(message), 0, {}, false, true, reason});
   };
   for (DeviceId id : event.devices) {
@@ -202,12 +208,14 @@ void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
     device.cordoned = true;
     device.drain_wanted = true;
     RefreshState(device);
+    KeepSoon(state, device);
     out.push_back(Tell{Name(state, id), event.reason.empty() ? "drain" : absl::StrCat("drain: ", event.reason)});
   }
   const std::string why =
       absl::StrCat("drain of ", Target(state, drain), event.reason.empty() ? "" : ": ", event.reason);
   const std::vector<GroupId> groups = drain.groups;
   Drain& added = state.drains.emplace(event.operation, std::move(drain)).first->second;
+  KeepRunning(state, added, out);
   for (GroupId id : groups) CloseGroup(state, id, why, out);
   Arm(state, added);
   state.place_wanted = true;
@@ -215,9 +223,11 @@ void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
 }
 
 void Handle(ClusterState& state, const UndrainRequested& event, Actions& out) {
+  WithdrawDeferred(state, event.device, out);
   Device* device = state.Find(event.device);
   if (device == nullptr || !device->drain_wanted) return;
   device->drain_wanted = false;
+  KeepSoon(state, *device);
   device->cordoned = false;
   device->reason.clear();
   RefreshState(*device);
@@ -229,6 +239,7 @@ void Handle(ClusterState& state, const UndrainRequested& event, Actions& out) {
       undone.push_back(id);
     } else {
       drain.groups = GroupsOn(state, drain.devices);
+      KeepRunning(state, drain, out);
     }
   }
   for (OperationId id : undone) Finish(state, state.drains.at(id), Reason::kCancelled, "undone by undrain", out);
@@ -250,6 +261,7 @@ void UpdateDrains(ClusterState& state, Actions& out) {
       if (group == nullptr || !group->InService() || !group->requests.empty()) continue;
       BeginDissolve(state, *group, group->reason, out);
     }
+    if (!state.settled) continue;  // its groups and devices may yet come back
     const std::string target = Target(state, drain);
     std::erase_if(drain.groups, [&](GroupId group_id) { return state.groups.find(group_id) == state.groups.end(); });
     const int left = RequestsOf(state, drain.groups);

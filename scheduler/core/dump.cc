@@ -173,6 +173,7 @@ class Loader {
           state_.models[i].id.value == i && AllGood(state_.models[i].groups) && AllGood(state_.models[i].report.chosen);
     }
     for (const Drain& drain : drains_) good &= AllGood(drain.devices);
+    for (const DrainRequested& asked : state_.deferred) good &= AllGood(asked.devices);
     for (const LinkRecord& link : links_) good &= Good(link.a) && Good(link.b);
     for (const LinkProbe& probe : probes_) good &= Good(probe.a) && Good(probe.b);
     for (const AdoptionLine& line : adoptions_) {

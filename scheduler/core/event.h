@@ -14,10 +14,25 @@ namespace tandem::core {
 
 // ---- the installation ---------------------------------------------------------------------------------------------
 
+enum class OnDeadline { kWait, kAbort };
+// A drain that the core had accepted and that had not ended when the scheduler did.
+struct KnownDrain {
+  OperationId operation;
+  std::vector<std::string> devices;  // by name; empty when a group is drained
+  std::optional<GroupId> group;
+  std::string reason;
+  Duration left;  // until its deadline; not positive once that has passed
+  OnDeadline on_deadline = OnDeadline::kWait;
+  bool force = false;
+  int requests_at_start = 0;
+};
 // First event of every run.
 struct LeaderStarted {
   uint64_t leader_epoch = 0;
   int expected_devices = 0;  // known from the configuration; 0 = unknown. Fewer: wait for the reattach window
+  // What the store kept of earlier runs; see kept.h. Their DeviceIds are their places in this list.
+  std::vector<KnownDevice> devices;
+  std::vector<KnownDrain> drains;
 };
 struct ModelConfigured {
   ModelSpec spec;
@@ -211,10 +226,9 @@ struct CordonRequested {
 struct UncordonRequested {
   DeviceId device;
 };
-enum class OnDeadline { kWait, kAbort };
 // A group is drained by draining `group`; else all groups of `devices`, and the devices themselves.
 struct DrainRequested {
-  OperationId operation;  // chosen by the shell, unique in this run
+  OperationId operation;  // chosen by the shell
   std::vector<DeviceId> devices;
   std::optional<GroupId> group;
   std::string reason;

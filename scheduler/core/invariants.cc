@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/words.h"
 
@@ -69,6 +70,10 @@ class Checker {
                  Live(id)->created <= device.quarantined_at,
              name, " is in quarantine and was given ", Name(id));
       }
+      Hold(device.kept == Known(device) || (device.recalled && device.kept == KnownDevice{} && !device.kept.HasWish()),
+           name, " is not kept as it is");
+      Hold(device.claims >= 0 && (device.claims == 0 || !state_.settled), name, " claims ", device.claims, " groups");
+      Hold(!device.recalled || !device.attached, name, " was seen and is still recalled");
       Hold(!device.attached || device.timer != kNever, name, " is attached and not watched");
       Hold(device.leftovers.empty() || device.leave_deadline != kNever, name, " may keep its leftovers for ever");
     }
@@ -229,6 +234,7 @@ class Checker {
     }
     for (const auto& [op, drain] : state_.drains)
       Hold(drain.next_report != kNever, "drain ", op.value, " is forgotten");
+    Hold(!state_.settled || state_.deferred.empty(), "a drain is deferred and nobody is waited for");
   }
 
   void Links() {
@@ -278,7 +284,8 @@ class Checker {
   }
 
   void Scratch() {
-    Hold(state_.helped.empty() && state_.queued_now.empty() && !state_.place_wanted && !state_.drains_touched,
+    Hold(state_.helped.empty() && state_.queued_now.empty() && !state_.place_wanted && !state_.drains_touched &&
+             state_.keep.empty(),
          "a step left work undone");
   }
 

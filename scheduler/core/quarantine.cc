@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
 
@@ -30,6 +31,7 @@ void Enter(ClusterState& state, Device& device, const std::string& what, Actions
   }
   state.SetTimer(device.quarantined_until, state.now + cool_off, TimerKind::kQuarantine, device.id.value);
   RefreshState(device);
+  KeepSoon(state, device);
   state.place_wanted = true;
   out.push_back(Tell{Name(state, device.id),
                      absl::StrCat("FAILED: quarantine number ", device.quarantines, ": failed ", device.failures.size(),
@@ -67,6 +69,7 @@ void Release(ClusterState& state, Device& device, const std::string& why, Action
   device.quarantined_at = kNever;
   if (!device.drain_wanted && !device.cordoned) device.reason.clear();
   RefreshState(device);
+  KeepSoon(state, device);
   state.place_wanted = true;
   out.push_back(Tell{Name(state, device.id), absl::StrCat("out of quarantine: ", why)});
 }

@@ -139,17 +139,20 @@ struct Fields<Device> {
     v("parked", &T::parked);
     v("cordoned", &T::cordoned);
     v("drain_wanted", &T::drain_wanted);
+    v("recalled", &T::recalled);
     v("reason", &T::reason);
     v("failures", &T::failures);
     v("quarantines", &T::quarantines);
     v("quarantined_at", &T::quarantined_at);
     v("quarantined_until", &T::quarantined_until);
+    v("kept", &T::kept);
     v("last_heard", &T::last_heard);
     v("detached_at", &T::detached_at);
     v("memory_free", &T::memory_free);
     v("memory_process", &T::memory_process);
     v("groups", &T::groups);
     v("leftovers", &T::leftovers);
+    v("claims", &T::claims);
     v("leave_deadline", &T::leave_deadline);
     v("timer", &T::timer);
   }
@@ -392,6 +395,7 @@ struct Fields<ClusterState> {
     v("expected_devices", &T::expected_devices);
     v("reattach_until", &T::reattach_until);
     v("settled", &T::settled);
+    v("deferred", &T::deferred);
     v("counters", &T::counters);
     v("placement_at", &T::placement_at);
     v("last_probe", &T::last_probe);

@@ -40,7 +40,7 @@ struct Incarnation {
   uint64_t hi = 0, lo = 0;
   auto operator<=>(const Incarnation&) const = default;
 };
-// A drain or other long operation, numbered by the core.
+// What an operator asked for. Never used twice in one installation: the leader epoch is its upper half.
 struct OperationId {
   uint64_t value = 0;
   auto operator<=>(const OperationId&) const = default;
@@ -171,6 +171,22 @@ struct DeviceSpec {
   Bytes memory_free;
   Bytes memory_process;  // of the total, held by the worker process
   Bytes memory_budget;   // utilization times total, rounded down
+  std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
+};
+
+// What is known of a device after a restart, before its worker is back: who it is, and what operators and the core want
+// of it. Wishes go by the device's name, so that they hold for a card that was replaced too.
+struct KnownDevice {
+  std::string node;
+  uint32_t index = 0;
+  std::string kind, model, uuid;
+  Bytes memory_budget;
+  bool cordoned = false;
+  bool drained = false;  // or on its way there
+  bool quarantined = false;
+  std::string reason;  // of the wishes; empty without one
+  bool operator==(const KnownDevice&) const = default;
+  bool HasWish() const { return cordoned || drained || quarantined; }
   std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
 };
 

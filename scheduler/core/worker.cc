@@ -8,6 +8,7 @@
 #include "scheduler/core/adoption.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/kept.h"
 #include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
@@ -107,6 +108,7 @@ void LoseDevice(ClusterState& state, Device& device, const std::string& why, boo
   device.detached_at = state.now;
   device.state = DeviceState::kLost;
   if (!device.drain_wanted && !device.cordoned && !device.Quarantined()) device.reason = why;
+  KeepSoon(state, device);  // the reason of a quarantine gives way to that of the loss
   device.leftovers.clear();
   device.leave_deadline = kNever;
   out.push_back(Tell{Name(state, device.id), absl::StrCat("LOST: ", why)});
@@ -143,6 +145,8 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.spec = event.device;
   device.incarnation = event.incarnation;
   device.attached = true;
+  device.recalled = false;
+  KeepSoon(state, device);
   device.suspect = false;
   device.parked = event.parked;
   device.leftovers.clear();  // what it holds now is in the event
