@@ -25,6 +25,7 @@ void ActionRunner::Run(core::Instant now, const core::Actions& actions) {
   for (const core::Action& action : actions) {
     std::visit([this](const auto& a) { Do(a); }, action);
   }
+  parts_.intents->EndOfStep();
 }
 
 void ActionRunner::EndOfBatch(const core::Core& core) {
@@ -200,12 +201,20 @@ void ActionRunner::LetGo(core::RequestId request) {
 
 // ---- operators ----------------------------------------------------------------------------------------------------
 
-void ActionRunner::Do(const core::ReportDrain& action) { parts_.drains->Report(action); }
+void ActionRunner::Do(const core::ReportDrain& action) { parts_.operations->Report(action); }
 
 void ActionRunner::Do(const core::Tell& action) {
   told_ = true;
   LOG(INFO) << action.subject << ": " << action.text;
   parts_.events->Append(action.subject, action.text, now_);
 }
+
+// ---- the store ----------------------------------------------------------------------------------------------------
+
+void ActionRunner::Do(const core::KeepDevice& action) { parts_.intents->Keep(action); }
+
+void ActionRunner::Do(const core::ForgetDevice& action) { parts_.intents->Keep(action); }
+
+void ActionRunner::Do(const core::KeepDrain& action) { parts_.intents->Keep(action); }
 
 }  // namespace tandem::scheduler

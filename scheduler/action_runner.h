@@ -9,9 +9,10 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "scheduler/core/core.h"
-#include "scheduler/drain_calls.h"
 #include "scheduler/event_log.h"
+#include "scheduler/intent_keeper.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/operations.h"
 #include "scheduler/request_store.h"
 #include "scheduler/worker_registry.h"
 
@@ -24,7 +25,8 @@ class ActionRunner {
     WorkerRegistry* registry;
     RequestStore* store;
     EventLog* events;
-    DrainCalls* drains;
+    Operations* operations;
+    IntentKeeper* intents;
   };
   struct Settings {
     uint32_t step_budget_ms = 200;
@@ -58,6 +60,9 @@ class ActionRunner {
   void Do(const core::CompleteRequest& action);
   void Do(const core::ReportDrain& action);
   void Do(const core::Tell& action);
+  void Do(const core::KeepDevice& action);
+  void Do(const core::ForgetDevice& action);
+  void Do(const core::KeepDrain& action);
 
   void Send(core::DeviceId device, v1::AttachResponse command);
   // The core has let the request go; the store keeps its log for a while.

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "scheduler/core_loop.h"
-#include "scheduler/drain_calls.h"
 #include "scheduler/event_log.h"
 #include "scheduler/grpc_error.h"
+#include "scheduler/intent_keeper.h"
+#include "scheduler/operations.h"
+#include "scheduler/store/store_thread.h"
 #include "scheduler/worker_registry.h"
 #include "tandem/v1/admin.grpc.pb.h"
 
@@ -22,7 +24,9 @@ class AdminService final : public v1::AdminService::CallbackService {
     CoreLoop* core;
     WorkerRegistry* registry;
     EventLog* events;
-    DrainCalls* drains;
+    Operations* operations;
+    IntentKeeper* intents;
+    store::StoreThread* store;
   };
   AdminService(Parts parts, std::string version);
 
@@ -65,11 +69,20 @@ class AdminService final : public v1::AdminService::CallbackService {
  private:
   // Answers `context` with what `look` returns. `look` runs on the core's thread and may fill the response.
   Unary* Look(Context* context, std::function<grpc::Status(const core::Core&)> look);
-  // Resolves and checks on the core's thread, posts `make(device)` for each, then answers with `show` of them.
-  Unary* ChangeDevices(Context* context, const v1::Mutation& mutation,
-                       std::function<grpc::Status(const core::ClusterState&, std::vector<core::DeviceId>*)> resolve,
-                       std::function<core::Event(core::DeviceId)> make,
-                       std::function<void(const core::ClusterState&, const core::Device&)> show);
+  // One change of devices, as every verb but drain has it.
+  struct Change {
+    const char* verb;
+    std::string request;  // RequestHash
+    std::function<grpc::Status(const core::ClusterState&, const std::string& etag, std::vector<core::DeviceId>*)>
+        resolve;
+    std::function<core::Event(core::DeviceId)> make;
+    std::function<void(const core::ClusterState&, const core::Device&)> show;
+  };
+  // Resolves on the core's thread, writes down what was asked, posts `make` of each device, and answers with `show` of
+  // them. A call that came before with its key is not done again.
+  Unary* ChangeDevices(Context* context, const v1::Mutation& mutation, Change change);
+  void CarryOut(core::OperationId operation, const v1::Mutation& mutation, const Change& change,
+                const core::ClusterState& state);
 
   const Parts parts_;
   const std::string version_;

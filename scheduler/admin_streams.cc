@@ -10,13 +10,13 @@
 #include "absl/strings/str_format.h"
 #include "scheduler/admin_service.h"
 #include "scheduler/clock.h"
+#include "scheduler/mutation.h"
 #include "scheduler/name_resolver.h"
 #include "scheduler/translate.h"
 
 namespace tandem::scheduler {
 namespace {
 
-constexpr size_t kLongestReason = 512;
 // The reports of one drain are a few a second; a caller that does not read them needs the latest only.
 constexpr size_t kMostReportsHeld = 64;
 
@@ -58,7 +58,8 @@ void FillAffected(const core::ClusterState& state, DrainPlan* plan) {
 
 }  // namespace
 
-// One Drain* call. Leaving it does not undo the drain.
+// One Drain* call: it follows an operation (operations.h) that it opened, or that a call with its key opened before it.
+// Leaving it does not undo the drain.
 template <typename Response>
 class DrainCall final : public grpc::ServerWriteReactor<Response>,
                         public std::enable_shared_from_this<DrainCall<Response>> {
@@ -71,11 +72,11 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
     bool force = false;
   };
 
-  DrainCall(CoreLoop* core, DrainCalls* calls) : core_(core), calls_(calls) {}
+  explicit DrainCall(const AdminService::Parts& parts) : parts_(parts) {}
 
   template <typename Request>
   static DrainCall* Start(const AdminService::Parts& parts, const Request& request, Resolve resolve) {
-    auto call = std::make_shared<DrainCall>(parts.core, parts.drains);
+    auto call = std::make_shared<DrainCall>(parts);
     call->self_ = call;
     call->Begin(request, std::move(resolve));
     return call.get();
@@ -94,23 +95,23 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
   }
   void OnDone() override {
     core::OperationId operation;
+    Operations::SinkId sink;
     {
       absl::MutexLock lock(&mu_);
       operation = operation_;
+      sink = std::exchange(sink_, 0);
     }
-    if (operation.value != 0) calls_->Forget(operation);
+    if (sink != 0) parts_.operations->Leave(operation, sink);
     auto self = std::move(self_);
   }
 
  private:
   template <typename Request>
   void Begin(const Request& request, Resolve resolve) {
-    if (request.mutation().reason().empty() || request.mutation().reason().size() > kLongestReason) {
+    if (const auto error = CheckMutation(request.mutation())) return EndWith(ToGrpc(*error));
+    if (request.mutation().reason().empty()) {
       return EndWith(
-          ToGrpc({kInvalidParameter,
-                  absl::StrCat("a drain needs a reason of 1 to ", kLongestReason, " bytes in mutation.reason"),
-                  {},
-                  {{"field", "mutation.reason"}}}));
+          ToGrpc({kInvalidParameter, "a drain needs a reason in mutation.reason", {}, {{"field", "mutation.reason"}}}));
     }
     Wish wish{request.mutation(),
               core::Milliseconds(
@@ -127,16 +128,60 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
                                "moving requests at the deadline is not served yet; say on_deadline WAIT or "
                                "ABORT"}));
     }
+    if (!wish.mutation.validate_only() && !Open(wish.mutation.idempotency_key(), RequestHash(request))) return;
     auto self = this->shared_from_this();
-    const bool asked = core_->PostQuery([self, wish = std::move(wish), resolve = std::move(resolve)](
-                                            const core::Core& core) { self->Decide(core.state(), wish, resolve); });
-    if (!asked) EndWith(ToGrpc({kQueueFull, "the scheduler is behind; try again"}));
+    const bool asked =
+        parts_.core->PostQuery([self, wish = std::move(wish), resolve = std::move(resolve)](const core::Core& core) {
+          self->Decide(core.state(), wish, resolve);
+        });
+    if (!asked) Refuse(ToGrpc({kQueueFull, "the scheduler is behind; try again"}));
+  }
+
+  // True: this call is the first of its operation and has it carried out. It hears how that goes as any other does.
+  bool Open(const std::string& key, const std::string& request) {
+    const auto opened = parts_.operations->Open("drain", key, request);
+    if (opened.how == Operations::Opened::How::kOtherRequest) {
+      EndWith(ToGrpc(OtherRequestWithKey(key)));
+      return false;
+    }
+    {
+      absl::MutexLock lock(&mu_);
+      operation_ = opened.id;
+      for (const std::string& name : opened.devices) shape_.add_devices(name);
+    }
+    const auto sink = parts_.operations->Follow(
+        opened.id, [self = this->shared_from_this()](const core::ReportDrain& report, const grpc::Status& outcome) {
+          if (outcome.ok()) {
+            self->Hear(report);
+          } else {
+            self->EndWith(outcome);
+          }
+        });
+    bool left;
+    {
+      absl::MutexLock lock(&mu_);
+      left = finished_;
+      if (!left) sink_ = sink;
+    }
+    if (left) parts_.operations->Leave(opened.id, sink);
+    return opened.how == Operations::Opened::How::kFresh;
+  }
+
+  // Before anything was done.
+  void Refuse(const grpc::Status& why) {
+    core::OperationId operation;
+    {
+      absl::MutexLock lock(&mu_);
+      operation = operation_;
+    }
+    if (operation.value == 0) return EndWith(why);
+    parts_.operations->Withdraw(operation, why);  // which tells all that follow it, this call too
   }
 
   // On the core's thread.
   void Decide(const core::ClusterState& state, const Wish& wish, const Resolve& resolve) {
     DrainPlan plan;
-    if (const auto error = resolve(state, &plan)) return EndWith(ToGrpc(*error));
+    if (const auto error = resolve(state, &plan)) return Refuse(ToGrpc(*error));
     FillAffected(state, &plan);
     {
       absl::MutexLock lock(&mu_);
@@ -161,30 +206,44 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
       report.done = true;
       return Hear(report);
     }
-    event.operation =
-        calls_->Begin([self = this->shared_from_this()](const core::ReportDrain& report) { self->Hear(report); });
     {
       absl::MutexLock lock(&mu_);
-      operation_ = event.operation;
+      event.operation = operation_;
     }
-    core_->PostOwed(std::move(event));
+    WriteDown(state, std::move(event));
+  }
+
+  // On disk first, then to the core: an operation that was acknowledged survives the scheduler.
+  void WriteDown(const core::ClusterState& state, core::DrainRequested event) {
+    store::Operation row;
+    for (core::DeviceId id : event.devices) row.devices.push_back(state.At(id).spec.Name());
+    if (event.group) row.group = event.group->value;
+    row.reason = event.reason;
+    row.on_deadline = OnDeadlineWord(event.on_deadline);
+    row.force = event.force;
+    row.asked_us = absl::ToUnixMicros(absl::Now());
+    row.deadline_us = row.asked_us + event.deadline.us;
+    store::Batch batch;
+    batch.operations.push_back(parts_.operations->Describe(event.operation, std::move(row)));
+    const bool taken =
+        parts_.store->Submit(std::move(batch), [parts = parts_, event = std::move(event)](const absl::Status& status) {
+          if (status.ok()) return parts.core->PostOwed(event);
+          parts.operations->Withdraw(event.operation, ToGrpc(StoreUnavailable(status)));
+        });
+    if (!taken) Refuse(ToGrpc({kQueueFull, "too many operations wait for the disk; try again"}));
   }
 
   void Hear(const core::ReportDrain& report) {
     absl::MutexLock lock(&mu_);
-    if (report.done && report.refused != core::Reason::kNone) {
-      ended_ = ToGrpc({KindOf(report.refused), report.message});
-    } else {
-      if (reports_.size() >= kMostReportsHeld) reports_.pop_front();
-      v1::DrainProgress progress = shape_;
-      progress.set_message(report.message);
-      progress.set_requests_left(report.requests_left);
-      progress.set_deadline_left_ms(Milliseconds(report.deadline_left));
-      progress.set_overdue(report.overdue);
-      progress.set_done(report.done);
-      reports_.push_back(std::move(progress));
-      if (report.done && !ended_) done_ = true;
-    }
+    if (reports_.size() >= kMostReportsHeld) reports_.pop_front();
+    v1::DrainProgress progress = shape_;
+    progress.set_message(report.message);
+    progress.set_requests_left(report.requests_left);
+    progress.set_deadline_left_ms(Milliseconds(report.deadline_left));
+    progress.set_overdue(report.overdue);
+    progress.set_done(report.done);
+    reports_.push_back(std::move(progress));
+    if (report.done && !ended_) done_ = true;
     Pump();
   }
 
@@ -209,13 +268,13 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
     this->Finish(*ended_);
   }
 
-  CoreLoop* const core_;
-  DrainCalls* const calls_;
+  const AdminService::Parts parts_;
   std::shared_ptr<DrainCall> self_;
 
   absl::Mutex mu_;
   core::OperationId operation_ ABSL_GUARDED_BY(mu_);  // set before the core hears of the drain
-  v1::DrainProgress shape_ ABSL_GUARDED_BY(mu_);      // likewise
+  Operations::SinkId sink_ ABSL_GUARDED_BY(mu_) = 0;
+  v1::DrainProgress shape_ ABSL_GUARDED_BY(mu_);  // set before the core hears of the drain
   std::deque<v1::DrainProgress> reports_ ABSL_GUARDED_BY(mu_);
   Response response_ ABSL_GUARDED_BY(mu_);
   std::optional<grpc::Status> ended_ ABSL_GUARDED_BY(mu_);

@@ -36,6 +36,8 @@ void CoreLoop::PostOwed(core::Event event) { mailbox_.PostOwed(Item(std::move(ev
 
 bool CoreLoop::PostQuery(Query query) { return mailbox_.TryPost(Item(std::move(query))); }
 
+void CoreLoop::PostOwedQuery(Query query) { mailbox_.PostOwed(Item(std::move(query))); }
+
 void CoreLoop::Step(const core::Event& event) {
   const core::Instant now = Now();
   if (journal_ != nullptr) journal_->Append(now, event, core_);

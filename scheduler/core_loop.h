@@ -36,6 +36,8 @@ class CoreLoop {
   // For ends, cancels and stops; see mailbox.h.
   void PostOwed(core::Event event);
   bool PostQuery(Query query);
+  // For what was promised to somebody; see mailbox.h.
+  void PostOwedQuery(Query query);
 
  private:
   using Item = std::variant<core::Event, Query>;

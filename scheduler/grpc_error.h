@@ -44,6 +44,7 @@ inline constexpr ErrorKind kNeverFits{"NEVER_FITS", grpc::StatusCode::FAILED_PRE
 inline constexpr ErrorKind kModelMismatch{"MODEL_MISMATCH", grpc::StatusCode::FAILED_PRECONDITION, false};
 inline constexpr ErrorKind kModelUnusable{"MODEL_UNUSABLE", grpc::StatusCode::FAILED_PRECONDITION, false};
 inline constexpr ErrorKind kCancelled{"CANCELLED", grpc::StatusCode::CANCELLED, false};
+inline constexpr ErrorKind kStoreUnavailable{"STORE_UNAVAILABLE", grpc::StatusCode::UNAVAILABLE, true};
 inline constexpr ErrorKind kEtagMismatch{"ETAG_MISMATCH", grpc::StatusCode::ABORTED, false};
 inline constexpr ErrorKind kNotServed{"UNIMPLEMENTED", grpc::StatusCode::UNIMPLEMENTED, false};
 

@@ -25,6 +25,7 @@
 #include "scheduler/ids.h"
 #include "scheduler/leader_epoch.h"
 #include "scheduler/server.h"
+#include "scheduler/store/sqlite_store.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -34,6 +35,24 @@ constexpr char kVersion[] = TANDEM_VERSION;
 int Fail(absl::string_view why) {
   std::cerr << "tandem-scheduler: " << why << "\n";
   return 1;
+}
+
+// Opens the store behind the lock of `epoch`, and writes down that this run leads.
+absl::StatusOr<Server::Kept> OpenStore(const std::string& state_dir, uint64_t epoch) {
+  const std::string path = state_dir + "/tandem.db";
+  auto store = store::SqliteStore::Open(path);
+  if (!store.ok()) return store.status();
+  auto snapshot = (*store)->Load();
+  if (!snapshot.ok()) return snapshot.status();
+  if (snapshot->leader_epoch >= epoch) {
+    return absl::DataLossError(absl::StrCat(
+        path, " knows a leader epoch of ", snapshot->leader_epoch, " and ", state_dir, "/leader_epoch gave ", epoch,
+        ": one of them is from a backup; write ", snapshot->leader_epoch, " into leader_epoch and start again"));
+  }
+  store::Batch mine;
+  mine.leader_epoch = epoch;
+  if (absl::Status status = (*store)->Commit(mine); !status.ok()) return status;
+  return Server::Kept{*std::move(store), *std::move(snapshot)};
 }
 
 // Kept over restarts, so that what engines have cached can still be found. A new one costs the cache, nothing else.
@@ -115,7 +134,7 @@ int Main(int argc, char** argv) {
   layered("--clients", "server.clients", "HOST:PORT for clients (127.0.0.1:50051)");
   layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
   layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
-  layered("--state-dir", "state_dir", "Where the leader epoch and the journal are kept");
+  layered("--state-dir", "state_dir", "Where the leader epoch, the store and the journal are kept");
   layered("--model-root", "model_root", "The folder that model paths are relative to");
   app.add_flag_callback(
       "--insecure-non-loopback",
@@ -154,6 +173,8 @@ int Main(int argc, char** argv) {
   for (const std::string& warning : loaded->warnings) LOG(WARNING) << warning;
   const auto epoch = LeaderEpoch::Raise(config.state_dir);
   if (!epoch.ok()) return Fail(epoch.status().message());
+  auto kept = OpenStore(config.state_dir, (*epoch)->value());
+  if (!kept.ok()) return Fail(kept.status().message());
   auto catalog = ModelCatalog::Load(config.models, {config.model_root, model::DefaultHubCache()});
   if (!catalog.ok()) return Fail(catalog.status().message());
   std::unique_ptr<Journal> journal;
@@ -167,7 +188,7 @@ int Main(int argc, char** argv) {
   options.cache_salt = CacheSalt(config.state_dir);
   options.reflection = OnlyLoopback(config.server);
   const std::string models = catalog->Names();
-  Server server(std::move(options), *std::move(catalog), std::move(journal));
+  Server server(std::move(options), *std::move(catalog), std::move(journal), *std::move(kept));
   if (absl::Status status = server.Start(); !status.ok()) return Fail(status.message());
   LOG(INFO) << "tandem-scheduler " << kVersion << " leads as " << (*epoch)->value() << ": clients at port "
             << server.clients_port() << ", workers at " << server.workers_port() << ", operators at "

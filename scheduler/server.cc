@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "scheduler/clock.h"
+#include "scheduler/store/memory_store.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -29,14 +30,19 @@ constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 
 }  // namespace
 
-Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Journal> journal)
+Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Journal> journal, Kept kept)
     : options_(std::move(options)),
       catalog_(std::move(catalog)),
       journal_(std::move(journal)),
+      snapshot_(std::move(kept.snapshot)),
+      intents_store_(kept.store != nullptr ? std::move(kept.store) : std::make_unique<store::MemoryStore>(), {},
+                     [this](const absl::Status& status) { TellTrouble(status); }),
+      operations_(options_.leader_epoch, snapshot_),
+      intents_(&intents_store_, &operations_, snapshot_),
       store_(options_.store),
       pool_(options_.pool),
       runner_(
-          {&catalog_, &registry_, &store_, &events_, &drains_}, options_.runner,
+          {&catalog_, &registry_, &store_, &events_, &operations_, &intents_}, options_.runner,
           [this](core::Event event) { core_.PostOwed(std::move(event)); },
           [this](const core::ClusterState& state) { TellHealth(state); }),
       core_(options_.core, &runner_, journal_.get()),
@@ -61,7 +67,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
                {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },
                 [this](core::Event event) { core_.PostOwed(std::move(event)); }},
                &registry_, &router_, &events_),
-      admin_({&core_, &registry_, &events_, &drains_}, options_.version) {}
+      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_}, options_.version) {}
 
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
@@ -97,8 +103,8 @@ absl::Status Server::Start() {
 
   core_.Start();
   router_.Start();
-  core_.PostOwed(core::LeaderStarted{options_.leader_epoch, options_.expected_devices});
-  for (const ServedModel& model : catalog_.models()) core_.PostOwed(core::ModelConfigured{model.spec});
+  intents_store_.Start();
+  PostRecollection();
 
   absl::Status status =
       Open(options_.clients, "clients", &inference_, kClientReceiveBytes, &clients_server_, &clients_port_);
@@ -111,6 +117,29 @@ absl::Status Server::Start() {
   open_ = true;
   core_.PostQuery([this](const core::Core& core) { TellHealth(core.state()); });
   return absl::OkStatus();
+}
+
+void Server::PostRecollection() {
+  Recollection recollection = Recall(snapshot_, options_.leader_epoch, options_.expected_devices, absl::Now());
+  core_.PostOwed(std::move(recollection.started));
+  for (const ServedModel& model : catalog_.models()) core_.PostOwed(core::ModelConfigured{model.spec});
+  for (Unfinished& again : recollection.unfinished) {
+    for (core::Event& event : again.events) core_.PostOwed(std::move(event));
+    if (again.drain) continue;
+    core_.PostOwedQuery([this, id = again.operation](const core::Core&) { intents_.Finished(id); });
+  }
+}
+
+void Server::TellTrouble(const absl::Status& status) {
+  if (status.ok()) {
+    LOG(INFO) << "the store can be written again";
+    events_.Append("scheduler", "the store can be written again; nothing that was owed to it is missing", Now());
+  } else {
+    LOG(ERROR) << "the store fails: " << status.message();
+    events_.Append("scheduler",
+                   "the store cannot be written: cordons and drains are refused until it can; what runs goes on",
+                   Now());
+  }
 }
 
 // ---- health -------------------------------------------------------------------------------------------------------
@@ -171,6 +200,7 @@ void Server::Shutdown(absl::Duration grace) {
   pool_.Stop();
   router_.Stop();
   core_.Stop();
+  intents_store_.Stop();
 }
 
 }  // namespace tandem::scheduler

@@ -15,12 +15,15 @@
 #include "scheduler/action_runner.h"
 #include "scheduler/admin_service.h"
 #include "scheduler/core_loop.h"
-#include "scheduler/drain_calls.h"
 #include "scheduler/event_log.h"
 #include "scheduler/inference_service.h"
+#include "scheduler/intent_keeper.h"
 #include "scheduler/journal.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/operations.h"
 #include "scheduler/request_store.h"
+#include "scheduler/store/store.h"
+#include "scheduler/store/store_thread.h"
 #include "scheduler/token_router.h"
 #include "scheduler/tokenizer_pool.h"
 #include "scheduler/worker_registry.h"
@@ -51,8 +54,13 @@ struct ServerOptions {
 
 class Server {
  public:
+  // What outlives this run, and what it found there. Without a store it is kept in memory.
+  struct Kept {
+    std::unique_ptr<store::Store> store;
+    store::Snapshot snapshot;
+  };
   // `journal` may be null.
-  Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Journal> journal);
+  Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Journal> journal, Kept kept = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -75,16 +83,22 @@ class Server {
  private:
   absl::Status Open(const std::string& address, const char* who, grpc::Service* service, int max_receive_bytes,
                     std::unique_ptr<grpc::Server>* server, int* port);
+  // The first events of the run: what the last one left.
+  void PostRecollection();
+  void TellTrouble(const absl::Status& status);
   void TellHealth(const core::ClusterState& state);
   void SetHealth(const std::string& service, bool serving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
 
   const ServerOptions options_;
   const ModelCatalog catalog_;
   const std::unique_ptr<Journal> journal_;
+  const store::Snapshot snapshot_;
 
   // In the order of dependence: what is below uses what is above.
   EventLog events_;
-  DrainCalls drains_;
+  store::StoreThread intents_store_;
+  Operations operations_;
+  IntentKeeper intents_;
   WorkerRegistry registry_;
   RequestStore store_;
   TokenizerPool pool_;
