@@ -1,8 +1,11 @@
 // tandemctl cordon, uncordon, drain, undrain: taking devices out of service and back.
+#include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <iostream>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +14,7 @@
 #include "client/ctl/names.h"
 #include "client/ctl/tables.h"
 #include "client/ctl/verbs.h"
+#include "client/error.h"
 #include "config/units.h"
 
 namespace tandem::client::ctl {
@@ -106,43 +110,102 @@ void AddEach(CLI::App& app, Context& context, const char* verb_name, const char*
 
 // ---- drain ----------------------------------------------------------------------------------------------------------
 
+// Names this drain among all others, so that it can be asked for again when the scheduler went away under it.
+std::string RandomKey() {
+  std::random_device source;
+  std::string key = "drain-";
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&key, absl::Hex(source(), absl::kZeroPad8));
+  return key;
+}
+
 // One drain that is followed; each has a connection and a thread of its own, so that several go on at the same time.
 struct Following {
   ResourceName name;
-  std::unique_ptr<AdminClient> admin;
+  std::shared_ptr<AdminClient> admin;  // under Drainer::mu_
+  std::string key = RandomKey();
   absl::Status status;
   bool heard = false;  // the scheduler has taken it up
   bool done = false;
   std::string last;
 };
 
+// Follows drains to their ends, through restarts of the scheduler: the key makes a repeated call the same drain.
 class Drainer {
  public:
-  Drainer(const DrainFlags& flags, uint64_t deadline_ms) : flags_(flags), deadline_ms_(deadline_ms) {}
+  Drainer(const Context& context, const DrainFlags& flags, uint64_t deadline_ms, std::deque<Following>& drains)
+      : context_(context), flags_(flags), deadline_ms_(deadline_ms), drains_(drains) {}
 
   void Follow(Following& following) {
-    const auto on_progress = [this, &following](const v1::DrainProgress& progress) { Hear(following, progress); };
-    switch (following.name.kind) {
-      case Kind::kNode:
-        following.status = following.admin->DrainNode(Request<v1::DrainNodeRequest>(following), on_progress);
-        break;
-      case Kind::kGroup:
-        following.status = following.admin->DrainGroup(Request<v1::DrainGroupRequest>(following), on_progress);
-        break;
-      default:
-        following.status = following.admin->DrainDevice(Request<v1::DrainDeviceRequest>(following), on_progress);
-        break;
-    }
+    do {
+      following.status = Call(following, Admin(following));
+    } while (IsAway(following) && DialAgain(following));
     if (following.status.ok() && !following.done && !flags_.dry_run) {
       following.status = absl::InternalError("the drain's stream ended without saying that it is done");
     }
   }
 
+  // The user has seen enough.
+  void Leave() {
+    const std::lock_guard<std::mutex> lock(mu_);
+    left_ = true;
+    left_now_.notify_all();
+    for (Following& each : drains_) each.admin->CancelAll();
+  }
+
  private:
+  static constexpr auto kBetweenDials = std::chrono::milliseconds(300);
+
+  std::shared_ptr<AdminClient> Admin(const Following& following) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    return following.admin;
+  }
+
+  absl::Status Call(Following& following, const std::shared_ptr<AdminClient>& admin) {
+    const auto on_progress = [this, &following](const v1::DrainProgress& progress) { Hear(following, progress); };
+    switch (following.name.kind) {
+      case Kind::kNode:
+        return admin->DrainNode(Request<v1::DrainNodeRequest>(following), on_progress);
+      case Kind::kGroup:
+        return admin->DrainGroup(Request<v1::DrainGroupRequest>(following), on_progress);
+      default:
+        return admin->DrainDevice(Request<v1::DrainDeviceRequest>(following), on_progress);
+    }
+  }
+
+  // The stream broke, and it was neither the user nor Tandem that ended it.
+  bool IsAway(const Following& following) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    const bool detached = flags_.detach && following.heard;
+    if (left_ || detached || flags_.dry_run || following.done) return false;
+    return following.status.ok() || Unreachable(following.status) ||
+           (absl::IsCancelled(following.status) && ErrorReason(following.status).empty());
+  }
+
+  // False: the user left first.
+  bool DialAgain(Following& following) {
+    {
+      const std::lock_guard<std::mutex> lock(print_mu_);
+      std::cout << following.name.name << ": scheduler is away, dialling again" << std::endl;
+    }
+    while (true) {
+      auto admin = context_.ConnectAdmin();
+      std::unique_lock<std::mutex> lock(mu_);
+      if (left_) break;
+      if (admin.ok()) {
+        following.admin = std::move(*admin);
+        return true;
+      }
+      left_now_.wait_for(lock, kBetweenDials, [this] { return left_; });
+    }
+    following.status = absl::CancelledError("left while the scheduler was away");
+    return false;
+  }
+
   template <typename DrainRequest>
   DrainRequest Request(const Following& following) const {
     auto request = Make<DrainRequest>(following.name.name, flags_.reason);
     request.mutable_mutation()->set_validate_only(flags_.dry_run);
+    request.mutable_mutation()->set_idempotency_key(following.key);
     request.set_deadline_ms(deadline_ms_);
     request.set_on_deadline(flags_.on_deadline == "abort" ? v1::ABORT : v1::WAIT);
     request.set_force(flags_.force);
@@ -168,12 +231,17 @@ class Drainer {
     following.last = line;
     following.heard = true;
     following.done = progress.done();
-    if (flags_.detach) following.admin->CancelAll();
+    if (flags_.detach) Admin(following)->CancelAll();
   }
 
+  const Context& context_;
   const DrainFlags& flags_;
   const uint64_t deadline_ms_;
-  std::mutex print_mu_;
+  std::deque<Following>& drains_;
+  std::mutex print_mu_;  // taken before mu_
+  std::mutex mu_;
+  std::condition_variable left_now_;
+  bool left_ = false;
 };
 
 int Drain(const Context& context, const DrainFlags& flags) {
@@ -194,10 +262,8 @@ int Drain(const Context& context, const DrainFlags& flags) {
     if (!admin.ok()) return Report(admin.status());
     drains.push_back({name, std::move(*admin)});
   }
-  Drainer drainer(flags, static_cast<uint64_t>(absl::ToInt64Milliseconds(*deadline)));
-  const OnInterrupt on_interrupt([&drains] {
-    for (Following& each : drains) each.admin->CancelAll();
-  });
+  Drainer drainer(context, flags, static_cast<uint64_t>(absl::ToInt64Milliseconds(*deadline)), drains);
+  const OnInterrupt on_interrupt([&drainer] { drainer.Leave(); });
   std::vector<std::thread> threads;
   for (Following& each : drains) threads.emplace_back([&drainer, &each] { drainer.Follow(each); });
   for (std::thread& thread : threads) thread.join();
@@ -237,7 +303,7 @@ void AddDrain(CLI::App& app, Context& context) {
   drain->add_flag("--detach", flags->detach, "Start the drain and return");
   drain->add_flag("--force", flags->force, "Even the last replica of a model");
   drain->add_flag("--dry-run", flags->dry_run, "Say what it would take, and change nothing");
-  drain->footer("Ctrl-C leaves the drain alone; it goes on.");
+  drain->footer("Ctrl-C leaves the drain alone; it goes on. A scheduler that restarts meanwhile is dialled again.");
   drain->callback([&context, flags] { context.exit_code = Drain(context, *flags); });
   AddEach(app, context, "undrain", "Take a drain back, before or after its end", Undrain);
 }

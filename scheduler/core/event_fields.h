@@ -5,6 +5,7 @@
 
 #include "scheduler/core/action.h"
 #include "scheduler/core/event.h"
+#include "scheduler/core/kept_fields.h"
 #include "scheduler/core/text.h"
 #include "scheduler/core/types.h"
 
@@ -52,10 +53,6 @@ struct EnumWords<EndedHow> {
 template <>
 struct EnumWords<OnDeadline> {
   static constexpr const char* kWords[] = {"wait", "abort"};
-};
-template <>
-struct EnumWords<DrainOutcome> {
-  static constexpr const char* kWords[] = {"running", "done", "undone", "refused"};
 };
 
 // ---- parts --------------------------------------------------------------------------------------------------------
@@ -163,36 +160,6 @@ struct Fields<GroupLoad> {
 
 // ---- events -------------------------------------------------------------------------------------------------------
 
-template <>
-struct Fields<KnownDevice> {
-  static void Visit(auto&& v) {
-    using T = KnownDevice;
-    v("node", &T::node);
-    v("index", &T::index);
-    v("kind", &T::kind);
-    v("model", &T::model);
-    v("uuid", &T::uuid);
-    v("memory_budget", &T::memory_budget);
-    v("cordoned", &T::cordoned);
-    v("drained", &T::drained);
-    v("quarantined", &T::quarantined);
-    v("reason", &T::reason);
-  }
-};
-template <>
-struct Fields<KnownDrain> {
-  static void Visit(auto&& v) {
-    using T = KnownDrain;
-    v("operation", &T::operation);
-    v("devices", &T::devices);
-    v("group", &T::group);
-    v("reason", &T::reason);
-    v("left", &T::left);
-    v("on_deadline", &T::on_deadline);
-    v("force", &T::force);
-    v("requests_at_start", &T::requests_at_start);
-  }
-};
 template <>
 struct Fields<LeaderStarted> {
   static constexpr const char* kWord = "leader-started";
@@ -624,29 +591,6 @@ struct Fields<Tell> {
     using T = Tell;
     v("subject", &T::subject);
     v("text", &T::text);
-  }
-};
-template <>
-struct Fields<KeepDevice> {
-  static constexpr const char* kWord = "keep-device";
-  static void Visit(auto&& v) { v("device", &KeepDevice::device); }
-};
-template <>
-struct Fields<ForgetDevice> {
-  static constexpr const char* kWord = "forget-device";
-  static void Visit(auto&& v) { v("name", &ForgetDevice::name); }
-};
-template <>
-struct Fields<KeepDrain> {
-  static constexpr const char* kWord = "keep-drain";
-  static void Visit(auto&& v) {
-    using T = KeepDrain;
-    v("operation", &T::operation);
-    v("outcome", &T::outcome);
-    v("devices", &T::devices);
-    v("requests_at_start", &T::requests_at_start);
-    v("refused", &T::refused);
-    v("message", &T::message);
   }
 };
 
