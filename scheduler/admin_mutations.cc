@@ -41,9 +41,11 @@ grpc::Status NodeDevices(const core::ClusterState& state, const std::string& nam
 
 AdminService::Unary* AdminService::ChangeDevices(Context* context, const v1::Mutation& mutation, Change change) {
   if (mutation.validate_only()) {
-    return Look(context, [change = std::move(change), etag = mutation.etag()](const core::Core& core) {
+    return Look(context, [change = std::move(change), mutation](const core::Core& core) {
+      if (const auto error = CheckMutation(mutation)) return ToGrpc(*error);
       std::vector<core::DeviceId> devices;
-      if (const grpc::Status status = change.resolve(core.state(), etag, &devices); !status.ok()) return status;
+      if (const grpc::Status status = change.resolve(core.state(), mutation.etag(), &devices); !status.ok())
+        return status;
       for (core::DeviceId id : devices) change.show(core.state(), core.state().At(id));
       return grpc::Status::OK;
     });

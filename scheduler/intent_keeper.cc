@@ -59,8 +59,8 @@ std::string OnDeadlineWord(core::OnDeadline on_deadline) {
 
 // ---- towards the store --------------------------------------------------------------------------------------------
 
-IntentKeeper::IntentKeeper(store::StoreThread* thread, Operations* operations, const store::Snapshot& snapshot)
-    : thread_(thread), operations_(operations) {
+IntentKeeper::IntentKeeper(Hand hand, Operations* operations, const store::Snapshot& snapshot)
+    : hand_(std::move(hand)), operations_(operations) {
   for (const store::Device& row : snapshot.devices) devices_[row.Name()] = row;
 }
 
@@ -89,7 +89,7 @@ void IntentKeeper::Finished(core::OperationId operation) {
 
 void IntentKeeper::EndOfStep() {
   if (batch_.devices.empty() && batch_.forgotten_devices.empty() && batch_.operations.empty()) return;
-  thread_->Keep(std::exchange(batch_, {}));
+  hand_(std::exchange(batch_, {}));
 }
 
 // ---- back from it -------------------------------------------------------------------------------------------------

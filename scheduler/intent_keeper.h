@@ -6,6 +6,7 @@
 #ifndef TANDEM_SCHEDULER_INTENT_KEEPER_H_
 #define TANDEM_SCHEDULER_INTENT_KEEPER_H_
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -15,13 +16,14 @@
 #include "scheduler/core/event.h"
 #include "scheduler/operations.h"
 #include "scheduler/store/store.h"
-#include "scheduler/store/store_thread.h"
 
 namespace tandem::scheduler {
 
 class IntentKeeper {
  public:
-  IntentKeeper(store::StoreThread* thread, Operations* operations, const store::Snapshot& snapshot);
+  // Takes the batches, in order; in the service the store's thread, which never loses one.
+  using Hand = std::function<void(store::Batch)>;
+  IntentKeeper(Hand hand, Operations* operations, const store::Snapshot& snapshot);
 
   void Keep(const core::KeepDevice& action);
   void Keep(const core::ForgetDevice& action);
@@ -32,7 +34,7 @@ class IntentKeeper {
   void EndOfStep();
 
  private:
-  store::StoreThread* const thread_;
+  const Hand hand_;
   Operations* const operations_;
   std::map<std::string, store::Device> devices_;  // as kept last: a wish keeps the time that it is of
   store::Batch batch_;

@@ -166,6 +166,7 @@ int Main(int argc, char** argv) {
   sigaddset(&ends, SIGINT);
   pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of its write, as a full disk is
 
   const auto loaded = config::LoadClusterConfig(config_path, flags);
   if (!loaded.ok()) return Fail(loaded.status().message());

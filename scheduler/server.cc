@@ -38,7 +38,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
       intents_store_(kept.store != nullptr ? std::move(kept.store) : std::make_unique<store::MemoryStore>(), {},
                      [this](const absl::Status& status) { TellTrouble(status); }),
       operations_(options_.leader_epoch, snapshot_),
-      intents_(&intents_store_, &operations_, snapshot_),
+      intents_([this](store::Batch batch) { intents_store_.Keep(std::move(batch)); }, &operations_, snapshot_),
       store_(options_.store),
       pool_(options_.pool),
       runner_(

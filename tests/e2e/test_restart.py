@@ -1,6 +1,7 @@
 """The scheduler is killed, and what operators were told stays true: cordons, drains, their reasons, and how they ended."""
 
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -152,6 +153,29 @@ def test_whoever_asks_while_the_scheduler_dies_gets_a_drained_device(tmp_path):
             cluster.ctl("undrain", spare)
             is_back(cluster, spare, admin.DEVICE_ACTIVE)
         eventually(cluster.ready, 30, "the model is served")
+
+
+def test_a_full_disk_refuses_operators_and_serves_on(tmp_path):
+    with Cluster(tmp_path, tensor_parallel=1, replicas=1) as cluster:
+        cluster.ctl("cordon", "0", "--reason", "before")
+        pid = cluster.children()["scheduler"]
+        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, limits[1]))  # no file may grow, nor be written beyond its first byte
+        try:
+            for words in (("cordon", "1", "--reason", "x"), ("uncordon", "0"), ("drain", "1", "--reason", "x", "--force")):
+                refused = cluster.ctl(*words, check=False)
+                assert refused.returncode != 0 and "STORE_UNAVAILABLE" in refused.stderr, (words, refused)
+                assert "nothing was changed" in refused.stderr
+            assert device(cluster, 0).reason == "before" and not device(cluster, 1).cordoned
+            assert cluster.generate("Still serving", max_tokens=8).error is None
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        cluster.ctl("cordon", "1", "--reason", "after")
+        kill_scheduler(cluster)
+        assert [device(cluster, i).reason for i in (0, 1)] == ["before", "after"]
+        for index in (0, 1):
+            cluster.ctl("uncordon", index)
+        eventually(cluster.ready, 20, "the model is served")
 
 
 def test_a_damaged_store_is_refused_with_what_to_do(tmp_path):

@@ -20,15 +20,20 @@ constexpr int64_t kRouterPeriod = 20 * kMs;
 }  // namespace
 
 SimScheduler::SimScheduler(World* world, const Setup* setup, const scheduler::ModelCatalog* catalog,
-                           uint64_t leader_epoch, std::function<void(const core::Core&)> after_step)
+                           uint64_t leader_epoch, scheduler::store::Store* disk,
+                           std::function<void(const core::Core&)> after_step)
     : world_(world),
       setup_(setup),
       catalog_(catalog),
       leader_epoch_(leader_epoch),
       after_step_(std::move(after_step)),
       store_({.retention = core::Seconds(10)}),
+      disk_(disk),
+      snapshot_(*disk->Load()),
+      operations_(leader_epoch, snapshot_),
+      intents_([disk](scheduler::store::Batch batch) { (void)disk->Commit(batch); }, &operations_, snapshot_),
       runner_(
-          {catalog, &registry_, &store_, &events_, &drains_},
+          {catalog, &registry_, &store_, &events_, &operations_, &intents_},
           {.prefix_cache = setup->prefix_cache, .leader_epoch = leader_epoch},
           [this](core::Event event) { Post(std::move(event)); }, [](const core::ClusterState&) {}),
       core_(setup->options),
@@ -47,8 +52,13 @@ void SimScheduler::After(int64_t us, std::function<void()> what) {
 }
 
 void SimScheduler::Start() {
-  Post(core::LeaderStarted{leader_epoch_, setup_->expected_devices});
+  auto recollection =
+      scheduler::Recall(snapshot_, leader_epoch_, setup_->expected_devices, absl::FromUnixMicros(world_->now()));
+  Post(std::move(recollection.started));
   for (const scheduler::ServedModel& model : catalog_->models()) Post(core::ModelConfigured{model.spec});
+  for (scheduler::Unfinished& again : recollection.unfinished) {
+    for (core::Event& event : again.events) Post(std::move(event));
+  }
   TurnRouter();
 }
 
@@ -275,12 +285,21 @@ void SimScheduler::Drain(const std::string& name, int64_t deadline_us, core::OnD
   const core::Device* device = FindDevice(name);
   if (device == nullptr) return;
   core::DrainRequested event;
-  event.operation = drains_.Begin([](const core::ReportDrain&) {});
+  event.operation = operations_.Open("drain", "", "").id;
   event.devices = {device->id};
   event.reason = "drawn";
   event.deadline = {deadline_us};
   event.on_deadline = on_deadline;
   event.force = force;
+  scheduler::store::Operation row;
+  row.devices = {name};
+  row.reason = event.reason;
+  row.on_deadline = scheduler::OnDeadlineWord(on_deadline);
+  row.force = force;
+  row.deadline_us = world_->now() + deadline_us;
+  scheduler::store::Batch batch;
+  batch.operations.push_back(operations_.Describe(event.operation, std::move(row)));
+  (void)disk_->Commit(batch);
   Post(std::move(event));
 }
 

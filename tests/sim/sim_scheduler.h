@@ -13,10 +13,12 @@
 
 #include "scheduler/action_runner.h"
 #include "scheduler/core/core.h"
-#include "scheduler/drain_calls.h"
 #include "scheduler/event_log.h"
+#include "scheduler/intent_keeper.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/operations.h"
 #include "scheduler/request_store.h"
+#include "scheduler/store/store.h"
 #include "scheduler/token_router.h"
 #include "scheduler/worker_registry.h"
 #include "tests/sim/attach_stream.h"
@@ -28,9 +30,9 @@ namespace tandem::sim {
 
 class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
  public:
-  // `after_step` looks at the world with the core, after each of its steps.
+  // `disk` outlives the crash; `after_step` looks at the world with the core, after each of its steps.
   SimScheduler(World* world, const Setup* setup, const scheduler::ModelCatalog* catalog, uint64_t leader_epoch,
-               std::function<void(const core::Core&)> after_step);
+               scheduler::store::Store* disk, std::function<void(const core::Core&)> after_step);
 
   void Start();
   void Crash();
@@ -73,7 +75,10 @@ class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
   scheduler::WorkerRegistry registry_;
   scheduler::RequestStore store_;
   scheduler::EventLog events_;
-  scheduler::DrainCalls drains_;
+  scheduler::store::Store* const disk_;
+  const scheduler::store::Snapshot snapshot_;  // of the disk, when this life began
+  scheduler::Operations operations_;
+  scheduler::IntentKeeper intents_;
   scheduler::ActionRunner runner_;
   core::Core core_;
   scheduler::TokenRouter router_;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/store/memory_store.h"
 #include "tests/sim/checker.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_executor.h"
@@ -88,7 +89,7 @@ class Simulation {
 
   void StartScheduler() {
     if (scheduler_) return;
-    scheduler_ = std::make_shared<SimScheduler>(&world_, &setup_, &catalog_, ++leader_epoch_,
+    scheduler_ = std::make_shared<SimScheduler>(&world_, &setup_, &catalog_, ++leader_epoch_, &disk_,
                                                 [this](const core::Core& core) { AfterStep(core); });
     scheduler_->Start();
   }
@@ -240,6 +241,7 @@ class Simulation {
   World world_;
   const scheduler::ModelCatalog catalog_;
   MeetingPlace meetings_;
+  scheduler::store::MemoryStore disk_;
   uint64_t leader_epoch_ = 0;  // On disk: it outlives each scheduler.
   std::shared_ptr<SimScheduler> scheduler_;
   std::vector<std::shared_ptr<SimWorker>> workers_;
