@@ -42,6 +42,7 @@ server: {{clients: 127.0.0.1:{clients}, workers: 127.0.0.1:{workers}, admin: 127
 state_dir: {self.tmp}/state
 time_scale: {time_scale}
 devices: {{select: [{", ".join(names)}]}}
+scheduling: {{quarantine_after: 0}}  # who breaks them is known, and it is not the devices
 models:
   - {{name: tiny, path: {MODEL}, task: generate, tensor_parallel: {tensor_parallel}, replicas: {replicas}, max_num_seqs: {max_sequences}{model_keys}}}
 {extra}

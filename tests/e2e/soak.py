@@ -14,12 +14,9 @@ import sys
 import tempfile
 import time
 
-import grpc
-
 from fault_proxy import Faults
 from harness import MODEL, eventually
 from hash_chain import Vocabulary
-from protos import admin
 from rig import Rig
 from verifying_load import Load
 
@@ -46,13 +43,6 @@ class Breaker:
         busy = sorted(device for group in groups for device in group)
         indices = busy if busy and self.dice.random() < 0.85 else range(DEVICES)
         return self.rig.worker(self.dice.choice(list(indices)))
-
-    def pardon(self):
-        """As an operator who knows who broke them: devices that were set aside for failing often come back."""
-        with contextlib.suppress(grpc.RpcError):
-            for device in self.rig.status().devices:
-                if device.state == admin.DEVICE_FAILED:
-                    self.rig.ctl("uncordon", device.name.rsplit("/", 1)[1], "--reason", "the soak broke it")
 
     def kill_worker(self, name):
         self.rig.kill(name)
@@ -141,11 +131,9 @@ def soak(minutes, fault_every, seed, kinds, streams, say=print):
             getattr(breaker, kind)(name)
             faults.append((kind, name, at, time.monotonic()))
             say(f"{at - begin:7.1f} s  {kind:14}  {'' if 'clients' in kind or 'scheduler' in kind else name:15}  {time.monotonic() - at:4.1f} s")
-            breaker.pardon()
             next_at = max(next_at + dice.expovariate(1 / fault_every), time.monotonic())
         time.sleep(max(0.0, end - time.monotonic()))
         out = load.stop()
-        breaker.pardon()
         settled = True
         try:
             eventually(lambda: rig.quiet() and rig.replicas_ready() == 2, 30, "the service is whole and idle")

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from fault_proxy import Faults
-from harness import MODEL, ROOT, SLOW, eventually
+from harness import MODEL, SLOW, eventually
 from hash_chain import Vocabulary, continuation
 from protos import inference, inference_rpc
 from rig import Rig
@@ -243,7 +243,6 @@ def own_disks_allowed():
     return done.returncode == 0
 
 
-@pytest.mark.skipif(not (ROOT / "scheduler" / "store").exists(), reason="operators' wishes are not kept on a disk in this tree")
 @pytest.mark.skipif(not own_disks_allowed(), reason="a mount namespace of its own is not permitted here")
 def test_a_full_disk_refuses_what_must_be_kept_and_serves_on(tmp_path):
     with Rig(tmp_path, ["sim:RTX3090"] * 3, replicas=2, speedup=2, state_bytes=2 << 20) as rig:
