@@ -71,7 +71,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   explicit Impl(Options options)
       : options_(std::move(options)), random_(options_.incarnation[0] | options_.incarnation[1] << 8) {}
 
-  void Start(EngineLoop* engine);
+  void Start(DeviceEngines* engine);
   void Report(tandem::worker::Report report);
   void Leave(absl::string_view reason);
   void Close(milliseconds patience);
@@ -101,7 +101,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   void End(absl::Status why);
 
   const Options options_;
-  EngineLoop* engine_ = nullptr;
+  DeviceEngines* engine_ = nullptr;
   std::unique_ptr<LinkProbe> probe_;
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   std::thread thread_;
@@ -119,7 +119,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   std::shared_ptr<TokensCall> tokens_;
   std::optional<absl::Status> attach_end_;
   bool welcomed_ = false;
-  bool gate_open_ = false;      // Steps go through: a replay has begun on this line.
+  uint64_t line_ = 0;           // Number of the line; steps told for an earlier one come again in its replay.
   bool replay_wanted_ = false;  // The stream of tokens broke while the line is up.
   uint64_t highest_leader_ = 0;
   milliseconds heartbeat_{500};
@@ -146,7 +146,7 @@ class SchedulerLink::Impl::AttachCall final : public SendingCall<AttachReactor, 
 
 // ---- the owner ------------------------------------------------------------------------------------------------------
 
-void SchedulerLink::Impl::Start(EngineLoop* engine) {
+void SchedulerLink::Impl::Start(DeviceEngines* engine) {
   engine_ = engine;
   probe_ = std::make_unique<LinkProbe>(LinkProbe::Options{.join = options_.join_probe,
                                                           .occupied = [engine] { return engine->Occupied(); },
@@ -210,9 +210,6 @@ void SchedulerLink::Impl::Report(tandem::worker::Report report) {
     SendTokens(*step);
   } else if (const auto* cache = std::get_if<CacheChanged>(&report)) {
     for (v1::AttachRequest& message : CacheMessages(*cache)) SendControl(std::move(message));
-  } else if (std::holds_alternative<ReplayBegins>(report)) {
-    std::lock_guard lock(mu_);
-    gate_open_ = welcomed_;
   } else {
     SendControl(ControlMessage(report));
   }
@@ -225,7 +222,7 @@ void SchedulerLink::Impl::SendControl(v1::AttachRequest message) {
 
 void SchedulerLink::Impl::SendTokens(const StepDone& step) {
   std::lock_guard lock(mu_);
-  if (!gate_open_) return;
+  if (!welcomed_ || step.line != line_) return;
   v1::TokensRequest message = TokensMessage(step);
   if (!tokens_) {
     tokens_ = std::make_shared<TokensCall>();
@@ -236,7 +233,7 @@ void SchedulerLink::Impl::SendTokens(const StepDone& step) {
   if (tokens_->Send(std::move(message))) return;
   // What this stream did not bring comes again on the next one.
   tokens_.reset();
-  gate_open_ = false;
+  ++line_;
   replay_wanted_ = true;
 }
 
@@ -287,10 +284,15 @@ void SchedulerLink::Impl::OnBadCommand(const v1::AttachResponse& message, const 
   if (assign.key().request_id().size() != id.request.size()) return;
   std::copy(assign.key().request_id().begin(), assign.key().request_id().end(), id.request.begin());
   refused.updates.push_back({id, Ended{.how = Ended::How::kRefused, .message = std::string(why.message())}});
+  {
+    std::lock_guard lock(mu_);
+    refused.line = line_;
+  }
   SendTokens(refused);
 }
 
 void SchedulerLink::Impl::OnWelcome(const v1::Welcome& welcome) {
+  uint64_t line;
   {
     std::lock_guard lock(mu_);
     if (!attach_ || welcomed_) return;
@@ -302,6 +304,7 @@ void SchedulerLink::Impl::OnWelcome(const v1::Welcome& welcome) {
       return;
     }
     welcomed_ = true;
+    line = ++line_;
     highest_leader_ = welcome.leader_epoch();
     if (welcome.heartbeat_ms() > 0) heartbeat_ = milliseconds(welcome.heartbeat_ms());
     if (welcome.orphan_grace_ms() > 0) orphan_grace_ = milliseconds(welcome.orphan_grace_ms());
@@ -310,7 +313,7 @@ void SchedulerLink::Impl::OnWelcome(const v1::Welcome& welcome) {
   LOG(INFO) << "attached to " << options_.scheduler << " as " << welcome.device_name() << ", leader epoch "
             << welcome.leader_epoch();
   engine_->Post(ObeyLeader{.leader_epoch = welcome.leader_epoch(), .retention = milliseconds(welcome.retention_ms())});
-  engine_->Post(ReplayEverything{});
+  engine_->Post(ReplayEverything{line});
 }
 
 void SchedulerLink::Impl::OnAttachEnd(const grpc::Status& status) {
@@ -386,9 +389,10 @@ absl::Status SchedulerLink::Impl::RunSession() {
       orphaned_ = false;
       complained_ = false;
       const bool replay = std::exchange(replay_wanted_, false);
+      const uint64_t line = line_;
       lock.unlock();
       Beat();
-      if (replay) engine_->Post(ReplayEverything{});
+      if (replay) engine_->Post(ReplayEverything{line});
       lock.lock();
       continue;
     }
@@ -409,7 +413,6 @@ bool SchedulerLink::Impl::EndSession() {
   attach_.reset();
   if (tokens_ && !closing_) tokens_->Cancel();
   tokens_.reset();
-  gate_open_ = false;
   replay_wanted_ = false;
   changed_.notify_all();
   const bool was_welcomed = std::exchange(welcomed_, false);
@@ -455,7 +458,7 @@ bool SchedulerLink::Impl::Sleep(milliseconds time) {
 
 SchedulerLink::SchedulerLink(Options options) : impl_(std::make_shared<Impl>(std::move(options))) {}
 SchedulerLink::~SchedulerLink() { Close(milliseconds(0)); }
-void SchedulerLink::Start(EngineLoop* engine) { impl_->Start(engine); }
+void SchedulerLink::Start(DeviceEngines* engine) { impl_->Start(engine); }
 void SchedulerLink::Report(tandem::worker::Report report) { impl_->Report(std::move(report)); }
 void SchedulerLink::Leave(absl::string_view reason) { impl_->Leave(reason); }
 void SchedulerLink::Close(milliseconds patience) { impl_->Close(patience); }

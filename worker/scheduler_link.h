@@ -3,7 +3,7 @@
 //
 // A lost line is not a lost worker. What runs goes on; after `orphan_grace` without a scheduler it is aborted. Control
 // reports that found no line are not kept: the next Hello says what is held by then. Tokens are not kept either: the
-// engine's log has them, and each new line begins with a replay of it; until that begins (ReplayBegins), newer steps
+// engine's log has them, and each new line begins with a replay of it; until that begins (StepDone::line), newer steps
 // are dropped, so that the scheduler never sees a gap.
 //
 // Everything that is queued is bounded. A line that can not take more is cut, and the next one replays.
@@ -22,7 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "worker/device.h"
-#include "worker/engine/engine_loop.h"
+#include "worker/engine/device_engines.h"
 #include "worker/engine/report.h"
 #include "worker/link_probe.h"
 
@@ -49,7 +49,7 @@ class SchedulerLink {
   ~SchedulerLink();
 
   // REQUIRES: `engine` outlives the link's Close().
-  void Start(EngineLoop* engine);
+  void Start(DeviceEngines* engine);
 
   void Report(tandem::worker::Report report);
 

@@ -228,7 +228,7 @@ class SchedulerLinkTest : public ::testing::Test {
                                                                          changed_.notify_all();
                                                                        },
                                                                    .most_abort_time = most_abort_time});
-    engine_ = std::make_unique<EngineLoop>(EngineLoop::Options{
+    engine_ = std::make_unique<DeviceEngines>(EngineLoop::Options{
         .services = {.load_model = [this](const LoadSpec&,
                                           Communicator* c) -> absl::StatusOr<std::unique_ptr<Executor>> {
                        return std::make_unique<FakeExecutor>(c, [this] { return Step(); });
@@ -306,7 +306,7 @@ class SchedulerLinkTest : public ::testing::Test {
   const CpuDevice device_;
   std::unique_ptr<Rendezvous> rendezvous_;
   std::unique_ptr<SchedulerLink> link_;
-  std::unique_ptr<EngineLoop> engine_;
+  std::unique_ptr<DeviceEngines> engine_;
 };
 
 TEST_F(SchedulerLinkTest, ItSaysWhatItIsAndServes) {

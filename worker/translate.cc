@@ -231,7 +231,6 @@ struct ControlFiller {
     out.mutable_group_left()->set_rank(r.rank);
   }
   void operator()(const CacheChanged&) const { LOG(FATAL) << "cache changes go by CacheMessages"; }
-  void operator()(const ReplayBegins&) const { LOG(FATAL) << "a mark for the link, not for the scheduler"; }
   void operator()(const StepDone&) const { LOG(FATAL) << "steps go by TokensMessage"; }
 };
 

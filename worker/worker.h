@@ -17,7 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/device.h"
-#include "worker/engine/engine_loop.h"
+#include "worker/engine/device_engines.h"
 #include "worker/model_loader.h"
 #include "worker/scheduler_link.h"
 
@@ -56,7 +56,7 @@ class Worker {
   const std::unique_ptr<Rendezvous> rendezvous_;
   const ModelLoader loader_;
   SchedulerLink link_;
-  EngineLoop engine_;  // reports to link_ until it ends
+  DeviceEngines engine_;  // reports to link_ until it ends
 };
 
 }  // namespace tandem::worker

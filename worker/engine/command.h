@@ -76,8 +76,11 @@ struct ReplayTokens {
   AttemptId id;
   uint32_t from_index = 0;
 };
-// Tell all that is logged once more, behind a ReplayBegins: the stream of tokens broke, or its reader is new.
-struct ReplayEverything {};
+// Tell all that is logged once more: the stream of tokens broke, or its reader is new. From here on steps bear this
+// line's number, so that none of the old line gets before the replay.
+struct ReplayEverything {
+  uint64_t line = 0;
+};
 // A scheduler of this leader epoch answered, with its terms. Groups of earlier ones are no longer formed.
 struct ObeyLeader {
   uint64_t leader_epoch = 0;

@@ -113,7 +113,9 @@ void Engine::On(LoadModel& command) {
   options_.report(ModelLoaded{shard->ref(), shard->rank(), shard->facts()});
   if (std::optional<GroupFailure> failure = shard->WarmUp()) return Fail(*std::move(failure));
   reach_->Ready();
-  if (shard->leads()) leader_ = std::make_unique<Leader>(shard, options_.report, options_.clock);
+  if (shard->leads())
+    leader_ = std::make_unique<Leader>(
+        shard, [this](Report report) { Tell(std::move(report)); }, options_.clock);
   window_->ShowReady(leader_.get());
   window_->Refresh(*shard, leader_.get());
   LOG(INFO) << shard->ref().ToString() << ": rank " << shard->rank() << " is ready with " << shard->spec().model << ", "
@@ -155,7 +157,7 @@ void Engine::On(AbortAttempt& command) {
 
 void Engine::EndUnknown(const GroupRef& group, const AttemptId& id, Ended::How how) {
   Ended ended{.how = how, .message = absl::StrCat("this worker does not lead ", group.ToString())};
-  options_.report(StepDone{.group = group, .updates = {{id, std::move(ended)}}});
+  Tell(StepDone{.group = group, .updates = {{id, std::move(ended)}}});
 }
 
 void Engine::On(AcknowledgeEnd& command) {
@@ -167,8 +169,8 @@ void Engine::On(ReplayTokens& command) {
   if (leader_) leader_->Replay(command.id, command.from_index);
 }
 
-void Engine::On(ReplayEverything&) {
-  options_.report(ReplayBegins{});
+void Engine::On(ReplayEverything& command) {
+  line_ = command.line;
   if (leader_) leader_->ReplayAll();
 }
 
@@ -190,6 +192,11 @@ Shard* Engine::Find(const GroupRef& group) const { return shard_ && shard_->ref(
 
 Leader* Engine::FindLeader(const GroupRef& group) const { return Find(group) != nullptr ? leader_.get() : nullptr; }
 
+void Engine::Tell(Report report) {
+  if (auto* step = std::get_if<StepDone>(&report)) step->line = line_;
+  options_.report(std::move(report));
+}
+
 void Engine::Fail(GroupFailure failure) {
   // Whoever aborted the channel from outside gave the true reason; what came of it here is only its echo.
   if (std::optional<std::string> aborted = reach_->reason()) {
@@ -198,6 +205,7 @@ void Engine::Fail(GroupFailure failure) {
   const GroupRef ref = shard_->ref();
   LOG(WARNING) << ref.ToString() << ": rank " << shard_->rank() << " leaves: " << Name(failure.reason) << ": "
                << failure.message;
+  window_->Close();
   // First the report: of all ranks' reasons the scheduler should hear the cause before the echoes.
   options_.report(GroupFailed{ref, shard_->rank(), failure});
   shard_->channel().Abort(failure.message);

@@ -4,8 +4,8 @@
 // The owner calls, again and again: Handle() for the commands that came; then Advance(): rank 0 plans, runs and
 // updates, the others wait for a plan. Both may block: in Options::join, and in the group's channel.
 //
-// Today a device has at most one group, so there is at most one shard; a second FormGroup is answered BUSY. A group
-// that forms anew under a higher epoch takes the place of the old one.
+// It has at most one shard; a second FormGroup is answered BUSY. DeviceEngines has an engine for each group of a
+// device. A group that forms anew under a higher epoch takes the place of the old one.
 //
 // Every way in is answered: a rank that was told to form, load, dissolve or abort reports formed, loaded, left or
 // failed. An engine that fails a group says why, aborts the channel, so that the peers leave too, and is ready for the
@@ -80,6 +80,7 @@ class Engine {
   Leader* FindLeader(const GroupRef& group) const;
   void EndUnknown(const GroupRef& group, const AttemptId& id, Ended::How how);
 
+  void Tell(Report report);
   void Fail(GroupFailure failure);  // The shard.
   void Leave();                     // In order.
   void Drop();
@@ -92,6 +93,7 @@ class Engine {
   std::unique_ptr<Leader> leader_;         // Of shard_, if it is ready and rank 0.
   std::map<uint64_t, GroupEpoch> epochs_;  // The highest seen, of the last kMostEpochs groups.
   uint64_t leader_epoch_ = 0;
+  uint64_t line_ = 0;  // Of the last ReplayEverything.
   SteadyTime::duration retention_ = std::chrono::seconds(60);
   SteadyTime tidied_{};
   bool stopped_ = false;

@@ -85,13 +85,10 @@ struct StepDone {  // From rank 0: what the step did to its requests.
   GroupRef group;
   uint64_t step = 0;
   std::vector<RequestUpdate> updates;
+  uint64_t line = 0;  // of the last ReplayEverything before it: what is of an earlier one comes again
 };
 
-// Answers ReplayEverything. Steps that were told before this and did not arrive come again behind it.
-struct ReplayBegins {};
-
-using Report =
-    std::variant<GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, CacheChanged, StepDone, ReplayBegins>;
+using Report = std::variant<GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, CacheChanged, StepDone>;
 
 // ---- what a worker holds, at any time -------------------------------------------------------------------------------
 

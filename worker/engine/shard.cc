@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 
 namespace tandem::worker {
@@ -18,8 +17,31 @@ namespace {
 
 constexpr uint32_t kDefaultSequences = 64;
 constexpr uint32_t kDefaultBatchTokens = 512;
+constexpr std::chrono::milliseconds kTurnSlice{50};  // Between two looks whether the group was aborted meanwhile.
 
 }  // namespace
+
+class Shard::Busy {
+ public:
+  explicit Busy(Shard* shard) : shard_(shard) { shard_->busy_ = true; }
+  ~Busy() {
+    shard_->busy_ = false;
+    if (shard_->services_->turn != nullptr) shard_->services_->turn->Give();
+  }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  Shard* const shard_;
+};
+
+absl::Status Shard::TakeTurn() {
+  if (services_->turn == nullptr) return absl::OkStatus();
+  while (!services_->turn->Take(identity().size > 1, kTurnSlice)) {
+    if (absl::Status health = channel_->Health(); !health.ok()) return health;
+  }
+  return absl::OkStatus();
+}
 
 std::optional<GroupFailure> Shard::Load(const LoadSpec& spec) {
   CHECK(!loaded()) << ref().ToString();
@@ -110,8 +132,8 @@ std::optional<GroupFailure> Shard::WarmUp() {
 }
 
 absl::StatusOr<absl::Span<const float>> Shard::Lead(StepPlan plan) {
-  busy_ = true;
-  auto done = absl::MakeCleanup([this] { busy_ = false; });
+  if (absl::Status taken = TakeTurn(); !taken.ok()) return taken;
+  const Busy busy(this);
   if (absl::Status published = Publish(plan); !published.ok()) return published;
   return RunPlan(plan);
 }
@@ -133,14 +155,14 @@ absl::StatusOr<Shard::Followed> Shard::Follow(absl::Duration timeout) {
   absl::StatusOr<PlanQueue::Received> received = channel_->plans()->Next(timeout);
   if (!received.ok()) return received.status();
   if (received->kind != PlanQueue::Received::kMessage) return Followed::kNothing;
-  busy_ = true;
-  auto done = absl::MakeCleanup([this] { busy_ = false; });
   absl::StatusOr<StepPlan> plan = DecodePlan(received->bytes);
   if (!plan.ok()) return plan.status();
   if (plan->step != received->step) {
     return absl::DataLossError(absl::StrCat("plan ", plan->step, " travelled as step ", received->step));
   }
   if (plan->kind == StepPlan::Kind::kDissolve) return Followed::kLeft;
+  if (absl::Status taken = TakeTurn(); !taken.ok()) return taken;
+  const Busy busy(this);
   absl::StatusOr<absl::Span<const float>> ran = RunPlan(*plan);
   if (!ran.ok()) return ran.status();
   return Followed::kStep;

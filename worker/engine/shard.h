@@ -19,6 +19,7 @@
 #include "absl/types/span.h"
 #include "worker/comm/group_channel.h"
 #include "worker/engine/command.h"
+#include "worker/engine/device_turn.h"
 #include "worker/engine/report.h"
 #include "worker/engine/sequence_table.h"
 #include "worker/engine/step_plan.h"
@@ -34,6 +35,8 @@ struct ShardServices {
   std::function<int64_t()> free_bytes;
   // Private resident bytes of this process.
   std::function<int64_t()> private_bytes;
+  // Shared by the shards of the device; null where there is one at most.
+  DeviceTurn* turn = nullptr;
 };
 
 class Shard {
@@ -78,10 +81,13 @@ class Shard {
   // The others: waits for the next plan, at most `timeout` or until plans()->WakeSelf(), and computes it.
   absl::StatusOr<Followed> Follow(absl::Duration timeout);
 
-  // Raised while a step runs, for heartbeats; any thread may read it.
+  // Raised while a step runs, not while it waits for its turn; for heartbeats, any thread may read it.
   const std::atomic<bool>& busy() const { return busy_; }
 
  private:
+  // One step: has the turn and is busy, until it goes.
+  class Busy;
+  absl::Status TakeTurn();
   absl::StatusOr<int32_t> AgreeOnBlocks(int32_t mine);
   absl::StatusOr<absl::Span<const float>> RunPlan(const StepPlan& plan);
   absl::Status Publish(StepPlan& plan);
