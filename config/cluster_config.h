@@ -66,6 +66,7 @@ struct SchedulingConfig {
   double overcommit = 1.0;                               // booked KV over real KV
   absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long
   bool prefix_cache = true;
+  bool sharing = true;  // groups of one rank may live beside others on a device where there is no other room
   std::string link_probe = "once";  // off, once, periodic: whether the links of a host are measured while it is idle
 };
 

@@ -258,6 +258,8 @@ constexpr ClusterKey kClusterKeys[] = {
     {"scheduling.prefix_cache", Shape::kScalar,
      [](Text t, Config& c) { return ReadBool(t, c.scheduling.prefix_cache); },
      [](const Config& c) { return Truth(c.scheduling.prefix_cache); }},
+    {"scheduling.sharing", Shape::kScalar, [](Text t, Config& c) { return ReadBool(t, c.scheduling.sharing); },
+     [](const Config& c) { return Truth(c.scheduling.sharing); }},
     {"scheduling.link_probe", Shape::kScalar,
      [](Text t, Config& c) {
        if (t != "off" && t != "once" && t != "periodic") {

@@ -79,6 +79,7 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   options.quarantine_first = {absl::ToInt64Microseconds(config.scheduling.quarantine_cool_off)};
   options.quarantine_percent = config.scheduling.quarantine_percent;
   options.overcommit = config.scheduling.overcommit;
+  options.sharing = config.scheduling.sharing;
   options.link_probe = config.scheduling.link_probe == "off"    ? core::LinkProbing::kOff
                        : config.scheduling.link_probe == "once" ? core::LinkProbing::kOnce
                                                                 : core::LinkProbing::kPeriodic;

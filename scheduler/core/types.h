@@ -220,7 +220,7 @@ struct CoreOptions {
   int engine_queue = 2;           // bind late: at most this many beyond what an engine runs
   double overcommit = 1.0;        // booked KV over real KV
   Tokens default_output = {256};  // expected output before the model has any history
-  bool sharing = false;           // groups of one rank may live beside others on a device where there is no other room
+  bool sharing = true;            // groups of one rank may live beside others on a device where there is no other room
   int quarantine_after = 3;       // failures of one device within the window; 0: never
   Duration quarantine_window = Seconds(600);
   Duration quarantine_first = Seconds(600);   // cool-off of the first; doubles with each

@@ -145,6 +145,7 @@ Setup DrawSetup(uint64_t seed) {
   const int64_t scales[] = {250, 500, 1000};
   const int64_t scale = scales[random.Below(3)];
   core::CoreOptions& options = setup.options;
+  options.sharing = false;  // a simulated worker has one engine
   for (core::Duration* time :
        {&options.suspect_after, &options.fence_after, &options.detach_grace, &options.stuck_after,
         &options.reattach_window, &options.form_deadline, &options.leave_deadline, &options.retry_first,

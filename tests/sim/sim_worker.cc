@@ -218,19 +218,17 @@ absl::Status SimWorker::SpendStep(Life& life, int64_t tokens) {
 void SimWorker::Report(Life& life, worker::Report report) {
   if (life.process->dead()) return;
   if (const auto* step = std::get_if<worker::StepDone>(&report)) {
-    if (!life.gate_open || !life.stream) return;
+    if (!life.welcomed || step->line != life.line || !life.stream) return;
     if (life.stream->tokens_broken()) {
       // What this stream did not bring comes again on the next one.
       life.stream->RenewTokens();
-      life.gate_open = false;
+      ++life.line;
       life.replay_wanted = true;
       return;
     }
     life.stream->SendTokens(worker::TokensMessage(*step));
   } else if (std::holds_alternative<worker::CacheChanged>(report)) {
     return;  // The core has no event for it.
-  } else if (std::holds_alternative<worker::ReplayBegins>(report)) {
-    life.gate_open = life.welcomed;
   } else if (life.stream) {
     life.stream->SendUp(worker::ControlMessage(report));
   }
@@ -321,7 +319,7 @@ void SimWorker::OnCommand(const Alive& life, const AttachStream* from, const v1:
     life->wait_us = kLeastWait;
     Post(*life, worker::ObeyLeader{.leader_epoch = welcome.leader_epoch(),
                                    .retention = std::chrono::milliseconds(welcome.retention_ms())});
-    Post(*life, worker::ReplayEverything{});
+    Post(*life, worker::ReplayEverything{++life->line});
     return Beat(life, from);
   }
   if (message.has_measure_link()) return OnMeasure(life, message.measure_link());
@@ -350,7 +348,6 @@ void SimWorker::OnMeasure(const Alive& life, const v1::MeasureLink& measure) {
 void SimWorker::OnOver(const Alive& life, const AttachStream* from, const absl::Status& why) {
   if (life->stream.get() != from) return;
   life->stream = nullptr;
-  life->gate_open = false;
   life->replay_wanted = false;
   if (std::exchange(life->welcomed, false) && life->lost_at == 0) life->lost_at = world_->now();
   if (IsRefusal(why)) {
@@ -372,7 +369,7 @@ void SimWorker::Beat(const Alive& life, const AttachStream* on) {
   beat.set_memory_process_bytes(life->used_bytes);
   for (const worker::ShardStatus& status : life->window.Status()) *beat.add_shards() = worker::LoadFrom(status);
   life->stream->SendUp(std::move(message));
-  if (std::exchange(life->replay_wanted, false)) Post(*life, worker::ReplayEverything{});
+  if (std::exchange(life->replay_wanted, false)) Post(*life, worker::ReplayEverything{life->line});
   After(life, life->heartbeat_us, [this, on](const Alive& life) { Beat(life, on); });
 }
 

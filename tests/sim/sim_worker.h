@@ -80,7 +80,8 @@ class SimWorker : public std::enable_shared_from_this<SimWorker> {
 
     // The link.
     std::shared_ptr<AttachStream> stream;
-    bool welcomed = false, gate_open = false, replay_wanted = false, orphaned = false, leaving = false;
+    uint64_t line = 0;  // steps of earlier ones come again in a replay
+    bool welcomed = false, replay_wanted = false, orphaned = false, leaving = false;
     uint64_t highest_leader = 0;
     int64_t heartbeat_us = 500 * kMs, orphan_grace_us = 60 * kSecond;
     int64_t lost_at = 0;  // 0: is not
