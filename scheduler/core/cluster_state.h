@@ -377,6 +377,7 @@ struct ClusterState {
   uint64_t last_probe = 0;
   Instant probe_at = kNever;    // the kProbe timer
   Instant pool_at = kNever;     // the kPool timer
+  bool load_awaited = false;    // some replica waits for a device that it will share to have loaded
   bool memory_awaited = false;  // some replica waits for memory that others use: heartbeats are news
 
   // Scratch of one step.

@@ -193,7 +193,7 @@ void Handle(ClusterState& state, const GroupReady& event, Actions& out) {
   SetDeadline(state, *group, kNever);
   OpenAccount(state, *group);
   model.back_off = {};
-  state.place_wanted |= state.options.sharing;  // another may wait to load beside it
+  state.place_wanted |= state.load_awaited;
   out.push_back(Tell{Name(group->id), absl::StrCat("READY: ", group->kv_blocks, " blocks, ", group->kv.capacity.value,
                                                    " tokens of KV after ", Words(state.now - group->created))});
 }

@@ -225,6 +225,7 @@ void PlaceMissing(ClusterState& state, Actions& out) {
   state.place_wanted = false;
   if (!state.settled) return;
   TakeBackNeeded(state, out);
+  state.load_awaited = false;
   std::vector<ModelId> order;
   std::vector<int> wanted, missing;
   bool any = false;
@@ -248,7 +249,11 @@ void PlaceMissing(ClusterState& state, Actions& out) {
         const bool promised = state.Replicas(model) < model.spec.replicas_min;
         if (!promised && SharesDevice(state, DevicesOf(planning, group))) continue;
         --missing[id.value];
-        if (WaitsToRetry(state, model) || LoadsAnother(state, DevicesOf(planning, group))) continue;
+        if (WaitsToRetry(state, model)) continue;
+        if (LoadsAnother(state, DevicesOf(planning, group))) {
+          state.load_awaited = true;
+          continue;
+        }
         model.report = Placed(state, model, planning, group);
         StartGroup(state, model, model.report, out);
       }

@@ -401,6 +401,7 @@ struct Fields<ClusterState> {
     v("last_probe", &T::last_probe);
     v("probe_at", &T::probe_at);
     v("pool_at", &T::pool_at);
+    v("load_awaited", &T::load_awaited);
     v("memory_awaited", &T::memory_awaited);
   }
 };
