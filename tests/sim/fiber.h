@@ -7,6 +7,7 @@
 
 #include <ucontext.h>
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 
@@ -30,6 +31,8 @@ class Fiber {
   const std::function<void()> body_;
   std::unique_ptr<char[]> stack_;
   ucontext_t own_, caller_;
+  const void* caller_stack_ = nullptr;  // For AddressSanitizer.
+  size_t caller_stack_size_ = 0;
   bool done_ = false;
 };
 
