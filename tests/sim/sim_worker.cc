@@ -239,13 +239,13 @@ void SimWorker::Report(Life& life, worker::Report report) {
 void SimWorker::Dial(const Alive& life) {
   AttachStream::WorkerEnd end;
   auto self = weak_from_this();
-  auto from = std::make_shared<const AttachStream*>(nullptr);
+  auto from = std::make_shared<std::weak_ptr<AttachStream>>();
   end.command = [self, weak = std::weak_ptr(life), from](const v1::AttachResponse& message) {
     const auto worker = self.lock();
     const Alive life = weak.lock();
     if (!worker || !life || life != worker->life_) return;
-    auto take = [worker = worker.get(), weak, stream = *from, message] {
-      if (const Alive life = weak.lock()) worker->OnCommand(life, stream, message);
+    auto take = [worker = worker.get(), weak, stream = from->lock(), message] {
+      if (const Alive life = weak.lock()) worker->OnCommand(life, stream.get(), message);
     };
     if (!worker->Later(*life, take)) take();
   };
@@ -253,14 +253,14 @@ void SimWorker::Dial(const Alive& life) {
     const auto worker = self.lock();
     const Alive life = weak.lock();
     if (!worker || !life || life != worker->life_) return;
-    auto take = [worker = worker.get(), weak, stream = *from, why] {
-      if (const Alive life = weak.lock()) worker->OnOver(life, stream, why);
+    auto take = [worker = worker.get(), weak, stream = from->lock(), why] {
+      if (const Alive life = weak.lock()) worker->OnOver(life, stream.get(), why);
     };
     if (!worker->Later(*life, take)) take();
   };
   std::shared_ptr<AttachStream> stream = around_.dial(life->incarnation, std::move(end));
   if (!stream) return DialAgain(life);
-  *from = stream.get();
+  *from = stream;
   life->stream = stream;
   stream->Block(up_blocked_, down_blocked_);
   stream->Open(MakeHello(*life));
@@ -320,7 +320,7 @@ void SimWorker::OnCommand(const Alive& life, const AttachStream* from, const v1:
     Post(*life, worker::ObeyLeader{.leader_epoch = welcome.leader_epoch(),
                                    .retention = std::chrono::milliseconds(welcome.retention_ms())});
     Post(*life, worker::ReplayEverything{++life->line});
-    return Beat(life, from);
+    return Beat(life, life->stream);
   }
   if (message.has_measure_link()) return OnMeasure(life, message.measure_link());
   absl::StatusOr<std::optional<worker::Command>> command = worker::CommandFrom(message, world_->steady());
@@ -358,8 +358,8 @@ void SimWorker::OnOver(const Alive& life, const AttachStream* from, const absl::
   DialAgain(life);
 }
 
-void SimWorker::Beat(const Alive& life, const AttachStream* on) {
-  if (life->stream.get() != on || !life->welcomed) return;
+void SimWorker::Beat(const Alive& life, const std::shared_ptr<AttachStream>& on) {
+  if (life->stream != on || !life->welcomed) return;
   life->lost_at = 0;
   life->orphaned = false;
   v1::AttachRequest message;

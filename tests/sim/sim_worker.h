@@ -104,7 +104,7 @@ class SimWorker : public std::enable_shared_from_this<SimWorker> {
   void OnCommand(const Alive& life, const AttachStream* from, const v1::AttachResponse& message);
   void OnOver(const Alive& life, const AttachStream* from, const absl::Status& why);
   void OnMeasure(const Alive& life, const v1::MeasureLink& measure);
-  void Beat(const Alive& life, const AttachStream* on);
+  void Beat(const Alive& life, const std::shared_ptr<AttachStream>& on);
   void LookAfterEngine(const Alive& life);
   // Lets a frozen process do it later.
   bool Later(Life& life, std::function<void()> what);
