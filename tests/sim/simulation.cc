@@ -204,7 +204,7 @@ class Simulation {
     while (!world_.failed() && world_.now() < begin + kConvergeWithin) {
       RunUntil(world_.now() + kLookEvery);
       if (world_.failed()) return;
-      const std::string idle = CheckBusy(scheduler_->core());
+      const std::string idle = undrained ? CheckBusy(scheduler_->core()) : "";
       if (!idle.empty() && idle == idle_before) return world_.Fail(idle);
       idle_before = idle;
       if (!undrained && world_.now() >= begin + kUndrainAfter) {
