@@ -140,6 +140,14 @@ void ActionRunner::Do(const core::DropWorker& action) {
   if (link && link->incarnation() == action.incarnation) link->Close(absl::UnavailableError(action.why));
 }
 
+void ActionRunner::Do(const core::ParkWorker& action) {
+  const auto link = parts_.registry->Find(action.device);
+  if (!link || link->incarnation() != action.incarnation) return;  // its end is on the way to the core
+  v1::AttachResponse command;
+  command.mutable_park();
+  link->Send(std::move(command));
+}
+
 // ---- requests -----------------------------------------------------------------------------------------------------
 
 void ActionRunner::Do(const core::AssignRequest& action) {

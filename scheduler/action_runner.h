@@ -55,6 +55,7 @@ class ActionRunner {
   void Do(const core::DropWorker& action);
   void Do(const core::AssignRequest& action);
   void Do(const core::AbortAttempt& action);
+  void Do(const core::ParkWorker& action);
   void Do(const core::NoteQueued& action);
   void Do(const core::FailRequest& action);
   void Do(const core::CompleteRequest& action);

@@ -1,7 +1,6 @@
 // The calls of AdminService that stream: drains, and the event log.
 #include <algorithm>
 #include <deque>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "scheduler/admin_service.h"
 #include "scheduler/clock.h"
+#include "scheduler/core/drain_preview.h"
 #include "scheduler/mutation.h"
 #include "scheduler/name_resolver.h"
 #include "scheduler/translate.h"
@@ -22,38 +22,12 @@ constexpr size_t kMostReportsHeld = 64;
 
 uint64_t Milliseconds(core::Duration d) { return d.us > 0 ? static_cast<uint64_t>(d.us) / 1000 : 0; }
 
-// What a drain is asked to take, and what that touches.
-struct DrainPlan {
-  std::vector<core::DeviceId> devices;
-  std::optional<core::GroupId> group;
-  v1::DrainProgress shape;  // devices, groups, models_affected
-  std::string last_replica_of;
-};
-
-void FillAffected(const core::ClusterState& state, DrainPlan* plan) {
-  std::vector<const core::Group*> groups;
-  if (plan->group) {
-    groups.push_back(state.Find(*plan->group));
-  }
-  for (core::DeviceId id : plan->devices) {
-    plan->shape.add_devices(state.At(id).spec.Name());
-    for (core::GroupId group : state.At(id).groups) {
-      const core::Group* found = state.Find(group);
-      if (std::find(groups.begin(), groups.end(), found) == groups.end()) groups.push_back(found);
-    }
-  }
-  std::map<core::ModelId, int> leaving;  // READY replicas
-  for (const core::Group* group : groups) {
-    plan->shape.add_groups(GroupName(group->id));
-    leaving[group->model] += group->state == core::GroupState::kReady;
-  }
-  for (const auto& [id, count] : leaving) {
-    const core::Model& model = state.At(id);
-    const int ready = state.ReadyReplicas(model);
-    plan->shape.add_models_affected(absl::StrFormat("%s: %d of %d %s", model.spec.name, ready - count, ready,
-                                                    ready - count == 1 ? "stays" : "stay"));
-    if (ready > 0 && ready == count) plan->last_replica_of = model.spec.name;
-  }
+v1::DrainProgress ShapeOf(const core::ClusterState& state, const core::DrainPreview& preview) {
+  v1::DrainProgress shape;
+  for (core::DeviceId id : preview.devices) shape.add_devices(state.At(id).spec.Name());
+  for (core::GroupId id : preview.groups) shape.add_groups(GroupName(id));
+  for (const core::ModelEffect& effect : preview.models) shape.add_models_affected(core::Words(state, effect));
+  return shape;
 }
 
 }  // namespace
@@ -64,11 +38,11 @@ template <typename Response>
 class DrainCall final : public grpc::ServerWriteReactor<Response>,
                         public std::enable_shared_from_this<DrainCall<Response>> {
  public:
-  using Resolve = std::function<std::optional<Error>(const core::ClusterState&, DrainPlan*)>;
+  using Resolve = std::function<std::optional<Error>(const core::ClusterState&, core::DrainRequested*)>;
   struct Wish {
     v1::Mutation mutation;
     core::Duration deadline;
-    core::OnDeadline on_deadline = core::OnDeadline::kWait;
+    core::OnDeadline on_deadline = core::OnDeadline::kMigrate;
     bool force = false;
   };
 
@@ -116,17 +90,22 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
     Wish wish{request.mutation(),
               core::Milliseconds(
                   static_cast<int64_t>(std::min<uint64_t>(request.deadline_ms(), uint64_t{30} * 24 * 3600 * 1000))),
-              core::OnDeadline::kWait, request.force()};
+              core::OnDeadline::kMigrate, request.force()};
     switch (request.on_deadline()) {
       case v1::WAIT:
+        wish.on_deadline = core::OnDeadline::kWait;
         break;
       case v1::ABORT:
         wish.on_deadline = core::OnDeadline::kAbort;
         break;
+      case v1::ON_DEADLINE_UNSPECIFIED:
+      case v1::MIGRATE:
+        break;
       default:
-        return EndWith(ToGrpc({kNotServed,
-                               "moving requests at the deadline is not served yet; say on_deadline WAIT or "
-                               "ABORT"}));
+        return EndWith(ToGrpc({kInvalidParameter,
+                               absl::StrCat("on_deadline is ", request.on_deadline(), "; say MIGRATE, ABORT or WAIT"),
+                               {},
+                               {{"field", "on_deadline"}}}));
     }
     if (!wish.mutation.validate_only() && !Open(wish.mutation.idempotency_key(), RequestHash(request))) return;
     auto self = this->shared_from_this();
@@ -180,28 +159,22 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
 
   // On the core's thread.
   void Decide(const core::ClusterState& state, const Wish& wish, const Resolve& resolve) {
-    DrainPlan plan;
-    if (const auto error = resolve(state, &plan)) return Refuse(ToGrpc(*error));
-    FillAffected(state, &plan);
-    {
-      absl::MutexLock lock(&mu_);
-      shape_ = plan.shape;
-    }
     core::DrainRequested event;
-    event.devices = plan.devices;
-    event.group = plan.group;
+    if (const auto error = resolve(state, &event)) return Refuse(ToGrpc(*error));
     event.reason = wish.mutation.reason();
     event.deadline = wish.deadline.us > 0 ? wish.deadline : state.options.drain_deadline;
     event.on_deadline = wish.on_deadline;
     event.force = wish.force;
+    const core::DrainPreview preview = core::PreviewDrain(state, event);
+    {
+      absl::MutexLock lock(&mu_);
+      shape_ = ShapeOf(state, preview);
+    }
     if (wish.mutation.validate_only()) {
-      if (!plan.last_replica_of.empty() && !wish.force) {
-        return EndWith(
-            ToGrpc({kWouldLoseLastReplica, absl::StrCat("this would take the last replica of model ",
-                                                        plan.last_replica_of, "; force it, or scale first")}));
-      }
+      if (preview.refused != core::Reason::kNone) return EndWith(ToGrpc({KindOf(preview.refused), preview.why}));
       core::ReportDrain report;
       report.message = "checked; nothing was changed";
+      report.requests_left = preview.requests;
       report.deadline_left = event.deadline;
       report.done = true;
       return Hear(report);
@@ -287,10 +260,10 @@ grpc::ServerWriteReactor<v1::DrainDeviceResponse>* AdminService::DrainDevice(Con
                                                                              const v1::DrainDeviceRequest* request) {
   return DrainCall<v1::DrainDeviceResponse>::Start(
       parts_, *request,
-      [name = request->name()](const core::ClusterState& state, DrainPlan* plan) -> std::optional<Error> {
+      [name = request->name()](const core::ClusterState& state, core::DrainRequested* event) -> std::optional<Error> {
         const auto found = ResolveDevice(state, name);
         if (const auto* error = std::get_if<Error>(&found)) return *error;
-        plan->devices = {std::get<core::DeviceId>(found)};
+        event->devices = {std::get<core::DeviceId>(found)};
         return std::nullopt;
       });
 }
@@ -299,10 +272,10 @@ grpc::ServerWriteReactor<v1::DrainNodeResponse>* AdminService::DrainNode(Context
                                                                          const v1::DrainNodeRequest* request) {
   return DrainCall<v1::DrainNodeResponse>::Start(
       parts_, *request,
-      [name = request->name()](const core::ClusterState& state, DrainPlan* plan) -> std::optional<Error> {
+      [name = request->name()](const core::ClusterState& state, core::DrainRequested* event) -> std::optional<Error> {
         auto found = ResolveNode(state, name);
         if (const auto* error = std::get_if<Error>(&found)) return *error;
-        plan->devices = std::get<std::vector<core::DeviceId>>(std::move(found));
+        event->devices = std::get<std::vector<core::DeviceId>>(std::move(found));
         return std::nullopt;
       });
 }
@@ -311,10 +284,10 @@ grpc::ServerWriteReactor<v1::DrainGroupResponse>* AdminService::DrainGroup(Conte
                                                                            const v1::DrainGroupRequest* request) {
   return DrainCall<v1::DrainGroupResponse>::Start(
       parts_, *request,
-      [name = request->name()](const core::ClusterState& state, DrainPlan* plan) -> std::optional<Error> {
+      [name = request->name()](const core::ClusterState& state, core::DrainRequested* event) -> std::optional<Error> {
         const auto found = ResolveGroup(state, name);
         if (const auto* error = std::get_if<Error>(&found)) return *error;
-        plan->group = std::get<const core::Group*>(found)->id;
+        event->group = std::get<const core::Group*>(found)->id;
         return std::nullopt;
       });
 }

@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -221,6 +222,8 @@ class World {
       Step(RequestStopped{id, attempt, {Draw(20)}});
     } else if (die < 25) {
       worker.process->End(id, EndedHow::kFault, {});
+    } else if (die < 30) {
+      worker.process->End(id, EndedHow::kAborted, {Draw(static_cast<int>(it->second.most.value) + 1)});
     } else if (die < 60) {
       worker.process->End(id, EndedHow::kStopped, {Draw(static_cast<int>(it->second.most.value) + 1)});
     }
@@ -321,7 +324,7 @@ class World {
         event.devices = {device};
         if (Chance(300) && !state.groups.empty()) event.group = state.groups.begin()->first;
         event.deadline = Milliseconds(1 + Draw(20000));
-        event.on_deadline = static_cast<OnDeadline>(Draw(2));
+        event.on_deadline = static_cast<OnDeadline>(Draw(3));
         event.force = Chance(700);
         return Step(event);
       }
@@ -343,7 +346,8 @@ class World {
       for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
       history_.push_back("    " + line);
       ++seen_[line.substr(0, line.find(' '))];
-      for (const char* news : {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants "}) {
+      for (const char* news : {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants ",
+                               "until replaced", "to other groups", "the drain was undone", "\"parked: "}) {
         if (line.find(news) != std::string::npos) ++seen_[news];
       }
       Judge(action);
@@ -367,6 +371,20 @@ class World {
       EXPECT_EQ(client.last_words, 0);
       EXPECT_LT(client.latest, assign->attempt);
       client.latest = assign->attempt;
+      const Request* request = std::as_const(*core_).state().Find(assign->request);
+      if (request != nullptr && request->migrations > 0) ++seen_["migrated"];
+      const Group* group = std::as_const(*core_).state().Find(assign->group);
+      for (const Member& member : group->members) {
+        EXPECT_TRUE(group->leaving || !core_->state().At(member.device).drain_wanted) << "a drained device gets work";
+      }
+    } else if (const auto* form = std::get_if<FormGroup>(&action)) {
+      for (DeviceId device : form->members) {
+        EXPECT_FALSE(core_->state().At(device).drain_wanted) << "a drained device gets a group";
+      }
+    } else if (const auto* drain = std::get_if<ReportDrain>(&action)) {
+      EXPECT_FALSE(ended_drains_.contains(drain->operation)) << "a drain speaks after its end";
+      if (drain->done) ended_drains_.insert(drain->operation);
+      if (drain->message.find("no worker process is left") != std::string::npos) ++seen_["drained a lost device"];
     }
   }
 
@@ -382,6 +400,7 @@ class World {
   std::deque<Event> said_;
   std::deque<std::string> history_;
   std::map<std::string, int> seen_;
+  std::set<OperationId> ended_drains_;
   uint64_t leader_ = 0, last_request_ = 0, last_operation_ = 0;
   uint64_t hash_ = 0xcbf29ce484222325u;
   int steps_ = 0;
@@ -413,9 +432,26 @@ TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
   if (only > 0) return;
   EXPECT_GT(steps, 100000);
   // A storm that never reached a part of the core says nothing about it.
-  for (const char* word : {"refuse-worker", "drop-worker", "abort-group", "dissolve-group", "abort-attempt",
-                           "report-drain", "keep-device", "keep-drain", "forget-device", "fewer replicas are needed",
-                           "it is needed again", "needs its devices more", "wants "}) {
+  for (const char* word : {"refuse-worker",
+                           "drop-worker",
+                           "abort-group",
+                           "dissolve-group",
+                           "abort-attempt",
+                           "report-drain",
+                           "keep-device",
+                           "keep-drain",
+                           "forget-device",
+                           "fewer replicas are needed",
+                           "it is needed again",
+                           "needs its devices more",
+                           "wants ",
+                           "park-worker",
+                           "until replaced",
+                           "to other groups",
+                           "the drain was undone",
+                           "\"parked: ",
+                           "migrated",
+                           "drained a lost device"}) {
     EXPECT_GT(seen[word], 0) << word;
   }
 }

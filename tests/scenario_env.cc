@@ -289,7 +289,7 @@ void ScenarioEnv::Drain(const Command& command) {
   }
   event.reason = command.Key("reason", "");
   event.deadline = {Quantity(command.Key("deadline", "0"))};
-  event.on_deadline = EnumNamed<OnDeadline>(command.Key("on", "wait"));
+  event.on_deadline = EnumNamed<OnDeadline>(command.Key("on", "migrate"));
   event.force = command.Has("force");
   Step(event);
 }

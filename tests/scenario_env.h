@@ -18,8 +18,8 @@
 //   impostor w0 fail w0 g1 REASON [message=".."]      free-blocks w0 N      memory-free w0 1GiB      link w0 w1 8000
 //   (MB/s to be measured) event LINE                                            any event as format.h writes it
 //   step w0 20ms [tokens=8] (what its steps take)   stand-still w0 [steps] [progress] [busy]   health w0 CODE
-//   [message=..] cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=wait|abort] [force]
-//   [reason=..]
+//   [message=..] cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=migrate|wait|abort]
+//   [force] [reason=..]
 //   leader epoch=2 [expected=N] [recall]                  a new scheduler; the workers keep what they hold; with
 //                                                         `recall` it is told what the store kept of the one before
 //   explain r1|g1|NAME    show requests|groups|devices|models|links|kept

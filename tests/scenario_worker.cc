@@ -16,6 +16,7 @@ WorkerAttached ScenarioWorker::Attach() {
   WorkerAttached event;
   event.device = spec_;
   event.incarnation = incarnation_;
+  event.parked = parked_;
   for (auto& [id, shard] : held_) {
     shard.requests.clear();
     for (const auto& [request, work] : work_) {
@@ -29,12 +30,23 @@ WorkerAttached ScenarioWorker::Attach() {
 void ScenarioWorker::Restart(Incarnation incarnation) {
   incarnation_ = incarnation;
   attached_ = false;
+  parked_ = false;
   held_.clear();
   work_.clear();
   answers_.clear();
 }
 
+void ScenarioWorker::Park() {
+  const WorkerDetached end{device_, incarnation_, false, "it parks"};
+  Restart({incarnation_.hi, incarnation_.lo + 1000});
+  parked_ = true;
+  const WorkerAttached begin = Attach();
+  Report(end);
+  Report(begin);
+}
+
 void ScenarioWorker::Form(const FormGroup& action) {
+  parked_ = false;
   HeldShard shard;
   shard.group = action.group;
   shard.epoch = action.epoch;
@@ -93,6 +105,8 @@ void ScenarioWorker::Obey(const Action& action, const std::deque<ModelSpec>& mod
     const auto link = links_.find(measure->b);
     const int64_t bytes_per_second = link != links_.end() ? link->second : 5000000000;
     if (mine({measure->a})) Report(LinkMeasured{device_, measure->probe, 20000, bytes_per_second});
+  } else if (const auto* park = std::get_if<ParkWorker>(&action)) {
+    if (attached_ && park->incarnation == incarnation_) Park();
   } else if (const auto* dissolve = std::get_if<DissolveGroup>(&action)) {
     if (mine(dissolve->members)) Leave(dissolve->group, dissolve->epoch);
   } else if (const auto* abort = std::get_if<AbortGroup>(&action)) {

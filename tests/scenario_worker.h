@@ -68,12 +68,15 @@ class ScenarioWorker {
  private:
   void Form(const FormGroup& action);
   void Load(const LoadModel& action, const ModelSpec& model);
+  // Another process of its own, which has begun to attach.
+  void Park();
   void Leave(GroupId group, GroupEpoch epoch);
 
   DeviceSpec spec_;
   Incarnation incarnation_;
   DeviceId device_;
   bool attached_ = false;
+  bool parked_ = false;
   std::map<GroupId, HeldShard> held_;
   std::map<RequestId, Work> work_;
   std::deque<Event> answers_;

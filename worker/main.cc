@@ -17,6 +17,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -50,6 +51,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kStopTime{4000};  // For the step under way and the farewell; all told, SIGTERM takes under 5 s.
 constexpr milliseconds kFarewellTime{500};
 constexpr int kMostDevices = 1024;  // In one process: each has a handful of threads and descriptors.
+constexpr int kParks = -1;          // What Run returns, no exit code.
 
 struct Flags {
   DeviceOptions device;
@@ -60,6 +62,7 @@ struct Flags {
   std::string model_root;
   std::string isa = "auto";
   bool die_with_parent = false;
+  bool parked = false;
 };
 
 int Complain(ExitCode code, absl::string_view what) {
@@ -183,6 +186,23 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// A parked worker is this program again, in the same process: what the drivers, the allocator and the kernels hold goes
+// with the old image, and whoever started it sees nothing of it. A stop signal that comes in between stays pending.
+int Park(char** argv) {
+  std::vector<char*> arguments;
+  for (char** argument = argv; *argument != nullptr; ++argument) arguments.push_back(*argument);
+  char parked[] = "--parked";
+  const auto said = [&](const char* argument) { return std::strcmp(argument, parked) == 0; };
+  if (std::none_of(arguments.begin(), arguments.end(), said)) arguments.push_back(parked);
+  arguments.push_back(nullptr);
+#ifdef SYS_close_range
+  syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);
+#endif
+  execv("/proc/self/exe", arguments.data());
+  return Complain(kExitFailure, absl::StrCat("could not start itself anew to park: ", std::strerror(errno)));
+}
+
+// kParks: the device is to be given back.
 int Run(const Flags& flags, int signals, int parent) {
   SimFaults faults;
   const bool sim = SimDevice::IsSim(flags.device.spec);
@@ -197,6 +217,11 @@ int Run(const Flags& flags, int signals, int parent) {
     options.build = TANDEM_VERSION;
     options.model_root = flags.model_root;
     options.on_end = [&end](absl::Status why) { end.Ask(std::move(why)); };
+    options.parked = flags.parked;
+    // A process with more devices than the one that is drained goes on.
+    if (opened->workers.size() == 1) {
+      options.on_park = [&end] { end.Ask(absl::AbortedError("a drain wants the device empty")); };
+    }
     absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(std::move(options));
     if (!worker.ok()) return Complain(kExitFailure, worker.status().message());
     workers.push_back(*std::move(worker));
@@ -215,6 +240,11 @@ int Run(const Flags& flags, int signals, int parent) {
     // Whatever holds the engine would hold an orderly end as well.
     Complain(kExitStuck, why.message());
     _exit(kExitStuck);
+  }
+  if (absl::IsAborted(why)) {
+    LOG(INFO) << "parking: " << why.message();
+    for (const auto& worker : workers) worker->Close(kFarewellTime);
+    return kParks;
   }
   const bool told = why.ok() || absl::IsCancelled(why);
   const std::string reason = why.ok() ? told_by : std::string(why.message());
@@ -267,6 +297,7 @@ int Main(int argc, char** argv) {
                                    ->check(CLI::Range(1, kMostDevices))
                                    ->capture_default_str();
   app.add_flag("--die-with-parent", flags.die_with_parent, "Stop when the process that started this one ends");
+  app.add_flag("--parked", flags.parked)->group("");  // said by a worker to itself
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -302,7 +333,8 @@ int Main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   UniqueFd signals(signalfd(-1, &stop, SFD_CLOEXEC));
   CHECK(signals.valid());
-  return Run(flags, signals.get(), parent.get());
+  const int code = Run(flags, signals.get(), parent.get());
+  return code == kParks ? Park(argv) : code;
 }
 
 }  // namespace

@@ -69,7 +69,9 @@ class TokensCall final : public SendingCall<TokensReactor, v1::TokensRequest> {
 class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
  public:
   explicit Impl(Options options)
-      : options_(std::move(options)), random_(options_.incarnation[0] | options_.incarnation[1] << 8) {}
+      : options_(std::move(options)),
+        random_(options_.incarnation[0] | options_.incarnation[1] << 8),
+        parked_(options_.parked) {}
 
   void Start(DeviceEngines* engine);
   void Report(tandem::worker::Report report);
@@ -93,6 +95,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   void OnMessage(const v1::AttachResponse& message);
   void OnWelcome(const v1::Welcome& welcome);
   void OnMeasureLink(const v1::MeasureLink& message);
+  void OnPark();
   void OnBadCommand(const v1::AttachResponse& message, const absl::Status& why);
   void OnAttachEnd(const grpc::Status& status);
 
@@ -115,6 +118,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   std::condition_variable changed_;
   bool closing_ = false;  // Guarded by mu_, as are:
   bool over_ = false;     // on_end was called.
+  bool parked_ = false;   // Nothing was held since a drain.
   std::shared_ptr<AttachCall> attach_;
   std::shared_ptr<TokensCall> tokens_;
   std::optional<absl::Status> attach_end_;
@@ -247,14 +251,17 @@ void SchedulerLink::Impl::OnMessage(const v1::AttachResponse& message) {
       return End(absl::CancelledError(absl::StrCat("the scheduler says: ", message.exit().reason())));
     case v1::AttachResponse::kMeasureLink:
       return OnMeasureLink(message.measure_link());
-    case v1::AttachResponse::kFormGroup:
+    case v1::AttachResponse::kFormGroup: {
+      std::lock_guard lock(mu_);
+      parked_ = false;
+    }
+      [[fallthrough]];
     case v1::AttachResponse::kLoadModel:
     case v1::AttachResponse::kAssignRequest:
       probe_->Break("work came");  // It goes first.
       break;
     case v1::AttachResponse::kPark:
-      LOG(WARNING) << "this build can not do what the scheduler asks for: " << message.ShortDebugString().substr(0, 40);
-      return;
+      return OnPark();
     default:
       break;
   }
@@ -270,6 +277,23 @@ void SchedulerLink::Impl::OnMeasureLink(const v1::MeasureLink& message) {
   if (order.ok() && options_.join_probe) return probe_->Measure(*std::move(order));
   const absl::Status why = order.ok() ? absl::UnimplementedError("this worker can not measure links") : order.status();
   SendControl(ProbeMessage({message.probe(), static_cast<int>(message.rank()), message.peer_uuid(), why}));
+}
+
+// Whoever holds a group has nothing to give back yet: the scheduler parks empty workers only.
+void SchedulerLink::Impl::OnPark() {
+  if (!engine_->Status().empty()) {
+    LOG(ERROR) << "told to park and in a group; the order is ignored";
+    return;
+  }
+  probe_->Break("it parks");
+  v1::AttachRequest message;
+  message.mutable_parked();
+  SendControl(std::move(message));
+  if (options_.on_park) return options_.on_park();
+  // This process is not the device's alone: it gives back what the device holds by holding no group.
+  std::lock_guard lock(mu_);
+  parked_ = true;
+  if (attach_) attach_->CloseWhenSent();
 }
 
 // A request must get its end; an order for a group that can not be read is a fault of the scheduler's build.
@@ -372,6 +396,7 @@ v1::AttachRequest SchedulerLink::Impl::MakeHello() {
     *hello.add_shards() = HeldShardFrom(status, engine_->Held(status.group));
   }
   std::lock_guard lock(mu_);
+  hello.set_parked(parked_);
   hello.set_highest_leader_epoch(highest_leader_);
   return message;
 }

@@ -42,6 +42,10 @@ class SchedulerLink {
     // Called once, from a thread of the link, when the worker must end: the scheduler does not take it
     // (FAILED_PRECONDITION and the like), told it to (CANCELLED), or an abort hangs (DEADLINE_EXCEEDED).
     std::function<void(absl::Status)> on_end;
+    // Called when a drain wants the device empty; the answer has been sent. The owner becomes a new process that says
+    // `parked`. Unset: the link says so itself, with a new line, for a process that has more than this device.
+    std::function<void()> on_park;
+    bool parked = false;
     std::chrono::milliseconds most_abort_time{10000};
   };
 

@@ -43,7 +43,9 @@ SchedulerLink::Options Worker::LinkOptions() {
                               .rendezvous = rendezvous_->endpoint(),
                               .numerics = options_.numerics,
                               .device = options_.device,
-                              .on_end = options_.on_end};
+                              .on_end = options_.on_end,
+                              .on_park = options_.on_park,
+                              .parked = options_.parked};
   if (options_.measures_links) {
     link.join_probe = [this](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
       return JoinGroup(*rendezvous_, identity, {.call_timeout = kProbeCallTimeout, .cancelled = cancelled});

@@ -33,7 +33,9 @@ class Worker {
     const Device* device = nullptr;  // outlives the worker
     ModelLoader::LoadFolder load;
     bool measures_links = true;                // what a simulated device measured would be this machine's memory
-    std::function<void(absl::Status)> on_end;  // as SchedulerLink::Options
+    std::function<void(absl::Status)> on_end;  // as SchedulerLink::Options, and so are:
+    std::function<void()> on_park;
+    bool parked = false;
   };
 
   // Everything runs when it returns; the scheduler need not be there.

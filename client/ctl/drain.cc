@@ -22,7 +22,7 @@ namespace {
 
 struct DrainFlags {
   std::vector<std::string> names;
-  std::string reason, deadline = "10m", on_deadline = "wait";
+  std::string reason, deadline = "10m", on_deadline = "migrate";
   bool detach = false, force = false, dry_run = false;
 };
 
@@ -207,7 +207,9 @@ class Drainer {
     request.mutable_mutation()->set_validate_only(flags_.dry_run);
     request.mutable_mutation()->set_idempotency_key(following.key);
     request.set_deadline_ms(deadline_ms_);
-    request.set_on_deadline(flags_.on_deadline == "abort" ? v1::ABORT : v1::WAIT);
+    request.set_on_deadline(flags_.on_deadline == "abort"  ? v1::ABORT
+                            : flags_.on_deadline == "wait" ? v1::WAIT
+                                                           : v1::MIGRATE);
     request.set_force(flags_.force);
     return request;
   }
@@ -224,9 +226,8 @@ class Drainer {
       list("groups that leave service", progress.groups());
       list("models", progress.models_affected());
     }
-    const std::string line = absl::StrCat(
-        following.name.name, ": ", progress.done() ? "done" : absl::StrCat(progress.requests_left(), " requests left"),
-        progress.overdue() ? ", OVERDUE" : "", progress.message().empty() ? "" : "; ", progress.message());
+    const std::string line = absl::StrCat(following.name.name, ": ", progress.done() ? "done; " : "",
+                                          progress.overdue() ? "OVERDUE; " : "", progress.message());
     if (line != following.last) std::cout << line << "\n" << text << std::flush;
     following.last = line;
     following.heard = true;
@@ -245,10 +246,6 @@ class Drainer {
 };
 
 int Drain(const Context& context, const DrainFlags& flags) {
-  if (flags.on_deadline == "migrate") {
-    return Report(absl::FailedPreconditionError(
-        "--on-deadline migrate is not served yet; wait and abort are: wait never forces, abort ends what still runs"));
-  }
   const auto deadline = config::ParseDuration(flags.deadline);
   if (!deadline.ok())
     return Report(absl::InvalidArgumentError(absl::StrCat("--deadline: ", deadline.status().message())));
@@ -272,7 +269,9 @@ int Drain(const Context& context, const DrainFlags& flags) {
   for (const Following& each : drains) {
     const bool left = absl::IsCancelled(each.status) && each.heard && (flags.detach || on_interrupt.happened());
     if (left && !each.done) {
-      std::cerr << each.name.name << ": left alone; the drain goes on. tandemctl undrain takes it back\n";
+      std::cerr << each.name.name
+                << ": left alone; the drain goes on. The same command looks on, tandemctl events tells all, tandemctl "
+                << "undrain takes it back\n";
       if (on_interrupt.happened()) code = kInterrupted;
     } else if (!left && !each.status.ok()) {
       code = Report(each.status);
@@ -291,13 +290,14 @@ void AddCordon(CLI::App& app, Context& context) {
 void AddDrain(CLI::App& app, Context& context) {
   auto flags = std::make_shared<DrainFlags>();
   CLI::App* drain = app.add_subcommand(
-      "drain", "Take devices out of service once their requests have ended; a device takes its whole group with it");
+      "drain", "Take devices out of service without failing a request; a device takes its whole group with it");
   drain->add_option("NAME", flags->names, "Device, node or group: 0, box/0, gpu/0, node/box, group/7")->required();
   drain->add_option("--reason", flags->reason, "Why, for whoever reads the status")->required();
   drain->add_option("--deadline", flags->deadline, "How long requests may take to end")->capture_default_str();
   drain
       ->add_option("--on-deadline", flags->on_deadline,
-                   "wait: never force, be reported overdue. abort: end what still runs. migrate is not served yet")
+                   "migrate: move what still runs to other groups. wait: never force, be reported overdue. abort: end "
+                   "it by name")
       ->check(CLI::IsMember({"wait", "migrate", "abort"}))
       ->capture_default_str();
   drain->add_flag("--detach", flags->detach, "Start the drain and return");

@@ -66,6 +66,12 @@ struct DropWorker {
   Incarnation incarnation;
   std::string why;
 };
+// A drained device without groups: its worker gives back all that it holds of the device by becoming a new process,
+// which attaches as parked.
+struct ParkWorker {
+  DeviceId device;
+  Incarnation incarnation;
+};
 
 // To rank 0 of the group. The shell adds the payload that it keeps under the request's id.
 struct AssignRequest {
@@ -144,7 +150,7 @@ struct Tell {
 
 using Action = std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, MeasureLink,
                             DropWorker, AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest,
-                            ReportDrain, Tell, KeepDevice, ForgetDevice, KeepDrain>;
+                            ReportDrain, Tell, KeepDevice, ForgetDevice, KeepDrain, ParkWorker>;
 using Actions = std::vector<Action>;
 
 }  // namespace tandem::core

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/drain.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
@@ -51,6 +52,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   }
   model.groups.push_back(id);
   Group& added = state.AddGroup(std::move(group));
+  added.leaving = IsDrained(state, added);
   OpenAccount(state, added);
   state.place_wanted = true;
   out.push_back(Tell{Name(id), absl::StrCat("adopted for ", Name(model), " on ", List(state, DevicesOf(added), 8))});
@@ -125,6 +127,10 @@ void Settle(ClusterState& state, Actions& out) {
   state.SetTimer(state.reattach_until, kNever, TimerKind::kReattach, 0);
   state.settled = true;
   state.place_wanted = true;
+  state.drains_touched = true;
+  for (const Device& device : state.devices) {
+    if (device.drain_wanted) state.emptied.push_back(device.id);
+  }
   for (const auto& [id, adoption] : std::exchange(state.adoptions, {})) {
     for (const auto& [rank, device] : adoption.ranks) {
       state.At(device).claims = 0;

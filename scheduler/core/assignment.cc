@@ -57,7 +57,7 @@ bool TooLongForEvery(const ClusterState& state, const Model& model, const Reques
   bool any_ready = false;
   for (GroupId id : model.groups) {
     const Group& group = *state.Find(id);
-    if (!group.CountsAsReplica()) continue;
+    if (!group.Serves()) continue;
     if (group.state != GroupState::kReady) return false;
     any_ready = true;
     if (request.prompt + request.output < group.kv.capacity) return false;
@@ -120,7 +120,7 @@ std::string WhyWaiting(const ClusterState& state, const Request& request) {
   if (state.ReadyReplicas(model) == 0) {
     for (GroupId id : model.groups) {
       const Group& group = *state.Find(id);
-      if (!group.CountsAsReplica()) continue;
+      if (!group.Serves()) continue;
       return absl::StrCat(Name(model), " is ", group.state == GroupState::kForming ? "forming" : "loading", " on ",
                           Name(id), " (", List(state, DevicesOf(group)), ")");
     }

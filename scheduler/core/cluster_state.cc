@@ -119,6 +119,10 @@ int ClusterState::Replicas(const Model& model) const {
       std::count_if(model.groups.begin(), model.groups.end(), [&](GroupId id) { return Find(id)->CountsAsReplica(); }));
 }
 
+bool ClusterState::IsServed(const Model& model) const {
+  return std::any_of(model.groups.begin(), model.groups.end(), [&](GroupId id) { return Find(id)->Serves(); });
+}
+
 int ClusterState::Wanted(const Model& model) const {
   return std::max(model.spec.replicas_min, std::min(model.pool.wanted, model.spec.replicas_max));
 }

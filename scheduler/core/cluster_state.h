@@ -45,6 +45,7 @@ struct Device {
   bool attached = false;            // its stream is open
   bool suspect = false;             // attached, silent for longer than suspect_after
   bool parked = false;              // attached after a drain, without context and memory
+  bool parking = false;             // told to park: the process ends and another takes its place
   bool cordoned = false;            // no new group is formed here
   bool drain_wanted = false;        // an operator's wish; it outlives the worker
   bool recalled = false;            // known from an earlier run, not seen in this one yet
@@ -61,7 +62,7 @@ struct Device {
   std::vector<GroupId> groups;  // that it is a member of and has not left
   std::vector<Leftover> leftovers;
   int claims = 0;                   // shards it holds for groups that may yet be adopted
-  Instant leave_deadline = kNever;  // of the leftovers
+  Instant leave_deadline = kNever;  // of the leftovers, or of parking
   Instant timer = kNever;           // when liveness looks again
 
   bool Free() const { return groups.empty() && leftovers.empty() && claims == 0; }
@@ -116,6 +117,7 @@ struct Group {
   std::string reason;           // why it left service
   Reason end_reason = Reason::kNone;
   bool retiring = false;    // fewer replicas are needed; see pool.h
+  bool leaving = false;     // a drain wants it gone; it may serve until a replacement does
   bool adopted = false;     // formed by an earlier scheduler
   Bytes kv_min, kv_target;  // per rank, as asked
   Bytes kv_bytes;           // of rank 0, as taken
@@ -148,8 +150,10 @@ struct Group {
 
   DeviceId Rank0() const { return members.front().device; }
   bool InService() const { return ending == Ending::kNo && state != GroupState::kDissolved; }
-  // Serves now or soon: forming, loading or ready, and not on its way out.
-  bool CountsAsReplica() const { return InService() && state != GroupState::kDraining; }
+  // Takes requests now or soon: forming, loading or ready.
+  bool Serves() const { return InService() && state != GroupState::kDraining; }
+  // Of the replicas that are wanted: one that a drain wants gone serves, but is to be replaced.
+  bool CountsAsReplica() const { return Serves() && !leaving; }
 };
 
 // ---- models -------------------------------------------------------------------------------------------------------
@@ -272,10 +276,12 @@ struct Drain {
   std::vector<GroupId> groups;    // that have not ended
   std::string reason;
   Instant deadline = kNever;
-  OnDeadline on_deadline = OnDeadline::kWait;
+  OnDeadline on_deadline = OnDeadline::kMigrate;
+  bool force = false;  // takes the last replica of a model too
   bool past_deadline = false;
-  int requests_at_start = 0;
-  int requests_left = -1;  // as last reported
+  int requests_at_start = 0;  // or later, while its groups served on: the most at a time
+  int requests_left = -1;     // as last reported
+  std::string said;           // likewise: what it waits for, without the times in it
   Instant next_report = kNever;
 };
 
@@ -386,6 +392,7 @@ struct ClusterState {
   bool place_wanted = false;        // a replica may be missing, or a device was freed
   bool drains_touched = false;      // a group that drains lost a request, or ended
   absl::btree_set<DeviceId> keep;   // the store may have to be told of them
+  std::vector<DeviceId> emptied;    // drained devices that lost their last group, or attached
 
   // ---- look-ups; null or CHECK where absent ----
   Device& At(DeviceId id);
@@ -414,8 +421,9 @@ struct ClusterState {
   void SetTimer(Instant& slot, Instant at, TimerKind kind, uint64_t subject);
 
   int ReadyReplicas(const Model& model) const;
-  int Replicas(const Model& model) const;  // that serve or will
-  int Wanted(const Model& model) const;    // replicas, by demand
+  int Replicas(const Model& model) const;   // that serve or will
+  int Wanted(const Model& model) const;     // replicas, by demand
+  bool IsServed(const Model& model) const;  // some group takes requests now or soon
   // Place in the queue, from 1; 0 when it does not wait. As things stand: who comes later may be served before.
   int QueuePosition(const Request& request) const;
 

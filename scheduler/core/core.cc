@@ -64,11 +64,11 @@ void FireTimers(ClusterState& state, Actions& out) {
 // The consequences of an event, in the order in which each may need the one before.
 void Conclude(ClusterState& state, Actions& out) {
   do {
+    if (state.place_wanted) PlaceMissing(state, out);  // before a drain looks whether its replacement is coming
     if (state.drains_touched) {
       DissolveUnneeded(state, out);
       UpdateDrains(state, out);
     }
-    if (state.place_wanted) PlaceMissing(state, out);
     AssignWaiting(state, out);
     SettleWaiting(state, out);
   } while (state.drains_touched || state.place_wanted || !state.helped.empty());

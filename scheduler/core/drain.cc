@@ -1,6 +1,7 @@
 #include "scheduler/core/drain.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -8,8 +9,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
+#include "scheduler/core/drain_preview.h"
+#include "scheduler/core/drain_report.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/kept.h"
+#include "scheduler/core/liveness.h"
+#include "scheduler/core/placement.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
@@ -28,65 +34,73 @@ int RequestsOf(const ClusterState& state, const std::vector<GroupId>& groups) {
   return count;
 }
 
-// The live groups on the devices, each once.
-std::vector<GroupId> GroupsOn(const ClusterState& state, const std::vector<DeviceId>& devices) {
-  std::set<GroupId> groups;
-  for (DeviceId id : devices) groups.insert(state.At(id).groups.begin(), state.At(id).groups.end());
-  return {groups.begin(), groups.end()};
+bool Wants(const Drain& drain, GroupId group) {
+  return std::find(drain.groups.begin(), drain.groups.end(), group) != drain.groups.end();
 }
 
-// Names a model that would be without a ready replica if these groups left; null when there is none.
-const Model* WouldLoseLast(const ClusterState& state, const std::vector<GroupId>& leaving) {
-  for (GroupId id : leaving) {
+std::string Why(const ClusterState& state, const Drain& drain) {
+  return absl::StrCat("drain of ", TargetOf(state, drain), drain.reason.empty() ? "" : ": ", drain.reason);
+}
+
+// The group takes nothing more. One that does not serve yet ends.
+void CloseGroup(ClusterState& state, Group& group, const std::string& why, Actions& out) {
+  if (!group.Serves()) return;
+  if (group.state != GroupState::kReady) return AbortNow(state, group, Reason::kDraining, why, out);
+  StopAdmitting(state, group, why, out);
+}
+
+// ---- make before break ----------------------------------------------------------------------------------------------
+
+// Whether every drain that wants the group would rather keep it than lose the last one of its model.
+bool IsProtected(const ClusterState& state, GroupId group) {
+  return std::none_of(state.drains.begin(), state.drains.end(), [&](const auto& entry) {
+    const Drain& drain = entry.second;
+    return Wants(drain, group) && (drain.force || (drain.past_deadline && drain.on_deadline != OnDeadline::kWait));
+  });
+}
+
+// How many of the groups of the model that a drain wants must go on serving.
+int ToKeepOpen(const ClusterState& state, const Model& model, const std::vector<Group*>& open) {
+  int ready = 0, coming = 0;
+  for (GroupId id : model.groups) {
     const Group& group = *state.Find(id);
-    if (group.state != GroupState::kReady || !group.InService()) continue;
-    const Model& model = state.At(group.model);
-    const bool other = std::any_of(model.groups.begin(), model.groups.end(), [&](GroupId other_id) {
-      const Group& candidate = *state.Find(other_id);
-      return candidate.state == GroupState::kReady && candidate.InService() &&
-             std::find(leaving.begin(), leaving.end(), other_id) == leaving.end();
-    });
-    if (!other) return &model;
+    if (group.CountsAsReplica()) ++(group.state == GroupState::kReady ? ready : coming);
   }
-  return nullptr;
+  const int missing = state.Wanted(model) - ready;
+  const bool tried_again = WaitsToRetry(state, model) && !model.blocked;
+  const int keep = std::clamp(tried_again ? missing : coming, 0, std::max(0, missing));
+  const bool last = ready == 0 && keep == 0;
+  return last && IsProtected(state, open.back()->id) ? 1 : keep;
 }
 
-void CloseGroup(ClusterState& state, GroupId id, const std::string& why, Actions& out) {
-  Group* group = state.Find(id);
-  if (group == nullptr || !group->InService() || group->state == GroupState::kDraining) return;
-  if (group->state != GroupState::kReady) return AbortNow(state, *group, Reason::kDraining, why, out);
-  StopAdmitting(state, *group, why, out);
+// Groups whose replacement serves, or that get none, stop admitting.
+void CloseReplaced(ClusterState& state, Actions& out) {
+  std::set<GroupId> wanted;
+  for (const auto& [id, drain] : state.drains) wanted.insert(drain.groups.begin(), drain.groups.end());
+  std::map<ModelId, std::vector<Group*>> open;
+  for (GroupId id : wanted) {
+    Group* group = state.Find(id);
+    if (group != nullptr && group->leaving && group->Serves()) open[group->model].push_back(group);
+  }
+  for (auto& [id, groups] : open) {
+    const int keep = ToKeepOpen(state, state.At(id), groups);
+    for (size_t i = 0; i + static_cast<size_t>(keep) < groups.size(); ++i) {
+      const auto drain = std::find_if(state.drains.begin(), state.drains.end(),
+                                      [&](const auto& entry) { return Wants(entry.second, groups[i]->id); });
+      CloseGroup(state, *groups[i], Why(state, drain->second), out);
+    }
+  }
 }
 
-// The group serves again, unless something else still wants it gone.
-void ReopenGroup(ClusterState& state, GroupId id, Actions& out) {
-  Group* group = state.Find(id);
-  if (group == nullptr || group->state != GroupState::kDraining || !group->InService()) return;
-  if (group->retiring || IsDrained(state, *group)) return;
-  Reopen(state, *group, "the drain was undone", out);
-}
-
-std::string Target(const ClusterState& state, const Drain& drain) {
-  if (!drain.devices.empty()) return List(state, drain.devices);
-  std::vector<std::string> names;
-  for (GroupId id : drain.groups) names.push_back(Name(id));
-  return names.empty() ? "the group" : List(names);
-}
-
-std::string Progress(const ClusterState& state, const Drain& drain) {
-  const Duration left = drain.deadline - state.now;
-  if (drain.requests_left == 0) return absl::StrCat("no request left; waiting for the ranks to leave");
-  const std::string requests = absl::StrCat(drain.requests_left, " of ", Count(drain.requests_at_start, "request"));
-  if (!drain.past_deadline) return absl::StrCat("draining ", requests, ", ", Words(left), " left");
-  if (drain.on_deadline == OnDeadline::kAbort) return absl::StrCat("aborting ", requests, ": the deadline has passed");
-  return absl::StrCat("overdue by ", Words(Duration{-left.us}), ": ", requests, " still running");
-}
+// ---- the record -----------------------------------------------------------------------------------------------------
 
 void Report(ClusterState& state, Drain& drain, Actions& out) {
   const Duration left{std::max<int64_t>(0, (drain.deadline - state.now).us)};
   const bool overdue = drain.past_deadline && drain.on_deadline == OnDeadline::kWait;
-  out.push_back(
-      ReportDrain{drain.id, Progress(state, drain), drain.requests_left, left, overdue, false, Reason::kNone});
+  drain.requests_at_start = std::max(drain.requests_at_start, drain.requests_left);  // it served on meanwhile
+  drain.said = DescribeDrain(state, drain, /*with_times=*/false);
+  out.push_back(ReportDrain{drain.id, DescribeDrain(state, drain, /*with_times=*/true), drain.requests_left, left,
+                            overdue, false, Reason::kNone});
 }
 
 void Arm(ClusterState& state, Drain& drain) {
@@ -103,21 +117,56 @@ void Finish(ClusterState& state, Drain& drain, Reason refused, std::string messa
   state.drains.erase(drain.id);
 }
 
-void AbortRequests(ClusterState& state, Drain& drain, Actions& out) {
-  for (GroupId id : drain.groups) {
+// The deadline came: what still runs is moved, or aborted by name. Either way the engine says when it has stopped.
+void EndRequests(ClusterState& state, Drain& drain, Actions& out) {
+  const std::string why = Why(state, drain);
+  const std::vector<GroupId> groups = drain.groups;
+  for (GroupId id : groups) {
     Group* group = state.Find(id);
-    if (group == nullptr || !group->InService() || group->requests.empty()) continue;
+    if (group == nullptr || !group->InService()) continue;
+    CloseGroup(state, *group, why, out);
+    if (group->requests.empty()) continue;
     const std::vector<Serial> serials(group->requests.begin(), group->requests.end());
     for (Serial serial : serials) {
       Request& request = state.At(serial);
       AbortCurrent(state, request, "drain deadline", out);
-      if (request.told || request.stopped) continue;
+      if (drain.on_deadline != OnDeadline::kAbort || request.told || request.stopped) continue;
       Fail(state, request, Reason::kDrainAborted,
            absl::StrCat(Name(id), " was drained", drain.reason.empty() ? "" : ": ", drain.reason,
                         "; the drain's deadline passed"),
            out);
     }
     state.SetTimer(group->deadline, state.now + state.options.leave_deadline, TimerKind::kGroup, id.value);
+  }
+}
+
+// ---- devices --------------------------------------------------------------------------------------------------------
+
+// Drained devices without groups: their workers become new processes that hold nothing.
+void ParkEmptied(ClusterState& state, Actions& out) {
+  for (DeviceId id : std::exchange(state.emptied, {})) {
+    Device& device = state.At(id);
+    if (!state.settled || !device.drain_wanted || !device.attached || !device.Free()) continue;
+    if (device.parked || device.parking) continue;
+    device.parking = true;
+    device.leave_deadline = state.now + state.options.leave_deadline;
+    ArmLiveness(state, device);
+    out.push_back(ParkWorker{id, device.incarnation});
+  }
+}
+
+// Nothing of ours is on it: no group, and no process that holds a context.
+bool IsEmpty(const Device& device) { return device.Free() && (device.parked || device.state == DeviceState::kLost); }
+
+// The group serves again, unless something else still wants it gone.
+void TakeBack(ClusterState& state, Group& group, Actions& out) {
+  if (!group.leaving || IsDrained(state, group)) return;
+  group.leaving = false;
+  if (!group.InService()) return;
+  if (group.state != GroupState::kDraining) {
+    out.push_back(Tell{Name(group.id), "stays: the drain was undone"});
+  } else if (!group.retiring) {
+    Reopen(state, group, "the drain was undone", out);
   }
 }
 
@@ -180,28 +229,21 @@ void Handle(ClusterState& state, const UncordonRequested& event, Actions& out) {
 void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
   if (state.drains.contains(event.operation)) return;  // said twice
   if (!state.settled) return Defer(state, event, out);
-  const auto refuse = [&](Reason reason, std::string message) {
-    KeepEnded(event.operation, reason, message, out);
-    out.push_back(ReportDrain{event.operation, std::move(message), 0, {}, false, true, reason});
-  };
-  for (DeviceId id : event.devices) {
-    if (state.Find(id) == nullptr) return refuse(Reason::kNotFound, absl::StrCat("there is no device ", id.value));
-  }
-  if (event.group.has_value() && state.Find(*event.group) == nullptr) {
-    return refuse(Reason::kNotFound, absl::StrCat(Name(*event.group), " does not serve"));
+  DrainPreview preview = PreviewDrain(state, event);
+  if (preview.refused != Reason::kNone) {
+    KeepEnded(event.operation, preview.refused, preview.why, out);
+    out.push_back(ReportDrain{event.operation, std::move(preview.why), 0, {}, false, true, preview.refused});
+    return;
   }
   Drain drain;
   drain.id = event.operation;
-  drain.devices = event.group.has_value() ? std::vector<DeviceId>{} : event.devices;
-  drain.groups = event.group.has_value() ? std::vector<GroupId>{*event.group} : GroupsOn(state, event.devices);
-  if (const Model* model = event.force ? nullptr : WouldLoseLast(state, drain.groups)) {
-    return refuse(Reason::kWouldLoseLastReplica, absl::StrCat("it would take the last ready replica of ", Name(*model),
-                                                              "; force takes it all the same"));
-  }
+  drain.devices = preview.devices;
+  drain.groups = preview.groups;
   drain.reason = event.reason;
   drain.on_deadline = event.on_deadline;
+  drain.force = event.force;
   drain.deadline = state.now + (event.deadline.us > 0 ? event.deadline : state.options.drain_deadline);
-  drain.requests_at_start = RequestsOf(state, drain.groups);
+  drain.requests_at_start = preview.requests;
   for (DeviceId id : drain.devices) {
     Device& device = state.At(id);
     if (!event.reason.empty() || !device.drain_wanted) device.reason = event.reason;
@@ -209,15 +251,17 @@ void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
     device.drain_wanted = true;
     RefreshState(device);
     KeepSoon(state, device);
+    state.emptied.push_back(id);
     out.push_back(Tell{Name(state, id), event.reason.empty() ? "drain" : absl::StrCat("drain: ", event.reason)});
   }
-  const std::string why =
-      absl::StrCat("drain of ", Target(state, drain), event.reason.empty() ? "" : ": ", event.reason);
-  const std::vector<GroupId> groups = drain.groups;
   Drain& added = state.drains.emplace(event.operation, std::move(drain)).first->second;
   KeepRunning(state, added, out);
-  for (GroupId id : groups) CloseGroup(state, id, why, out);
   Arm(state, added);
+  for (GroupId id : preview.groups) {
+    Group& group = *state.Find(id);
+    group.leaving = true;
+    if (group.state != GroupState::kReady) CloseGroup(state, group, preview.why, out);
+  }
   state.place_wanted = true;
   state.drains_touched = true;
 }
@@ -225,32 +269,51 @@ void Handle(ClusterState& state, const DrainRequested& event, Actions& out) {
 void Handle(ClusterState& state, const UndrainRequested& event, Actions& out) {
   WithdrawDeferred(state, event.device, out);
   Device* device = state.Find(event.device);
-  if (device == nullptr || !device->drain_wanted) return;
-  device->drain_wanted = false;
-  KeepSoon(state, *device);
-  device->cordoned = false;
-  device->reason.clear();
-  RefreshState(*device);
-  out.push_back(Tell{Name(state, device->id), "undrained"});
+  if (device == nullptr) return;
   std::vector<OperationId> undone;
+  std::vector<GroupId> groups = device->groups;
   for (auto& [id, drain] : state.drains) {
-    if (std::erase(drain.devices, event.device) == 0) continue;
-    if (drain.devices.empty()) {
-      undone.push_back(id);
-    } else {
-      drain.groups = GroupsOn(state, drain.devices);
-      KeepRunning(state, drain, out);
-    }
+    const bool of_group = drain.devices.empty() && std::any_of(groups.begin(), groups.end(),
+                                                               [&drain = drain](GroupId g) { return Wants(drain, g); });
+    if (of_group || (std::erase(drain.devices, event.device) > 0 && drain.devices.empty())) undone.push_back(id);
+    if (of_group || drain.devices.empty()) continue;
+    drain.groups = GroupsOn(state, drain.devices);
+    KeepRunning(state, drain, out);
   }
-  for (OperationId id : undone) Finish(state, state.drains.at(id), Reason::kCancelled, "undone by undrain", out);
-  const std::vector<GroupId> groups = device->groups;
-  for (GroupId id : groups) ReopenGroup(state, id, out);
+  if (!device->drain_wanted && undone.empty()) return;
+  if (device->drain_wanted) {
+    device->drain_wanted = false;
+    KeepSoon(state, *device);
+    device->cordoned = false;
+    device->parked = false;  // a parked worker is a fresh one
+    device->reason.clear();
+    RefreshState(*device);
+    out.push_back(Tell{Name(state, device->id), "undrained"});
+  }
+  for (OperationId id : undone) {
+    const std::vector<GroupId>& more = state.drains.at(id).groups;
+    groups.insert(groups.end(), more.begin(), more.end());
+    Finish(state, state.drains.at(id), Reason::kCancelled, "undone by undrain", out);
+  }
+  std::set<ModelId> models;
+  for (GroupId id : std::set<GroupId>(groups.begin(), groups.end())) {
+    Group* group = state.Find(id);
+    if (group == nullptr) continue;
+    models.insert(group->model);
+    TakeBack(state, *group, out);
+  }
+  for (ModelId id : models) RetireSurplus(state, state.At(id), "the drain that it was formed for was undone", out);
   state.place_wanted = true;
   state.drains_touched = true;
 }
 
 void UpdateDrains(ClusterState& state, Actions& out) {
   state.drains_touched = false;
+  ParkEmptied(state, out);
+  for (auto& [id, drain] : state.drains) {
+    if (!drain.devices.empty()) drain.groups = GroupsOn(state, drain.devices);
+  }
+  if (state.settled) CloseReplaced(state, out);
   std::vector<OperationId> ids;
   for (const auto& [id, drain] : state.drains) ids.push_back(id);
   for (OperationId id : ids) {
@@ -258,19 +321,18 @@ void UpdateDrains(ClusterState& state, Actions& out) {
     const std::vector<GroupId> groups = drain.groups;
     for (GroupId group_id : groups) {
       Group* group = state.Find(group_id);
-      if (group == nullptr || !group->InService() || !group->requests.empty()) continue;
-      BeginDissolve(state, *group, group->reason, out);
+      const bool closed = group != nullptr && group->InService() && group->state == GroupState::kDraining;
+      if (closed && group->requests.empty()) BeginDissolve(state, *group, group->reason, out);
     }
     if (!state.settled) continue;  // its groups and devices may yet come back
-    const std::string target = Target(state, drain);
-    std::erase_if(drain.groups, [&](GroupId group_id) { return state.groups.find(group_id) == state.groups.end(); });
-    const int left = RequestsOf(state, drain.groups);
-    const bool changed = std::exchange(drain.requests_left, left) != left;
-    const bool free =
-        std::all_of(drain.devices.begin(), drain.devices.end(), [&](DeviceId d) { return state.At(d).Free(); });
-    if (drain.groups.empty() && free) {
-      Finish(state, drain, Reason::kNone, absl::StrCat("drained ", target), out);
-    } else if (changed) {
+    const std::string target = TargetOf(state, drain);
+    std::erase_if(drain.groups, [&](GroupId group_id) { return !state.groups.contains(group_id); });
+    drain.requests_left = RequestsOf(state, drain.groups);
+    const bool empty =
+        std::all_of(drain.devices.begin(), drain.devices.end(), [&](DeviceId d) { return IsEmpty(state.At(d)); });
+    if (drain.groups.empty() && empty) {
+      Finish(state, drain, Reason::kNone, DescribeEnd(state, drain, target), out);
+    } else if (DescribeDrain(state, drain, /*with_times=*/false) != drain.said) {
       Report(state, drain, out);
     }
   }
@@ -280,10 +342,10 @@ void OnDrainTimer(ClusterState& state, Drain& drain, Actions& out) {
   drain.next_report = kNever;
   if (!drain.past_deadline && state.now >= drain.deadline) {
     drain.past_deadline = true;
-    if (drain.on_deadline == OnDeadline::kAbort) AbortRequests(state, drain, out);
+    if (drain.on_deadline != OnDeadline::kWait) EndRequests(state, drain, out);
   }
-  drain.requests_left = RequestsOf(state, drain.groups);
-  Report(state, drain, out);
+  drain.said.clear();  // reported when all that this moment brings has been done
+  state.drains_touched = true;
   Arm(state, drain);
 }
 

@@ -1,12 +1,23 @@
-// How devices leave service without hurting anyone.
+// How devices and groups leave service without hurting anyone: a transaction that is shown first, protects the last
+// replica, and can be taken back at any point before its end.
 //
-// Cordon: no new group here, what runs goes on. Drain: cordon, the groups admit nothing more, requests run to their
-// end, the groups dissolve, the devices are DRAINED. One device drained takes its whole group out, because each rank
-// holds a slice of every layer. The last replica of a model is not taken unless forced. When the deadline comes first,
-// requests are aborted by name, or waited for and reported overdue. A wish outlives the worker and is undone by Undrain
-// at any time.
+// Cordon: no new group here, what runs goes on. Drain, for a device (a node is all its devices):
+//   1. cordoned at once; its groups are `leaving`: they serve, and no longer count as replicas, so that placement
+//      (placement.h) looks for replacements. One device takes its whole group, since each rank holds a slice of every
+//      layer. A group that does not serve yet is aborted.
+//   2. a group stops admitting when its replacement is ready, or at once where none is coming. The last that serves its
+//      model is refused where there is no room for another, unless forced.
+//   3. its requests run to their end, and it dissolves. At the deadline those that are left move to other groups
+//      (migration.h), are aborted by name, or are waited for and reported overdue.
+//   4. the worker parks: it becomes a new process that holds nothing of the device. DRAINED means that; it is safe to
+//      pull. A device whose process is gone is LOST, which is as empty.
 //
-// A drained group (not device) is formed again where there is room: its model still wants its replicas.
+// A group is drained the same way up to 3. It moves elsewhere where there is room, or forms again on the same devices.
+//
+// A wish outlives the worker. Undrain takes it back: what still serves or ends its requests serves on, a parked worker
+// gets groups again, a replacement that is one too many retires (pool.h).
+//
+// All that a drain knows is in its record, Drain, and in the flags of devices and groups; `leaving` follows from these.
 #ifndef TANDEM_SCHEDULER_CORE_DRAIN_H_
 #define TANDEM_SCHEDULER_CORE_DRAIN_H_
 
@@ -30,7 +41,8 @@ void Reopen(ClusterState& state, Group& group, const std::string& why, Actions& 
 // Whether a drain wants the group gone.
 bool IsDrained(const ClusterState& state, const Group& group);
 
-// Dissolves what has become empty, reports what changed, ends what is done. Runs when state.drains_touched.
+// Closes groups that were replaced, dissolves those that became empty, parks workers, reports what changed, ends what
+// is done. Runs when state.drains_touched, after placement.
 void UpdateDrains(ClusterState& state, Actions& out);
 // The drain's deadline, or its next report.
 void OnDrainTimer(ClusterState& state, Drain& drain, Actions& out);

@@ -14,7 +14,7 @@ namespace tandem::core {
 
 // ---- the installation ---------------------------------------------------------------------------------------------
 
-enum class OnDeadline { kWait, kAbort };
+enum class OnDeadline { kWait, kAbort, kMigrate };  // what becomes of requests that still run
 // A drain that the core had accepted and that had not ended when the scheduler did.
 struct KnownDrain {
   OperationId operation;
@@ -233,7 +233,7 @@ struct DrainRequested {
   std::optional<GroupId> group;
   std::string reason;
   Duration deadline;
-  OnDeadline on_deadline = OnDeadline::kWait;
+  OnDeadline on_deadline = OnDeadline::kMigrate;
   bool force = false;
 };
 struct UndrainRequested {

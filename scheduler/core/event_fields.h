@@ -52,7 +52,7 @@ struct EnumWords<EndedHow> {
 };
 template <>
 struct EnumWords<OnDeadline> {
-  static constexpr const char* kWords[] = {"wait", "abort"};
+  static constexpr const char* kWords[] = {"wait", "abort", "migrate"};
 };
 
 // ---- parts --------------------------------------------------------------------------------------------------------
@@ -512,6 +512,15 @@ struct Fields<DropWorker> {
     v("device", &T::device);
     v("incarnation", &T::incarnation);
     v("why", &T::why);
+  }
+};
+template <>
+struct Fields<ParkWorker> {
+  static constexpr const char* kWord = "park-worker";
+  static void Visit(auto&& v) {
+    using T = ParkWorker;
+    v("device", &T::device);
+    v("incarnation", &T::incarnation);
   }
 };
 template <>

@@ -160,7 +160,7 @@ absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
   Lines lines = {absl::StrCat(Name(*model), ": ", ready, " of ", Count(state_.Wanted(*model), "replica"), " ready",
                               model->waits_for.empty() ? "" : "; ", model->waits_for)};
   if (std::string pool = ExplainPool(state_, *model); !pool.empty()) lines.push_back(std::move(pool));
-  if (model->refused != Reason::kNone && state_.Replicas(*model) == 0) {
+  if (model->refused != Reason::kNone && !state_.IsServed(*model)) {
     lines.push_back(absl::StrCat("requests are refused: ", Words(model->refused), ": ", model->refused_why));
   }
   for (GroupId id : model->groups) {

@@ -148,6 +148,7 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
   model.groups.push_back(group.id);
   model.retry_at = kNever;
   Group& added = state.AddGroup(std::move(group));
+  state.drains_touched |= !state.drains.empty();  // it may replace what one of them takes
   SetDeadline(state, added, state.now + state.options.form_deadline);
   out.push_back(Tell{Name(added.id), absl::StrCat("FORMING: ", added.why)});
   out.push_back(FormGroup{added.id, added.epoch, model.id, report.chosen, state.options.form_deadline});
@@ -160,6 +161,7 @@ void Handle(ClusterState& state, const GroupFormed& event, Actions& out) {
   if (group->state != GroupState::kForming || !group->InService()) return;
   if (!std::all_of(group->members.begin(), group->members.end(), [](const Member& m) { return m.formed; })) return;
   group->state = GroupState::kLoading;
+  state.drains_touched |= !state.drains.empty();
   SetDeadline(state, *group, state.now + state.options.load_deadline);
   out.push_back(Tell{Name(group->id), "LOADING: all ranks formed"});
   out.push_back(LoadModel{group->id, group->epoch, group->model, DevicesOf(*group), group->kv_min, group->kv_target,
@@ -192,6 +194,7 @@ void Handle(ClusterState& state, const GroupReady& event, Actions& out) {
   group->numerics_id = event.numerics_id;
   SetDeadline(state, *group, kNever);
   OpenAccount(state, *group);
+  state.drains_touched |= !state.drains.empty();
   model.back_off = {};
   state.place_wanted |= state.load_awaited;
   out.push_back(Tell{Name(group->id), absl::StrCat("READY: ", group->kv_blocks, " blocks, ", group->kv.capacity.value,
@@ -222,7 +225,11 @@ void AbortNow(ClusterState& state, Group& group, Reason reason, const std::strin
     const std::string told = absl::StrCat(Name(group.id), " was lost: ", why);
     const bool died = reason == Reason::kWorkerLost || reason == Reason::kEngineFault;
     while (!group.requests.empty()) LoseAttempt(state, state.At(*group.requests.begin()), died, told, out);
-    BackOff(state, state.At(group.model));
+    if (reason == Reason::kDraining) {
+      state.place_wanted = true;  // as an operator wishes: nothing is wrong with the model
+    } else {
+      BackOff(state, state.At(group.model));
+    }
   }
   if (DissolveIfEmpty(state, group, out)) return;
   std::vector<DeviceId> reachable;
@@ -259,7 +266,7 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
     model.refused_why = why;
     out.push_back(Tell{Name(model), absl::StrCat("not tried again before a worker changes: ", why)});
     const bool served = std::any_of(model.groups.begin(), model.groups.end(),
-                                    [&](GroupId id) { return id != event.group && state.Find(id)->CountsAsReplica(); });
+                                    [&](GroupId id) { return id != event.group && state.Find(id)->Serves(); });
     if (!served) FailQueue(state, model, permanent, why, out);
   }
   const bool first = group->ending == Ending::kNo;
@@ -271,7 +278,7 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
   }
   Reason reason = Reason::kWorkerLost;
   if (event.failure == GroupFailure::kEngineFault) reason = Reason::kEngineFault;
-  if (event.failure == GroupFailure::kAborted) reason = Reason::kDraining;  // in order: its worker was told to stop
+  if (event.failure == GroupFailure::kAborted) reason = Reason::kCancelled;  // in order: its worker was told to stop
   AbortNow(state, *group, reason, why, out);
 }
 

@@ -19,8 +19,8 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
 
 // No request holds a booking on it.
 void BeginDissolve(ClusterState& state, Group& group, const std::string& why, Actions& out);
-// Its requests go on elsewhere. kWorkerLost and kEngineFault: it died, perhaps of one of them. The group may be gone
-// afterwards.
+// Its requests go on elsewhere. kWorkerLost and kEngineFault: it died, perhaps of one of them. kDraining: nothing is
+// wrong, so its model need not wait before it tries again. The group may be gone afterwards.
 void AbortNow(ClusterState& state, Group& group, Reason reason, const std::string& why, Actions& out);
 // The rank on this device is out, whatever it says. Aborts the rest if the group was in service.
 void MemberGone(ClusterState& state, Group& group, DeviceId device, const std::string& why, Actions& out);

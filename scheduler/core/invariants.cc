@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/drain.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/words.h"
@@ -62,7 +63,13 @@ class Checker {
            device.spec.memory_budget.value);
       Hold(!device.attached || device.state != DeviceState::kLost, name, " is attached and LOST");
       Hold(device.state != DeviceState::kLost || device.groups.empty(), name, " is LOST and in a group");
-      Hold(device.state != DeviceState::kDrained || device.Free(), name, " is DRAINED and not free");
+      Hold(device.state != DeviceState::kDrained || (device.Free() && device.parked), name,
+           " is DRAINED and not empty");
+      Hold(!device.parked || device.Free(), name, " is parked and not free");
+      Hold(!device.parking || device.Free(), name, " parks and is not free");
+      Hold(!device.parking || device.leave_deadline != kNever, name, " may park for ever");
+      const bool idle = device.attached && device.Free() && !device.parked && !device.parking;
+      Hold(!device.drain_wanted || !state_.settled || !idle, name, " is drained and free, and was not told to park");
       Hold(!device.drain_wanted || device.cordoned, name, " drains and is not cordoned");
       Hold(device.Quarantined() == (device.quarantined_until != kNever), name, " may stay in quarantine for ever");
       for (GroupId id : device.groups) {
@@ -223,6 +230,10 @@ class Checker {
 
   void Drains() {
     for (const auto& [id, group] : state_.groups) {
+      Hold(!group.InService() || group.leaving == IsDrained(state_, group), Name(id), " leaving=", group.leaving,
+           ", and the drains say otherwise");
+      const bool young = group.state == GroupState::kForming || group.state == GroupState::kLoading;
+      Hold(!group.leaving || !young || !group.InService(), Name(id), " forms to be drained");
       if (group.state != GroupState::kDraining || group.ending != Ending::kNo) continue;
       Hold(!group.requests.empty(), Name(id), " is drained empty and not dissolved");
       bool wanted = group.retiring || std::any_of(group.members.begin(), group.members.end(),
@@ -284,8 +295,8 @@ class Checker {
   }
 
   void Scratch() {
-    Hold(state_.helped.empty() && state_.queued_now.empty() && !state_.place_wanted && !state_.drains_touched &&
-             state_.keep.empty(),
+    Hold(state_.helped.empty() && state_.queued_now.empty() && state_.emptied.empty() && !state_.place_wanted &&
+             !state_.drains_touched && state_.keep.empty(),
          "a step left work undone");
   }
 

@@ -63,11 +63,6 @@ void RecallDrain(ClusterState& state, const KnownDrain& known, Actions& out) {
                             std::max(0, added.requests_at_start), added.deadline - state.now});
 }
 
-std::string WhyDrained(const ClusterState& state, const Drain& drain, GroupId group) {
-  return absl::StrCat("drain of ", drain.devices.empty() ? Name(group) : List(state, drain.devices),
-                      drain.reason.empty() ? "" : ": ", drain.reason);
-}
-
 }  // namespace
 
 void KeepSoon(ClusterState& state, const Device& device) { state.keep.insert(device.id); }
@@ -145,7 +140,7 @@ bool IsAwaited(const ClusterState& state, const Device& device) {
 }
 
 void JoinDrains(ClusterState& state, Group& group, Actions& out) {
-  std::string why;
+  bool wanted = false;
   for (auto& [id, drain] : state.drains) {
     const bool listed = std::find(drain.groups.begin(), drain.groups.end(), group.id) != drain.groups.end();
     const bool touched = std::any_of(group.members.begin(), group.members.end(), [&](const Member& member) {
@@ -153,11 +148,11 @@ void JoinDrains(ClusterState& state, Group& group, Actions& out) {
     });
     if (!listed && !touched) continue;
     if (!listed) drain.groups.push_back(group.id);
-    why = WhyDrained(state, drain, group.id);
+    wanted = true;
   }
-  if (!why.empty()) {
-    state.drains_touched = true;
-    return StopAdmitting(state, group, why, out);
+  if (wanted) {  // it serves until its replacement does
+    group.leaving = state.drains_touched = state.place_wanted = true;
+    return;
   }
   for (const Member& member : group.members) {
     if (!state.At(member.device).drain_wanted) continue;

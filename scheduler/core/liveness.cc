@@ -87,6 +87,11 @@ bool TakeLoad(ClusterState& state, Device& device, const GroupLoad& load, Action
   return true;
 }
 
+// How long a worker may be away. One that parks becomes a new process first.
+Duration Grace(const ClusterState& state, const Device& device) {
+  return device.parking ? state.options.leave_deadline : state.options.detach_grace;
+}
+
 void Heard(ClusterState& state, Device& device, Actions& out) {
   device.last_heard = state.now;
   if (!device.suspect) return;
@@ -125,9 +130,9 @@ void ArmLiveness(ClusterState& state, Device& device) {
   if (device.attached) {
     next = device.last_heard + (device.suspect ? state.options.fence_after : state.options.suspect_after);
   } else if (device.state != DeviceState::kLost) {
-    next = device.detached_at + state.options.detach_grace;
+    next = device.detached_at + Grace(state, device);
   }
-  if (device.attached && !device.leftovers.empty()) next = std::min(next, device.leave_deadline);
+  if (device.attached && (!device.leftovers.empty() || device.parking)) next = std::min(next, device.leave_deadline);
   state.SetTimer(device.timer, next, TimerKind::kDevice, device.id.value);
 }
 
@@ -136,9 +141,10 @@ void OnDeviceTimer(ClusterState& state, Device& device, Actions& out) {
   const CoreOptions& options = state.options;
   if (!device.attached) {
     if (device.state == DeviceState::kLost) return;
-    if (state.now >= device.detached_at + options.detach_grace) {
+    if (state.now >= device.detached_at + Grace(state, device)) {
       return LoseDevice(state, device,
-                        absl::StrCat("its stream broke and did not come back in ", Words(options.detach_grace)),
+                        absl::StrCat(device.parking ? "it was told to park" : "its stream broke",
+                                     " and did not come back in ", Words(Grace(state, device))),
                         /*drop=*/false, out);
     }
     return ArmLiveness(state, device);
@@ -153,6 +159,10 @@ void OnDeviceTimer(ClusterState& state, Device& device, Actions& out) {
         state, device,
         absl::StrCat("did not leave ", Name(device.leftovers.front().group), " in ", Words(options.leave_deadline)),
         /*drop=*/true, out);
+  }
+  if (device.parking && state.now >= device.leave_deadline) {
+    return LoseDevice(state, device, absl::StrCat("did not park in ", Words(options.leave_deadline)), /*drop=*/true,
+                      out);
   }
   if (silent >= options.suspect_after && !device.suspect) {
     device.suspect = true;

@@ -172,8 +172,7 @@ PlacementReport Placed(const ClusterState& state, const Model& model, const Plan
 // What the requests of a model without a replica, now or soon, are told.
 void Judge(ClusterState& state, Model& model, Actions& out) {
   if (model.blocked) return;
-  const bool served = std::any_of(model.groups.begin(), model.groups.end(),
-                                  [&](GroupId id) { return state.Find(id)->CountsAsReplica(); });
+  const bool served = state.IsServed(model);
   Reason refused = Reason::kNone;
   if (!served && model.report.verdict == Verdict::kNever) refused = Reason::kNeverFits;
   if (!served && model.report.verdict == Verdict::kDraining) refused = Reason::kDraining;
@@ -186,7 +185,9 @@ void Judge(ClusterState& state, Model& model, Actions& out) {
   if (refused != Reason::kNone) FailQueue(state, model, refused, model.refused_why, out);
 }
 
-// Why the model's next replica is not placed: at the degree with the best prospects.
+}  // namespace
+
+// At the degree with the best prospects.
 PlacementReport WhyNot(const ClusterState& state, const Model& model) {
   PlacementReport report;
   report.at = state.now;
@@ -218,8 +219,6 @@ PlacementReport WhyNot(const ClusterState& state, const Model& model) {
   report.counts.assign(std::begin(best->counts), std::end(best->counts));
   return report;
 }
-
-}  // namespace
 
 void PlaceMissing(ClusterState& state, Actions& out) {
   state.place_wanted = false;

@@ -16,6 +16,9 @@ namespace tandem::core {
 // that cannot be served. Runs when state.place_wanted.
 void PlaceMissing(ClusterState& state, Actions& out);
 
+// Why the model's next replica is not placed, as things are.
+PlacementReport WhyNot(const ClusterState& state, const Model& model);
+
 // A group of the model failed: the next one is tried after a pause that doubles.
 void BackOff(ClusterState& state, Model& model);
 // Whether that pause lasts.

@@ -94,7 +94,7 @@ placement::Host HostOf(const ClusterState& state, const std::vector<DeviceId>& i
 Block BlockOf(const Device& device) {
   if (!device.attached) return Block::kLost;
   if (device.suspect) return Block::kSuspect;
-  if (device.drain_wanted || device.parked) return Block::kDraining;
+  if (device.drain_wanted || device.parked || device.parking) return Block::kDraining;
   if (device.cordoned || device.Quarantined()) return Block::kCordoned;
   if (!device.leftovers.empty()) return Block::kBusy;
   return Block::kNone;
@@ -198,10 +198,10 @@ std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state) {
   return hosts;
 }
 
-Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone) {
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const WhatIf& what_if) {
   Planning planning;
   planning.devices = HostsOf(state);
-  planning.topology = TopologyOf(state, planning.devices, gone);
+  planning.topology = TopologyOf(state, planning.devices, what_if.gone);
   std::vector<placement::DeviceRef> refs(state.devices.size());
   placement::Demand& demand = planning.demand;
   demand.sharing = state.options.sharing;
@@ -211,18 +211,20 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
     for (size_t d = 0; d < planning.devices[h].size(); ++d) {
       const Device& device = state.At(planning.devices[h][d]);
       refs[device.id.value] = {static_cast<int>(h), static_cast<int>(d)};
-      states.push_back({BlockOf(device), device.spec.memory_budget.value});
+      const bool drained =
+          std::find(what_if.drained.begin(), what_if.drained.end(), device.id) != what_if.drained.end();
+      states.push_back({drained ? Block::kDraining : BlockOf(device), device.spec.memory_budget.value});
     }
   }
   for (const Model& model : state.models) {
     demand.models.push_back(DemandOf(state, model, wanted[model.id.value], planning.cost_of_shape.emplace_back()));
   }
   for (const auto& [id, group] : state.groups) {
-    if (Contains(gone, id)) continue;
+    if (Contains(what_if.gone, id)) continue;
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
     existing.fixed = true;  // to move one is the drain's business: it has requests
-    existing.counts = group.CountsAsReplica();
+    existing.counts = group.CountsAsReplica() && !Contains(what_if.leaving, id);
     for (const Member& member : group.members) {
       if (!member.out) existing.devices.push_back(refs[member.device.value]);
     }

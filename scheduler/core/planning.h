@@ -40,8 +40,14 @@ struct Planning {
   std::vector<std::vector<int>> cost_of_shape;  // by model and shape: index into ModelSpec::costs
   placement::Plan plan;
 };
-// `wanted`: replicas, by ModelId. `gone`: planned as if these groups were not there. Changes nothing.
-Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const std::vector<GroupId>& gone = {});
+// What the planning is to take for granted.
+struct WhatIf {
+  std::vector<GroupId> gone;      // these groups were not there
+  std::vector<GroupId> leaving;   // these were there and did not count
+  std::vector<DeviceId> drained;  // nothing may be placed on these
+};
+// `wanted`: replicas, by ModelId. Changes nothing.
+Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const WhatIf& what_if = {});
 
 }  // namespace tandem::core
 

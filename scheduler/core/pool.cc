@@ -191,7 +191,7 @@ bool WouldFit(const ClusterState& state, const Model& hungry, const std::vector<
     const int there = state.Replicas(model) - static_cast<int>(given);
     wanted.push_back(model.blocked || given > 0 ? there : std::max(there, state.Wanted(model)));
   }
-  const Planning planning = PlanAll(state, wanted, gone);
+  const Planning planning = PlanAll(state, wanted, {.gone = gone});
   return std::any_of(planning.plan.groups.begin(), planning.plan.groups.end(), [&](const auto& group) {
     return group.model == static_cast<int>(hungry.id.value) && group.kept < 0;
   });
@@ -271,7 +271,6 @@ void OnPoolTimer(ClusterState& state, Actions& out) {
 
 void TakeBackNeeded(ClusterState& state, Actions& out) {
   for (Model& model : state.models) {
-    if (!IsPooled(model)) continue;
     int missing = state.Wanted(model) - state.Replicas(model);
     for (GroupId id : model.groups) {
       Group& group = *state.Find(id);
@@ -281,6 +280,20 @@ void TakeBackNeeded(ClusterState& state, Actions& out) {
       group.retiring = false;
       Reopen(state, group, "it is needed again", out);
     }
+  }
+}
+
+void RetireSurplus(ClusterState& state, Model& model, const std::string& why, Actions& out) {
+  if (IsPooled(model)) return;
+  const std::vector<GroupId> newest_first(model.groups.rbegin(), model.groups.rend());
+  for (GroupId id : newest_first) {
+    Group* group = state.Find(id);
+    if (state.Replicas(model) <= state.Wanted(model)) return;
+    if (group == nullptr || !group->CountsAsReplica() || group->state == GroupState::kReady) continue;
+    AbortNow(state, *group, Reason::kDraining, why, out);
+  }
+  while (state.Replicas(model) > state.Wanted(model)) {
+    Retire(state, *InOrderOfLeaving(state, model).front(), absl::StrCat(": ", why), out);
   }
 }
 

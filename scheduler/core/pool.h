@@ -32,6 +32,9 @@ bool PoolsMatter(const ClusterState& state);
 // Looks at every pool: sets what is wanted, and has at most one replica move from one model to another.
 void OnPoolTimer(ClusterState& state, Actions& out);
 
+// More replicas of a model with a fixed number than that are there, after a drain was undone: those that do not serve
+// yet end, else the least booked retire. Others shrink by demand.
+void RetireSurplus(ClusterState& state, Model& model, const std::string& why, Actions& out);
 // Replicas that leave and are needed again after all serve again.
 void TakeBackNeeded(ClusterState& state, Actions& out);
 // Replicas that leave and have no request any more are dissolved.

@@ -137,6 +137,7 @@ struct Fields<Device> {
     v("attached", &T::attached);
     v("suspect", &T::suspect);
     v("parked", &T::parked);
+    v("parking", &T::parking);
     v("cordoned", &T::cordoned);
     v("drain_wanted", &T::drain_wanted);
     v("recalled", &T::recalled);
@@ -200,6 +201,7 @@ struct Fields<Group> {
     v("reason", &T::reason);
     v("end_reason", &T::end_reason);
     v("retiring", &T::retiring);
+    v("leaving", &T::leaving);
     v("adopted", &T::adopted);
     v("kv_min", &T::kv_min);
     v("kv_target", &T::kv_target);
@@ -341,9 +343,11 @@ struct Fields<Drain> {
     v("reason", &T::reason);
     v("deadline", &T::deadline);
     v("on_deadline", &T::on_deadline);
+    v("force", &T::force);
     v("past_deadline", &T::past_deadline);
     v("requests_at_start", &T::requests_at_start);
     v("requests_left", &T::requests_left);
+    v("said", &T::said);
     v("next_report", &T::next_report);
   }
 };

@@ -214,7 +214,7 @@ void SettleWaiting(ClusterState& state, Actions& out) {
     if (it == state.requests.end() || !it->second.Waits()) continue;
     Request& request = it->second;
     const Model& model = state.At(request.model);
-    if (model.refused != Reason::kNone && state.Replicas(model) == 0 && !IsPatient(request, model.refused)) {
+    if (model.refused != Reason::kNone && !state.IsServed(model) && !IsPatient(request, model.refused)) {
       Fail(state, request, model.refused, model.refused_why, out);
       continue;
     }

@@ -80,7 +80,8 @@ void CompareHeld(ClusterState& state, Device& device, const std::vector<HeldShar
 void RefreshState(Device& device) {
   if (!device.attached && device.state == DeviceState::kLost) return;
   if (device.drain_wanted) {
-    device.state = device.Free() ? DeviceState::kDrained : DeviceState::kDraining;
+    const bool empty = device.Free() && device.parked;
+    device.state = empty ? DeviceState::kDrained : DeviceState::kDraining;
   } else {
     device.state = device.Quarantined() ? DeviceState::kFailed : DeviceState::kActive;
   }
@@ -90,6 +91,7 @@ void DeviceFreed(ClusterState& state, Device& device) {
   if (!device.Free()) return;
   device.leave_deadline = kNever;
   RefreshState(device);
+  if (device.drain_wanted) state.emptied.push_back(device.id);
   state.place_wanted = true;
   state.drains_touched = true;
 }
@@ -111,6 +113,7 @@ void LoseDevice(ClusterState& state, Device& device, const std::string& why, boo
   KeepSoon(state, device);  // the reason of a quarantine gives way to that of the loss
   device.leftovers.clear();
   device.leave_deadline = kNever;
+  device.parked = device.parking = false;
   out.push_back(Tell{Name(state, device.id), absl::StrCat("LOST: ", why)});
   ForgetClaims(state, device.id);
   const std::vector<GroupId> groups = device.groups;
@@ -129,7 +132,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   Device& device = known == state.device_names.end() ? Introduce(state, event.device) : state.At(known->second);
   const bool same = known != state.device_names.end() && device.incarnation == event.incarnation;
   if (device.attached && !same) {
-    if (!device.suspect) {
+    if (!device.suspect && !device.parking) {
       out.push_back(RefuseWorker{name, event.incarnation,
                                  absl::StrCat("another worker process speaks for ", name, " and was heard ",
                                               Words(state.now - device.last_heard), " ago; stop it first")});
@@ -137,7 +140,8 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
     }
     out.push_back(DropWorker{device.id, device.incarnation, "replaced by a new process"});
   }
-  if (!same && device.state != DeviceState::kLost) {
+  const bool parks = event.parked && device.parking && device.Free();  // it is the process that we waited for
+  if (!same && !parks && device.state != DeviceState::kLost) {
     LoseDevice(state, device, "a new worker process took its place", /*drop=*/false, out);
   }
   const bool was_lost = device.state == DeviceState::kLost;
@@ -148,7 +152,10 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.recalled = false;
   KeepSoon(state, device);
   device.suspect = false;
-  device.parked = event.parked;
+  // One that parked under a drain that is no more is as good as any new process.
+  device.parked = event.parked && device.drain_wanted;
+  device.parking = false;
+  device.leave_deadline = kNever;
   device.leftovers.clear();  // what it holds now is in the event
   device.last_heard = state.now;
   device.detached_at = kNever;
@@ -165,8 +172,14 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   RefreshState(device);
   ReindexGroups(state, device);
   ArmLiveness(state, device);
+  if (device.drain_wanted) {
+    state.emptied.push_back(device.id);
+    state.drains_touched = true;
+  }
   out.push_back(
-      Tell{name, absl::StrCat(was_lost ? (same ? "back: " : "attached: ") : "stream is back: ",
+      Tell{name, absl::StrCat(device.parked ? "parked: "
+                              : was_lost    ? (same ? "back: " : "attached: ")
+                                            : "stream is back: ",
                               Words(device.spec.memory_budget), " budget, ", Words(device.memory_free), " free")});
   if (!same) ReconsiderAll(state);
   state.place_wanted = true;

@@ -70,7 +70,7 @@ class Drawer {
     if (random_.Chance(400)) several(What::kSchedulerPause, [&] { return With{random_.Between(50, 5000)}; });
     if (random_.Chance(600)) {
       several(What::kDrain, [&] {
-        return With{Place(), random_.Between(200, 15000), random_.Below(2), random_.Below(2)};
+        return With{Place(), random_.Between(200, 15000), random_.Below(3), random_.Below(2)};
       });
       several(What::kUndrain, [&] { return With{Place()}; });
     }

@@ -13,6 +13,7 @@ namespace tandem::sim {
 namespace {
 
 constexpr uint32_t kProtocol = 1;
+constexpr int64_t kParkTime = 50 * kMs;  // Until the same program has started once more.
 constexpr int64_t kWelcomeTimeout = 5 * kSecond;
 constexpr int64_t kLeastWait = 100 * kMs;
 constexpr int64_t kMostWait = 1000 * kMs;
@@ -109,6 +110,7 @@ void SimWorker::End(int64_t down_us) {
   const Alive life = std::exchange(life_, nullptr);
   life->process->Kill();
   life->stream = nullptr;
+  parked_ = false;
   world_->After(down_us, [self = weak_from_this()] {
     if (auto worker = self.lock()) worker->Start();
   });
@@ -286,6 +288,7 @@ v1::Hello SimWorker::MakeHello(Life& life) const {
   hello.set_numerics("sim");
   hello.set_rendezvous(name());
   hello.set_highest_leader_epoch(life.highest_leader);
+  hello.set_parked(parked_);
   v1::DeviceFacts& facts = *hello.mutable_device();
   facts.set_node(place_.node);
   facts.set_index(place_.index);
@@ -323,6 +326,13 @@ void SimWorker::OnCommand(const Alive& life, const AttachStream* from, const v1:
     return Beat(life, life->stream);
   }
   if (message.has_measure_link()) return OnMeasure(life, message.measure_link());
+  if (message.has_park()) {
+    world_->Count("parked");
+    Crash(kParkTime);
+    parked_ = true;
+    return;
+  }
+  if (message.has_form_group()) parked_ = false;
   absl::StatusOr<std::optional<worker::Command>> command = worker::CommandFrom(message, world_->steady());
   if (!command.ok()) return world_->Fail(absl::StrCat(name(), " cannot read a command: ", command.status().message()));
   if (command->has_value()) Post(*life, **std::move(command));

@@ -119,6 +119,7 @@ class SimWorker : public std::enable_shared_from_this<SimWorker> {
   uint64_t lives_ = 0;
   bool up_blocked_ = false, down_blocked_ = false;
   bool fail_next_step_ = false;
+  bool parked_ = false;  // nothing was held since a drain
   int64_t slow_ = 1;
 };
 

@@ -153,7 +153,7 @@ class Simulation {
         return;
       case What::kDrain:
         if (!scheduler_) return;
-        return scheduler_->Drain(At(happening).name(), with[1] * kMs, static_cast<core::OnDeadline>(with[2] & 1),
+        return scheduler_->Drain(At(happening).name(), with[1] * kMs, static_cast<core::OnDeadline>(with[2] % 3),
                                  with[3] != 0);
       case What::kUndrain:
         if (scheduler_) scheduler_->Undrain(At(happening).name());

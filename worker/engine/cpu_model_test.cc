@@ -207,6 +207,52 @@ TEST_P(CpuModelTest, AnAnswerHasTheSameBitsHoweverItIsComputed) {
   }
 }
 
+// A migrated request comes as its prompt and the tokens that are known, and goes on with the very bits that it would have
+// had: indices, draws, penalties and limits count from the boundary of prompt and output, wherever it was cut.
+TEST_P(CpuModelTest, AnAnswerGoesOnFromWhereItWasCut) {
+  CpuGroup group = Group(Roomy());
+  std::vector<Request> questions = Questions();
+  questions[2].sampling = {.temperature = 0.9f,
+                           .presence_penalty = 0.7f,
+                           .frequency_penalty = 0.5f,
+                           .repetition_penalty = 1.2f,
+                           .seed = 4242};
+  questions[4].sampling = {.presence_penalty = 0.6f, .repetition_penalty = 1.3f};
+  for (size_t q = 0; q < questions.size(); ++q) {
+    const Request& question = questions[q];
+    const Answer whole = group.Ask({question})[0];
+    ASSERT_EQ(whole.tokens.size(), question.max_tokens);
+    for (const size_t cut : {size_t{1}, size_t{17}, whole.tokens.size() - 1}) {
+      Request rest = question;
+      rest.output.assign(whole.tokens.begin(), whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+      const Answer answer = group.Ask({rest})[0];
+      Answer expected;
+      expected.tokens.assign(whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut), whole.tokens.end());
+      expected.logprobs.assign(whole.logprobs.begin() + static_cast<std::ptrdiff_t>(cut), whole.logprobs.end());
+      EXPECT_EQ(answer, expected) << "question " << q << " cut at " << cut;
+    }
+  }
+}
+
+// The least length counts known tokens too: what was cut after it may end, what was cut before may not yet.
+TEST_P(CpuModelTest, TheLeastLengthCountsFromTheBoundary) {
+  CpuGroup group = Group(Roomy());
+  Request question = Questions()[0];
+  const Answer free = group.Ask({question})[0];
+  question.ignore_eos = false;
+  question.stop_token_ids = {free.tokens[5]};
+  question.min_tokens = 12;
+  const Answer whole = group.Ask({question})[0];
+  ASSERT_GE(whole.tokens.size(), 11u);
+  for (size_t cut : {size_t{3}, size_t{8}, size_t{10}}) {
+    Request rest = question;
+    rest.output.assign(whole.tokens.begin(), whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+    const Answer answer = group.Ask({rest})[0];
+    const std::vector<TokenId> expected(whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut), whole.tokens.end());
+    EXPECT_EQ(answer.tokens, expected) << cut;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, CpuModelTest,
                          ::testing::Combine(::testing::Values(1, 2), ::testing::ValuesIn(AvailableIsas())),
                          [](const auto& info) {
