@@ -227,7 +227,9 @@ void SchedulerLink::Impl::SendControl(v1::AttachRequest message) {
 void SchedulerLink::Impl::SendTokens(const StepDone& step) {
   std::lock_guard lock(mu_);
   if (!welcomed_ || step.line != line_) return;
-  v1::TokensRequest message = TokensMessage(step);
+  v1::TokensRequest message = TokensMessage(
+      step, Now(),
+      absl::string_view(reinterpret_cast<const char*>(options_.incarnation.data()), options_.incarnation.size()));
   if (!tokens_) {
     tokens_ = std::make_shared<TokensCall>();
     stub_->async()->Tokens(&tokens_->context(), tokens_->response(), tokens_.get());

@@ -17,6 +17,8 @@ namespace {
 
 constexpr int kCacheHashesPerMessage = 256;
 constexpr uint32_t kMostLogprobs = 1024;
+// A hundred years are as good as any longer time, and can be added.
+constexpr uint64_t kLongestMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 
 absl::Status Bad(absl::string_view field, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(field, ": ", what));
@@ -68,6 +70,14 @@ absl::StatusOr<Sampling> SamplingFrom(const v1::SamplingParams& p) {
   return s;
 }
 
+// What is not known of a position stays so.
+PositionLogprobs LogprobsFrom(const v1::PositionLogprobs& from) {
+  if (!from.has_chosen()) return UnknownLogprobs();
+  PositionLogprobs to{.chosen = {FromWire(from.chosen().token_id()), from.chosen().logprob()}};
+  for (const v1::TokenLogprob& top : from.top()) to.top.push_back({FromWire(top.token_id()), top.logprob()});
+  return to;
+}
+
 absl::StatusOr<Request> RequestFrom(const v1::AssignRequest& m, SteadyTime now) {
   absl::StatusOr<AttemptId> id = FromProto(m.key());
   if (!id.ok()) return id.status();
@@ -86,13 +96,21 @@ absl::StatusOr<Request> RequestFrom(const v1::AssignRequest& m, SteadyTime now) 
                   .stop = {m.stop().begin(), m.stop().end()},
                   .tenant = m.tenant(),
                   .idempotency_key = m.idempotency_key(),
-                  .token_sink = m.token_sink()};
-  if (m.has_logprobs()) request.logprobs = std::min(m.logprobs(), kMostLogprobs);
-  if (m.deadline_ms() != 0) {
-    // A hundred years are as good as any longer time, and can be added.
-    constexpr uint64_t kLongest = uint64_t{100} * 365 * 24 * 3600 * 1000;
-    request.deadline = now + std::chrono::milliseconds(std::min<uint64_t>(m.deadline_ms(), kLongest));
+                  .token_sink = m.token_sink(),
+                  .model = m.model(),
+                  .model_revision = m.model_revision(),
+                  .session_id = m.session_id(),
+                  .chunk_interval_ms = m.chunk_interval_ms(),
+                  .fingerprint = m.fingerprint(),
+                  .arrived = now - std::chrono::milliseconds(std::min(m.age_ms(), kLongestMs))};
+  if (m.output_logprobs_size() != 0 && m.output_logprobs_size() != m.output_ids_size()) {
+    return Bad("output_logprobs", absl::StrCat(m.output_logprobs_size(), " for ", m.output_ids_size(), " tokens"));
   }
+  for (const v1::PositionLogprobs& position : m.output_logprobs()) {
+    request.output_logprobs.push_back(LogprobsFrom(position));
+  }
+  if (m.has_logprobs()) request.logprobs = std::min(m.logprobs(), kMostLogprobs);
+  if (m.deadline_ms() != 0) request.deadline = now + std::chrono::milliseconds(std::min(m.deadline_ms(), kLongestMs));
   return request;
 }
 
@@ -192,6 +210,54 @@ void Fill(const LoadedShard& shard, v1::MemoryLedger& ledger) {
 void Fill(const TokenLogprob& from, v1::TokenLogprob& to) {
   to.set_token_id(from.token);
   to.set_logprob(from.logprob);
+}
+
+void Fill(const PositionLogprobs& from, v1::PositionLogprobs& to) {
+  if (from.chosen.token < 0) return;
+  Fill(from.chosen, *to.mutable_chosen());
+  for (const TokenLogprob& top : from.top) Fill(top, *to.add_top());
+}
+
+void Fill(const Sampling& from, v1::SamplingParams& to) {
+  to.set_temperature(from.temperature);
+  to.set_top_p(from.top_p);
+  to.set_top_k(from.top_k);
+  to.set_min_p(from.min_p);
+  to.set_presence_penalty(from.presence_penalty);
+  to.set_frequency_penalty(from.frequency_penalty);
+  to.set_repetition_penalty(from.repetition_penalty);
+  to.set_seed(from.seed);
+  to.set_n(1);
+}
+
+// The request as it was assigned, but for its known output, which follows as tokens.
+void Fill(const Request& from, const GroupRef& group, SteadyTime now, v1::AssignRequest& to) {
+  const auto ms_since = [](SteadyTime begin, SteadyTime end) {
+    return static_cast<uint64_t>(
+        std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::milliseconds>(end - begin).count()));
+  };
+  *to.mutable_key() = tandem::worker::ToProto(from.id);
+  *to.mutable_group() = tandem::worker::ToProto(group);
+  to.mutable_prompt_ids()->Add(from.prompt.begin(), from.prompt.end());
+  Fill(from.sampling, *to.mutable_sampling());
+  to.set_max_tokens(from.max_tokens);
+  to.set_min_tokens(from.min_tokens);
+  to.mutable_stop_token_ids()->Add(from.stop_token_ids.begin(), from.stop_token_ids.end());
+  to.set_ignore_eos(from.ignore_eos);
+  to.mutable_stop()->Add(from.stop.begin(), from.stop.end());
+  if (from.logprobs) to.set_logprobs(*from.logprobs);
+  to.set_priority(from.priority);
+  to.set_tenant(from.tenant);
+  to.set_idempotency_key(from.idempotency_key);
+  if (from.deadline) to.set_deadline_ms(std::max<uint64_t>(1, ms_since(now, *from.deadline)));  // 0 means none
+  to.set_cache_salt(from.cache_salt);
+  to.set_token_sink(from.token_sink);
+  to.set_model(from.model);
+  to.set_model_revision(from.model_revision);
+  to.set_session_id(from.session_id);
+  to.set_chunk_interval_ms(from.chunk_interval_ms);
+  to.set_fingerprint(from.fingerprint);
+  to.set_age_ms(ms_since(from.arrived, now));
 }
 
 // One overload for each alternative: a new report that is not translated does not compile.
@@ -358,7 +424,7 @@ std::vector<v1::AttachRequest> CacheMessages(const CacheChanged& report) {
   return messages;
 }
 
-v1::TokensRequest TokensMessage(const StepDone& report) {
+v1::TokensRequest TokensMessage(const StepDone& report, SteadyTime now, absl::string_view incarnation) {
   v1::TokensRequest message;
   *message.mutable_group() = ToProto(report.group);
   message.set_step(report.step);
@@ -371,13 +437,16 @@ v1::TokensRequest TokensMessage(const StepDone& report) {
       v1::Produced& to = *out.mutable_produced();
       to.set_first_index(produced->first_index);
       for (TokenId token : produced->tokens) to.add_token_ids(token);
-      for (const PositionLogprobs& position : produced->logprobs) {
-        v1::PositionLogprobs& logprobs = *to.add_logprobs();
-        Fill(position.chosen, *logprobs.mutable_chosen());
-        for (const TokenLogprob& top : position.top) Fill(top, *logprobs.add_top());
-      }
+      for (const PositionLogprobs& position : produced->logprobs) Fill(position, *to.add_logprobs());
     } else if (const auto* preempted = std::get_if<Preempted>(&update.what)) {
       out.mutable_preempted()->set_computed_tokens(preempted->computed_tokens);
+    } else if (const auto* held = std::get_if<Held>(&update.what)) {
+      v1::Held& to = *out.mutable_held();
+      message.set_incarnation(incarnation.data(), incarnation.size());
+      Fill(*held->request, report.group, now, *to.mutable_request());
+      to.set_ended(held->ended);
+      to.set_output_tokens(held->output_tokens);
+      to.set_numerics_id(held->numerics_id);
     } else {
       const Ended& ended = std::get<Ended>(update.what);
       v1::Ended& to = *out.mutable_ended();
@@ -417,6 +486,7 @@ v1::HeldShard HeldShardFrom(const ShardStatus& status, const std::vector<HeldReq
   shard.set_size(status.size);
   shard.set_model(status.model);
   shard.set_model_revision(status.revision);
+  shard.set_numerics_id(status.numerics_id);
   shard.set_ready(status.ready);
   shard.set_kv_blocks(status.kv_blocks);
   for (const HeldRequest& held : requests) {

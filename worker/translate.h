@@ -29,7 +29,8 @@ v1::AttachRequest ProbeMessage(const ProbeReport& report);
 // A report for the control stream, or for the token stream.
 v1::AttachRequest ControlMessage(const Report& report);  // REQUIRES: one that travels on Attach
 std::vector<v1::AttachRequest> CacheMessages(const CacheChanged& report);
-v1::TokensRequest TokensMessage(const StepDone& report);
+// `now` ages what is Held, and `incarnation` says who holds it.
+v1::TokensRequest TokensMessage(const StepDone& report, SteadyTime now, absl::string_view incarnation);
 
 v1::GroupKey ToProto(const GroupRef& group);
 v1::AttemptKey ToProto(const AttemptId& id);

@@ -93,7 +93,7 @@ TEST(TranslateTest, AStopTokenTravelsInTheEndOnly) {
   StepDone step{.group = {.id = 2}, .step = 8};
   step.updates.push_back({AttemptId{}, Produced{.first_index = 3, .tokens = {41, 42}}});
   step.updates.push_back({AttemptId{}, Ended{.how = Ended::How::kStopped, .stop_token = 2, .output_tokens = 6}});
-  v1::TokensRequest message = TokensMessage(step);
+  v1::TokensRequest message = TokensMessage(step, SteadyTime(), "");
   ASSERT_EQ(message.updates_size(), 2);
   EXPECT_THAT(message.updates(0).produced().token_ids(), ElementsAre(41, 42));
   EXPECT_EQ(message.updates(1).ended().how(), v1::Ended::STOPPED);

@@ -228,7 +228,8 @@ void SimWorker::Report(Life& life, worker::Report report) {
       life.replay_wanted = true;
       return;
     }
-    life.stream->SendTokens(worker::TokensMessage(*step));
+    life.stream->SendTokens(
+        worker::TokensMessage(*step, world_->steady(), scheduler::ToBytes(life.incarnation.hi, life.incarnation.lo)));
   } else if (std::holds_alternative<worker::CacheChanged>(report)) {
     return;  // The core has no event for it.
   } else if (life.stream) {

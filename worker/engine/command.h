@@ -81,7 +81,7 @@ struct ReplayTokens {
 struct ReplayEverything {
   uint64_t line = 0;
 };
-// A scheduler of this leader epoch answered, with its terms. Groups of earlier ones are no longer formed.
+// A scheduler of this leader epoch answered, with its terms. What earlier ones ask for is no longer begun.
 struct ObeyLeader {
   uint64_t leader_epoch = 0;
   SteadyTime::duration retention{};  // of an ended request's log, after it was acknowledged

@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLook{500};  // Between two looks at the peers while nothing is computed.
 constexpr size_t kMostEpochs = 1024;
 
+std::string NotLed(const GroupRef& group) { return absl::StrCat("this worker does not lead ", group.ToString()); }
+
 }  // namespace
 
 Engine::Engine(Options options, AbortReach* reach, ShardWindow* window)
@@ -146,17 +148,21 @@ void Engine::On(AbortGroup& command) {
 }
 
 void Engine::On(AssignRequest& command) {
+  if (const uint64_t leader = command.request.id.attempt.leader; leader < leader_epoch_) {
+    return EndUntaken(command.group, command.request.id, Ended::How::kRefused,
+                      absl::StrCat("the order is of leader epoch ", leader, ", this worker obeys ", leader_epoch_));
+  }
   if (Leader* leader = FindLeader(command.group)) return leader->Assign(std::move(command.request));
-  EndUnknown(command.group, command.request.id, Ended::How::kRefused);
+  EndUntaken(command.group, command.request.id, Ended::How::kRefused, NotLed(command.group));
 }
 
 void Engine::On(AbortAttempt& command) {
   if (Leader* leader = FindLeader(command.group)) return leader->Abort(command.id, command.reason);
-  EndUnknown(command.group, command.id, Ended::How::kAborted);
+  EndUntaken(command.group, command.id, Ended::How::kAborted, NotLed(command.group));
 }
 
-void Engine::EndUnknown(const GroupRef& group, const AttemptId& id, Ended::How how) {
-  Ended ended{.how = how, .message = absl::StrCat("this worker does not lead ", group.ToString())};
+void Engine::EndUntaken(const GroupRef& group, const AttemptId& id, Ended::How how, std::string why) {
+  Ended ended{.how = how, .message = std::move(why)};
   Tell(StepDone{.group = group, .updates = {{id, std::move(ended)}}});
 }
 
@@ -171,7 +177,7 @@ void Engine::On(ReplayTokens& command) {
 
 void Engine::On(ReplayEverything& command) {
   line_ = command.line;
-  if (leader_) leader_->ReplayAll();
+  if (leader_) leader_->ReplayAll(leader_epoch_);
 }
 
 void Engine::On(ObeyLeader& command) {

@@ -78,7 +78,7 @@ class Engine {
   std::optional<GroupFailure> CheckFormable(const GroupIdentity& identity);
   Shard* Find(const GroupRef& group) const;
   Leader* FindLeader(const GroupRef& group) const;
-  void EndUnknown(const GroupRef& group, const AttemptId& id, Ended::How how);
+  void EndUntaken(const GroupRef& group, const AttemptId& id, Ended::How how, std::string why);
 
   void Tell(Report report);
   void Fail(GroupFailure failure);  // The shard.

@@ -244,10 +244,16 @@ TEST_P(EngineLoopTest, StaleAndSurplusOrdersAreRefused) {
   worker.engine().Post(DissolveGroup{{.id = 99, .epoch = {1, 1}}});
   EXPECT_EQ(worker.Await<GroupLeft>()->group.id, 99u);
 
-  // The group itself was not disturbed by any of this, and outlives its scheduler.
   Assign(Prompt(2, 10, 5));
-  ASSERT_TRUE(worker.AwaitEnd(Id(2)));
-  ExpectReference(Id(2));
+  EXPECT_EQ(worker.AwaitEnd(Id(2))->how, Ended::How::kRefused);
+  EXPECT_EQ(worker.seen(Id(2)).ended->message, "the order is of leader epoch 1, this worker obeys 2");
+
+  // The group itself was not disturbed by any of this, and outlives its scheduler.
+  Request next = Prompt(3, 10, 5);
+  next.id.attempt.leader = 2;
+  Assign(next);
+  ASSERT_TRUE(worker.AwaitEnd(next.id));
+  ExpectReference(next.id);
 }
 
 TEST_P(EngineLoopTest, AJoinThatIsAbortedEndsAtOnce) {

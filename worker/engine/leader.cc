@@ -18,6 +18,23 @@ BatcherLimits LimitsOf(const Shard& shard) {
           .prefix_cache = shard.spec().prefix_cache};
 }
 
+// A replay is told in parts of about this size: well below what a reader takes at once, and small enough for the steps
+// of streams that run to come in between.
+constexpr size_t kReplayMessageBytes = size_t{1} << 20;
+
+// On the wire: an id takes up to five bytes, an id with its logprob a dozen.
+size_t ApproximateBytes(const RequestUpdate& update) {
+  size_t bytes = 64;
+  if (const auto* held = std::get_if<Held>(&update.what)) {
+    bytes += 5 * held->request->prompt.size() + 1024;
+    for (const std::string& stop : held->request->stop) bytes += stop.size();
+  } else if (const auto* produced = std::get_if<Produced>(&update.what)) {
+    bytes += 5 * produced->tokens.size();
+    for (const PositionLogprobs& position : produced->logprobs) bytes += 12 * (1 + position.top.size());
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Leader::Leader(Shard* shard, std::function<void(Report)> report, std::function<SteadyTime()> clock)
@@ -80,11 +97,19 @@ void Leader::Replay(const AttemptId& id, uint32_t from_index) {
   }
 }
 
-void Leader::ReplayAll() {
-  std::vector<RequestUpdate> updates = log_->ReplayAll();
-  if (!updates.empty()) {
-    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = std::move(updates)});
+void Leader::ReplayAll(uint64_t leader_epoch) {
+  StepDone part{.group = shard_->ref(), .step = shard_->steps()};
+  size_t bytes = 0;
+  for (RequestUpdate& update : log_->ReplayAll(leader_epoch, shard_->facts().numerics_id)) {
+    const size_t more = ApproximateBytes(update);
+    if (!part.updates.empty() && bytes + more > kReplayMessageBytes) {
+      report_(std::exchange(part, {.group = part.group, .step = part.step}));
+      bytes = 0;
+    }
+    bytes += more;
+    part.updates.push_back(std::move(update));
   }
+  if (!part.updates.empty()) report_(std::move(part));
 }
 
 void Leader::Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention) {

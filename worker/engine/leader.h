@@ -37,8 +37,8 @@ class Leader {
   void AbortAll(absl::string_view reason);
   // A request that the log does not know ends, so that its reader does not wait for ever.
   void Replay(const AttemptId& id, uint32_t from_index);
-  // Every request whose end was not acknowledged, from the first token that was computed here.
-  void ReplayAll();
+  // All that the scheduler of this leader epoch may have missed; see RequestLog.
+  void ReplayAll(uint64_t leader_epoch);
   void Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention);
 
   bool idle() const { return batcher_.idle(); }

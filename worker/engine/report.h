@@ -98,6 +98,7 @@ struct ShardStatus {
   int size = 1;
   std::string model;
   std::string revision;
+  std::string numerics_id;
   bool ready = false;
   int32_t kv_blocks = 0;
   uint64_t progress = 0;  // Stands still only when idle or stuck.

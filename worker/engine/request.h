@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "worker/comm/group_identity.h"
+#include "worker/engine/logprobs.h"
 #include "worker/exec/executor.h"
 
 namespace tandem::worker {
@@ -61,11 +62,18 @@ struct Request {
   std::optional<SteadyTime> deadline;
   std::string cache_salt;
 
-  // Kept for a scheduler that lost them; the engine makes nothing of them.
+  // Kept for a scheduler that starts anew; the engine makes nothing of them.
   std::vector<std::string> stop;
   std::string tenant;
   std::string idempotency_key;
   std::string token_sink;
+  std::vector<PositionLogprobs> output_logprobs;  // Of `output`, one each, or none.
+  std::string model;
+  std::string model_revision;
+  std::string session_id;
+  uint32_t chunk_interval_ms = 0;
+  uint64_t fingerprint = 0;
+  SteadyTime arrived{};  // At the scheduler.
 };
 
 }  // namespace tandem::worker

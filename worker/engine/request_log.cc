@@ -1,6 +1,7 @@
 #include "worker/engine/request_log.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -8,9 +9,10 @@ namespace tandem::worker {
 
 void RequestLog::Add(std::shared_ptr<const Request> request) {
   AttemptId id = request->id;
-  Entry entry{.output = request->output};
+  Entry entry{.output = request->output, .logprobs = request->output_logprobs};
   entry.request = std::move(request);
   std::lock_guard lock(mu_);
+  leader_ = std::max(leader_, id.attempt.leader);
   entries_.insert_or_assign(id, std::move(entry));
 }
 
@@ -22,6 +24,11 @@ void RequestLog::Note(const RequestUpdate& update) {
   if (const auto* produced = std::get_if<Produced>(&update.what)) {
     entry.output.insert(entry.output.end(), produced->tokens.begin(), produced->tokens.end());
     entry.logprobs.insert(entry.logprobs.end(), produced->logprobs.begin(), produced->logprobs.end());
+  } else if (const auto* started = std::get_if<Started>(&update.what)) {
+    if (!entry.started) entry.started = *started;
+    entry.preempted = false;
+  } else if (std::holds_alternative<Preempted>(update.what)) {
+    entry.preempted = true;
   } else if (const auto* ended = std::get_if<Ended>(&update.what)) {
     entry.ended = *ended;
     ended_.push_back(update.id);
@@ -35,7 +42,9 @@ void RequestLog::Note(const RequestUpdate& update) {
 void RequestLog::Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention) {
   std::lock_guard lock(mu_);
   auto it = entries_.find(id);
-  if (it != entries_.end() && it->second.ended && !it->second.drop_at) it->second.drop_at = now + retention;
+  if (it == entries_.end() || !it->second.ended) return;
+  it->second.acknowledged = true;
+  if (!it->second.drop_at) it->second.drop_at = now + retention;
 }
 
 void RequestLog::Expire(SteadyTime now) {
@@ -52,25 +61,77 @@ std::vector<RequestUpdate> RequestLog::Replay(const AttemptId& id, uint32_t from
   return out;
 }
 
-std::vector<RequestUpdate> RequestLog::ReplayAll() const {
+std::vector<RequestUpdate> RequestLog::ReplayAll(uint64_t leader_epoch, const std::string& numerics_id) {
   std::lock_guard lock(mu_);
+  if (leader_epoch > leader_) {
+    leader_ = leader_epoch;
+    for (auto& [id, entry] : entries_) entry.acknowledged = false;
+  }
+  const std::set<AttemptId> too_old = TooOldToTell();
   std::vector<RequestUpdate> out;
-  for (const auto& [id, entry] : entries_) {
-    if (!entry.drop_at) Append(entry, static_cast<uint32_t>(entry.request->output.size()), out);
+  for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+    const auto& [id, entry] = *it;
+    if (entry.acknowledged) continue;
+    const auto next = std::next(it);
+    const bool latest = next == entries_.end() || next->first.request != id.request;
+    if (id.attempt.leader == leader_) {
+      Append(entry, static_cast<uint32_t>(entry.request->output.size()), out);
+    } else if (latest && !too_old.contains(id)) {
+      AppendHeld(entry, numerics_id, out);
+    }
   }
   return out;
 }
 
+std::set<AttemptId> RequestLog::TooOldToTell() const {
+  std::set<AttemptId> too_old;
+  size_t bytes = 0;
+  for (auto id = ended_.rbegin(); id != ended_.rend(); ++id) {
+    const auto it = entries_.find(*id);
+    if (it == entries_.end() || it->second.acknowledged || id->attempt.leader == leader_) continue;
+    bytes += it->second.bytes();
+    if (bytes > kMostEndedBytes) too_old.insert(*id);
+  }
+  return too_old;
+}
+
+size_t RequestLog::Entry::bytes() const {
+  size_t pairs = 0;
+  for (const PositionLogprobs& position : logprobs) pairs += 1 + position.top.size();
+  return sizeof(TokenId) * (request->prompt.size() + output.size()) + sizeof(TokenLogprob) * pairs;
+}
+
+void RequestLog::AppendHeld(const Entry& entry, const std::string& numerics_id, std::vector<RequestUpdate>& out) const {
+  const AttemptId& id = entry.request->id;
+  out.push_back({id, tandem::worker::Held{.request = entry.request,
+                                          .ended = entry.ended.has_value(),
+                                          .output_tokens = static_cast<uint32_t>(entry.output.size()),
+                                          .numerics_id = numerics_id}});
+  if (entry.started) out.push_back({id, *entry.started});
+  const size_t end = out.size();
+  Append(entry, 0, out);
+  if (entry.preempted && !entry.ended) out.push_back({id, Preempted{}});
+  // A position whose logprobs are not known has empty ones: one for each token, or the reader sees a fault.
+  if (!entry.request->logprobs) return;
+  for (size_t i = end; i < out.size(); ++i) {
+    auto* produced = std::get_if<Produced>(&out[i].what);
+    if (produced != nullptr && produced->logprobs.empty()) {
+      produced->logprobs.assign(produced->tokens.size(), UnknownLogprobs());
+    }
+  }
+}
+
 void RequestLog::Append(const Entry& entry, uint32_t from, std::vector<RequestUpdate>& out) {
   const AttemptId& id = entry.request->id;
-  const size_t known = entry.request->output.size();  // These have no logprobs here.
+  const size_t unknown = entry.output.size() - entry.logprobs.size();  // These have no logprobs here.
+  const size_t piece = entry.logprobs.empty() ? kReplayPiece : kReplayPieceWithLogprobs;
   for (size_t begin = from; begin < entry.output.size();) {
-    size_t end = std::min(begin + kReplayPiece, entry.output.size());
-    if (begin < known) end = std::min(end, known);
+    size_t end = std::min(begin + piece, entry.output.size());
+    if (begin < unknown) end = std::min(end, unknown);
     Produced produced{.first_index = static_cast<uint32_t>(begin)};
     produced.tokens.assign(entry.output.begin() + begin, entry.output.begin() + end);
-    if (begin >= known && !entry.logprobs.empty()) {
-      produced.logprobs.assign(entry.logprobs.begin() + (begin - known), entry.logprobs.begin() + (end - known));
+    if (begin >= unknown) {
+      produced.logprobs.assign(entry.logprobs.begin() + (begin - unknown), entry.logprobs.begin() + (end - unknown));
     }
     out.push_back({.id = id, .what = std::move(produced)});
     begin = end;

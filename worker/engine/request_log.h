@@ -5,6 +5,10 @@
 // never acknowledges must not fill the memory, so of the ended entries only the last kMostEnded are kept; running ones
 // are as few as the engine takes, and as long as their max_tokens.
 //
+// Which scheduler knows a request is told by the attempt: one that an earlier leader made is Held for a later one, with
+// its history from index 0 on, even if its end was acknowledged to the earlier one; its client may not have read it
+// yet.
+//
 // Written by the engine thread; read from any thread.
 #ifndef TANDEM_WORKER_ENGINE_REQUEST_LOG_H_
 #define TANDEM_WORKER_ENGINE_REQUEST_LOG_H_
@@ -16,6 +20,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "worker/engine/request.h"
@@ -36,10 +42,14 @@ class RequestLog {
   static constexpr size_t kMostEnded = 4096;
   // A replay comes in pieces of this many tokens.
   static constexpr size_t kReplayPiece = 4096;
+  static constexpr size_t kReplayPieceWithLogprobs = 256;  // Up to 21 pairs each.
+  // A scheduler that starts anew hears of all that run; of what has ended it hears the latest, up to these bytes, so
+  // that what waits to be read does not hold up what computes.
+  static constexpr size_t kMostEndedBytes = size_t{16} << 20;
 
   void Add(std::shared_ptr<const Request> request);
 
-  // Notes what is to be replayed: Produced and Ended. Updates of unknown requests are ignored.
+  // Notes what is to be replayed. Updates of unknown requests are ignored.
   void Note(const RequestUpdate& update);
 
   void Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention);
@@ -50,8 +60,9 @@ class RequestLog {
   // What happened from output index `from` on, as updates. Nothing if the request is unknown.
   std::vector<RequestUpdate> Replay(const AttemptId& id, uint32_t from) const;
 
-  // The same of every request whose end was not acknowledged, without the output that it came with.
-  std::vector<RequestUpdate> ReplayAll() const;
+  // All that the scheduler of this leader epoch may have missed: of its own requests those whose end it did not
+  // acknowledge, without the output that they came with; earlier leaders' requests whole, from Held on.
+  std::vector<RequestUpdate> ReplayAll(uint64_t leader_epoch, const std::string& numerics_id);
 
   bool has(const AttemptId& id) const;
   // The highest attempt of a request that is kept.
@@ -62,17 +73,26 @@ class RequestLog {
   struct Entry {
     std::shared_ptr<const Request> request;
     std::vector<TokenId> output;             // From index 0, known output included.
-    std::vector<PositionLogprobs> logprobs;  // Of the produced tokens, where they were asked for.
+    std::vector<PositionLogprobs> logprobs;  // Of the last of them, as many as are known.
+    std::optional<Started> started;          // The first time.
+    bool preempted = false;                  // Waits to go on.
     std::optional<Ended> ended;
+    bool acknowledged = false;  // By the present leader.
     std::optional<SteadyTime> drop_at;
+
+    size_t bytes() const;  // About.
   };
 
-  // Of the standard library: ThreadSanitizer does not see through a packaged abseil.
   static void Append(const Entry& entry, uint32_t from, std::vector<RequestUpdate>& out);
+  void AppendHeld(const Entry& entry, const std::string& numerics_id, std::vector<RequestUpdate>& out) const;
+  // Those of earlier leaders that have ended and are too many to be told.
+  std::set<AttemptId> TooOldToTell() const;
 
+  // Of the standard library: ThreadSanitizer does not see through a packaged abseil.
   mutable std::mutex mu_;
-  std::map<AttemptId, Entry> entries_;  // Guarded by mu_, as is:
-  std::deque<AttemptId> ended_;         // Oldest first; may name entries that are gone.
+  uint64_t leader_ = 0;  // The highest seen; guarded by mu_, as are:
+  std::map<AttemptId, Entry> entries_;
+  std::deque<AttemptId> ended_;  // Oldest first; may name entries that are gone.
 };
 
 }  // namespace tandem::worker

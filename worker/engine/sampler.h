@@ -17,6 +17,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/engine/logprobs.h"
 #include "worker/engine/request.h"
 #include "worker/exec/executor.h"
 
@@ -35,16 +36,6 @@ class TokenCounts {
 
  private:
   absl::flat_hash_map<TokenId, Count> counts_;
-};
-
-struct TokenLogprob {
-  TokenId token = 0;
-  float logprob = 0;
-};
-
-struct PositionLogprobs {
-  TokenLogprob chosen;
-  std::vector<TokenLogprob> top;  // Highest first.
 };
 
 struct SampledToken {

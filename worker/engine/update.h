@@ -3,6 +3,7 @@
 #define TANDEM_WORKER_ENGINE_UPDATE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -42,9 +43,17 @@ struct Ended {
   std::string message;
 };
 
+// Opens the history of a request that its reader can not know, told from index 0 on.
+struct Held {
+  std::shared_ptr<const Request> request;
+  bool ended = false;
+  uint32_t output_tokens = 0;  // That follow.
+  std::string numerics_id;
+};
+
 struct RequestUpdate {
   AttemptId id;
-  std::variant<Started, Produced, Preempted, Ended> what;
+  std::variant<Started, Produced, Preempted, Ended, Held> what;
 };
 
 }  // namespace tandem::worker
