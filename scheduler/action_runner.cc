@@ -17,8 +17,12 @@ uint64_t Milliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<
 
 }  // namespace
 
-ActionRunner::ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change)
-    : parts_(parts), settings_(settings), post_(std::move(post)), on_change_(std::move(on_change)) {}
+ActionRunner::ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change, OnSettled on_settled)
+    : parts_(parts),
+      settings_(settings),
+      post_(std::move(post)),
+      on_change_(std::move(on_change)),
+      on_settled_(std::move(on_settled)) {}
 
 void ActionRunner::Run(core::Instant now, const core::Actions& actions) {
   now_ = now;
@@ -29,6 +33,7 @@ void ActionRunner::Run(core::Instant now, const core::Actions& actions) {
 }
 
 void ActionRunner::EndOfBatch(const core::Core& core) {
+  if (core.state().settled && !std::exchange(settled_, true)) on_settled_();
   if (!std::exchange(told_, false)) return;
   numerics_.clear();
   for (const auto& [id, group] : core.state().groups) numerics_[id.value] = group.numerics_id;

@@ -37,8 +37,10 @@ class ActionRunner {
   using Post = std::function<void(core::Event)>;
   // Called between batches when something was told: which models can serve now.
   using OnChange = std::function<void(const core::ClusterState&)>;
+  // Called once, when the core waits for no worker of the earlier scheduler any more.
+  using OnSettled = std::function<void()>;
 
-  ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change);
+  ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change, OnSettled on_settled);
 
   void Run(core::Instant now, const core::Actions& actions);
   // After all events of a batch.
@@ -73,7 +75,9 @@ class ActionRunner {
   const Settings settings_;
   const Post post_;
   const OnChange on_change_;
+  const OnSettled on_settled_;
   core::Instant now_;
+  bool settled_ = false;
   bool told_ = false;  // since the last EndOfBatch
   // READY groups' numerics, for Accepted: refreshed when something was told.
   absl::flat_hash_map<uint64_t, std::string> numerics_;

@@ -1,10 +1,10 @@
 #include "scheduler/inference_service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
 
-#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/prefix_hash/prefix_hash.h"
@@ -31,9 +31,19 @@ std::optional<core::Duration> TimeLeft(const grpc::CallbackServerContext& contex
 // Early enough to be no work, late enough that a prompt a little too long is told its exact length.
 size_t MostPromptTokens(const ModelLimits& limits) { return 2 * size_t{limits.max_model_len} + 1024; }
 
+// FNV-1a: equal in every process, since workers keep it for a scheduler that starts anew. Never 0, which is no key.
 uint64_t Fingerprint(const v1::GenerateRequest& request, const std::string& model) {
+  uint64_t hash = 14695981039346656037u;
+  const auto take = [&hash](const void* data, size_t size) {
+    for (const auto* byte = static_cast<const uint8_t*>(data); size > 0; ++byte, --size) {
+      hash = (hash ^ *byte) * 1099511628211u;
+    }
+  };
+  take(model.c_str(), model.size() + 1);
+  if (request.has_text()) take(request.text().data(), request.text().size());
   const auto& ids = request.token_ids().ids();
-  return absl::HashOf(model, request.text(), std::vector<uint32_t>(ids.begin(), ids.end()));
+  take(ids.data(), ids.size() * sizeof(ids.data()[0]));
+  return std::max<uint64_t>(hash, 1);
 }
 
 // Checked to be below the vocabulary's size, so the sign makes no difference.
@@ -87,7 +97,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
   bool AttachToRunning() {
     if (request_.idempotency_key().empty()) return false;
     auto stream = service_->parts_.store->FindByKey(request_.tenant(), request_.idempotency_key());
-    if (!stream) return false;
+    if (!stream || !stream->MayAttach()) return false;
     ReadOther(std::move(stream));
     return true;
   }
@@ -99,7 +109,16 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
                      {},
                      {{"field", "idempotency_key"}}});
     }
-    Read(std::move(stream), static_cast<size_t>(request_.resume_token_ids_size()));
+    const auto& known = request_.resume_token_ids();
+    if (!stream->Agrees({known.data(), static_cast<size_t>(known.size())})) {
+      return Refuse(
+          {kInvalidParameter,
+           absl::StrCat("idempotency_key names request ", ToHex(stream->facts().id),
+                        ", whose tokens are not those of resume_token_ids; use a new key to go on from these"),
+           {},
+           {{"field", "resume_token_ids"}}});
+    }
+    Read(std::move(stream), static_cast<size_t>(known.size()));
   }
 
   void Tokenize() {
@@ -201,28 +220,24 @@ class InferenceService::ResumeCall final : public StreamCall<v1::ResumeResponse>
  public:
   using StreamCall::StreamCall;
 
-  void Begin(const RequestStore& store, const v1::ResumeRequest& request) {
-    std::shared_ptr<RequestStream> stream;
+  void Begin(Reattachment* reattachment, const v1::ResumeRequest& request) {
+    Reattachment::Which which{.tenant = request.tenant()};
     switch (request.which_case()) {
-      case v1::ResumeRequest::kRequestId: {
-        const auto id = RequestIdFromHex(request.request_id());
-        if (!id) return Refuse({kInvalidParameter, "request_id is not 32 hex digits", {}, {{"field", "request_id"}}});
-        stream = store.Find(*id);
-        // A request of another tenant is not there.
-        if (stream && stream->facts().tenant != request.tenant()) stream = nullptr;
-        break;
-      }
+      case v1::ResumeRequest::kRequestId:
+        which.id = RequestIdFromHex(request.request_id());
+        if (which.id) break;
+        return Refuse({kInvalidParameter, "request_id is not 32 hex digits", {}, {{"field", "request_id"}}});
       case v1::ResumeRequest::kIdempotencyKey:
-        stream = store.FindByKey(request.tenant(), request.idempotency_key());
+        which.key = request.idempotency_key();
         break;
       case v1::ResumeRequest::WHICH_NOT_SET:
         return Refuse({kInvalidParameter, "set request_id or idempotency_key", {}, {{"field", "which"}}});
     }
-    if (!stream) {
-      return Refuse(
-          {kResumeUnknown, "no such request, or it ended too long ago; send Generate again with resume_token_ids"});
-    }
-    Read(std::move(stream), request.next_index());
+    reattachment->Await(std::move(which), [this, self = shared_from_this(),
+                                           next = request.next_index()](std::shared_ptr<RequestStream> stream) {
+      if (stream && !stream->abandoned()) return Read(std::move(stream), next);
+      Refuse({kResumeUnknown, "no such request, or it ended too long ago; send Generate again with resume_token_ids"});
+    });
   }
 };
 
@@ -230,7 +245,7 @@ grpc::ServerWriteReactor<v1::ResumeResponse>* InferenceService::Resume(grpc::Cal
                                                                        const v1::ResumeRequest* request) {
   const auto call = std::make_shared<ResumeCall>(parts_.router);
   call->Hold();
-  call->Begin(*parts_.store, *request);
+  call->Begin(parts_.reattachment, *request);
   return call.get();
 }
 
@@ -238,12 +253,18 @@ grpc::ServerWriteReactor<v1::ResumeResponse>* InferenceService::Resume(grpc::Cal
 
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context, const v1::AbortRequest* request,
                                                   v1::AbortResponse* response) {
+  const auto abort = [&](const std::shared_ptr<RequestStream>& stream, const std::string& name) {
+    if (!stream || stream->Ended()) return;
+    parts_.core->PostOwed(core::RequestCancelled{stream->facts().id, core::CancelCause::kClientAsked});
+    response->add_aborted(name);
+  };
   for (const std::string& text : request->request_ids()) {
     const auto id = RequestIdFromHex(text);
-    const auto stream = id ? parts_.store->Find(*id) : nullptr;
-    if (!stream || stream->Ended()) continue;
-    parts_.core->PostOwed(core::RequestCancelled{*id, core::CancelCause::kClientAsked});
-    response->add_aborted(text);
+    abort(id ? parts_.store->Find(*id) : nullptr, text);
+  }
+  for (const std::string& key : request->idempotency_keys()) {
+    const auto stream = parts_.store->FindByKey(request->tenant(), key);
+    if (stream) abort(stream, ToHex(stream->facts().id));
   }
   return FinishNow(context, grpc::Status::OK);
 }

@@ -16,6 +16,7 @@
 #include "scheduler/core_loop.h"
 #include "scheduler/grpc_error.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/reattachment.h"
 #include "scheduler/request_store.h"
 #include "scheduler/token_router.h"
 #include "scheduler/tokenizer_pool.h"
@@ -31,6 +32,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     RequestStore* store;
     TokenRouter* router;
     TokenizerPool* pool;
+    Reattachment* reattachment;
     std::string cache_salt;  // of this installation, 16 bytes; with the tenant it begins every prefix hash
   };
   explicit InferenceService(Parts parts) : parts_(std::move(parts)) {}

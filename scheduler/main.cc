@@ -106,6 +106,7 @@ ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t le
   options.runner.step_budget_ms = static_cast<uint32_t>(absl::ToInt64Milliseconds(config.scheduling.step_budget));
   options.runner.leader_epoch = leader_epoch;
   options.runner.prefix_cache = config.scheduling.prefix_cache;
+  options.router.reattach_grace = Scaled(options.router.reattach_grace, config.time_scale);
   options.orphan_grace_ms = static_cast<uint32_t>(options.orphan_grace_ms * config.time_scale);
   return options;
 }

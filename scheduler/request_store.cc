@@ -12,7 +12,7 @@ std::shared_ptr<RequestStream> RequestStore::AddOrFind(std::shared_ptr<RequestSt
     absl::MutexLock lock(&keys_mu_);
     const auto [it, added] = keys_.try_emplace({facts.tenant, facts.idempotency_key}, facts.id);
     if (!added) {
-      if (auto other = Find(it->second)) return other;
+      if (auto other = Find(it->second); other && other->MayAttach()) return other;
       it->second = facts.id;
     }
     Shard& shard = ShardOf(facts.id);
@@ -25,6 +25,13 @@ std::shared_ptr<RequestStream> RequestStore::AddOrFind(std::shared_ptr<RequestSt
   }
   living_.fetch_add(1, std::memory_order_relaxed);
   return stream;
+}
+
+void RequestStore::Replace(std::shared_ptr<RequestStream> stream) {
+  Shard& shard = ShardOf(stream->facts().id);
+  absl::MutexLock lock(&shard.mu);
+  const auto it = shard.entries.find(stream->facts().id);
+  if (it != shard.entries.end() && !it->second.retired) it->second.stream = std::move(stream);
 }
 
 std::shared_ptr<RequestStream> RequestStore::Find(core::RequestId id) const {

@@ -30,11 +30,14 @@ class RequestStore {
   };
   explicit RequestStore(const Limits& limits) : limits_(limits) {}
 
-  // Takes `stream` in, unless its key names another request already: then that one is returned.
+  // Takes `stream` in, unless its key names another request already: then that one is returned. One that has failed
+  // or was left gives its key away.
   std::shared_ptr<RequestStream> AddOrFind(std::shared_ptr<RequestStream> stream);
+  // `stream` takes the place of one with the same id that lives and that nobody reads.
+  void Replace(std::shared_ptr<RequestStream> stream);
   std::shared_ptr<RequestStream> Find(core::RequestId id) const;
   std::shared_ptr<RequestStream> FindByKey(const std::string& tenant, const std::string& key) const;
-  // It never entered the core.
+  // It never entered the core, or nothing can be read from it.
   void Remove(const RequestStream& stream);
   // The core has let it go: kept for the retention, then dropped by Expire.
   void Retire(const std::shared_ptr<RequestStream>& stream, core::Instant now);

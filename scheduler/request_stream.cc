@@ -82,6 +82,13 @@ bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* comm
   command->mutable_group()->set_group_id(assignment.group.value);
   SetEpoch(assignment.epoch.leader, assignment.epoch.counter, command->mutable_group()->mutable_epoch());
   command->mutable_output_ids()->Assign(log_.begin(), log_.end());
+  // What another scheduler would need to answer for it.
+  command->mutable_output_logprobs()->Assign(logprobs_.begin(), logprobs_.end());
+  command->set_model(facts_.model);
+  command->set_model_revision(facts_.model_revision);
+  command->set_chunk_interval_ms(static_cast<uint32_t>(facts_.chunk_interval.us / 1000));
+  command->set_fingerprint(facts_.fingerprint);
+  command->set_age_ms(static_cast<uint64_t>(std::max<int64_t>(0, (Now() - facts_.arrived).us) / 1000));
   command->set_max_tokens(assignment.max_tokens);
   return true;
 }
@@ -117,6 +124,17 @@ void RequestStream::Fail(const grpc::Status& status) {
 void RequestStream::Release() {
   absl::MutexLock lock(&mu_);
   payload_ = v1::AssignRequest();
+}
+
+// ---- from an engine of an earlier scheduler -----------------------------------------------------------------------
+
+void RequestStream::OnFound(const Assignment& assignment) {
+  absl::MutexLock lock(&mu_);
+  if (ended_) return;
+  if (!assignment_.has_value()) assigned_at_ = facts_.arrived;
+  assignment_ = assignment;
+  state_ = core::RequestState::kAssigned;
+  waits_for_.clear();
 }
 
 // ---- from rank 0 --------------------------------------------------------------------------------------------------
@@ -260,7 +278,7 @@ std::optional<Error> RequestStream::Attach(Reader* reader, size_t next) {
   Wakes wakes;
   {
     absl::MutexLock lock(&mu_);
-    if (next > log_.size()) {
+    if (next > log_.size() && (ended_ || facts_.origin == Origin::kClient)) {
       return Error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s has %d tokens so far", next,
                                                       ToHex(facts_.id), log_.size())};
     }
@@ -320,6 +338,12 @@ void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
     ComposeAccepted(reader);
   } else if (reader->next < released_) {
     ComposeChunk(reader);
+  } else if (ended_ && reader->next > log_.size()) {
+    const Error error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s ended with %d tokens",
+                                                         reader->next, ToHex(facts_.id), log_.size())};
+    Remove(reader);
+    wakes->push_back({reader->sink, reader, Wake::kEnd, failure_.ok() ? ToGrpc(error) : failure_});
+    return;
   } else if (ended_ && !reader->tail_sent && !text_.Tail().empty()) {
     reader->tail_sent = true;
     auto& chunk = *reader->message.mutable_chunk();
@@ -465,9 +489,26 @@ core::RequestEnded RequestStream::HowEnded(core::Attempt attempt) const {
   return ended;
 }
 
+core::Attempt RequestStream::attempt() const {
+  absl::MutexLock lock(&mu_);
+  return assignment_ ? assignment_->attempt : core::Attempt();
+}
+
+bool RequestStream::Agrees(absl::Span<const uint32_t> ids) const {
+  absl::MutexLock lock(&mu_);
+  return std::equal(ids.begin(), ids.begin() + std::min(ids.size(), log_.size()), log_.begin());
+}
+
 bool RequestStream::Ended() const {
   absl::MutexLock lock(&mu_);
   return ended_;
+}
+
+void RequestStream::Abandon() { abandoned_.store(true, std::memory_order_relaxed); }
+
+bool RequestStream::MayAttach() const {
+  absl::MutexLock lock(&mu_);
+  return failure_.ok() && !abandoned();
 }
 
 core::RequestState RequestStream::state() const {

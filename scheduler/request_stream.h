@@ -15,6 +15,7 @@
 #ifndef TANDEM_SCHEDULER_REQUEST_STREAM_H_
 #define TANDEM_SCHEDULER_REQUEST_STREAM_H_
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -64,6 +65,9 @@ struct Reader {
 
 class RequestStream {
  public:
+  // Where the request comes from: from a client, or from an engine that an earlier scheduler gave it to, which computes
+  // it or has ended it already. The core does not know those that have ended.
+  enum class Origin { kClient, kFound, kFoundEnded };
   // Fixed at arrival.
   struct Facts {
     core::RequestId id;
@@ -81,6 +85,7 @@ class RequestStream {
     std::vector<std::string> stop;
     std::vector<uint32_t> known_output;  // resume_token_ids: the client has them
     bool continues_text = false;         // the prompt has text
+    Origin origin = Origin::kClient;
   };
   // Where the current attempt runs.
   struct Assignment {
@@ -117,6 +122,11 @@ class RequestStream {
   // The core has let the request go: the payload is dropped, the log stays.
   void Release();
 
+  // ---- from an engine of an earlier scheduler
+  // It is what the engine computes; its tokens follow from index 0 on, and those that are here already must be the
+  // same.
+  void OnFound(const Assignment& assignment);
+
   // ---- from rank 0. `flush` false: more updates of this request follow at once.
   Verdict OnStarted(core::Attempt attempt, uint32_t cached_tokens, bool flush);
   Verdict OnProduced(core::Attempt attempt, const v1::Produced& produced, core::Instant now, bool flush);
@@ -124,7 +134,8 @@ class RequestStream {
   Verdict OnEnded(core::Attempt attempt, const v1::Ended& ended, core::Instant now, bool flush);
 
   // ---- from clients
-  // From then on `reader` gets what it does not have, from token `next` on. INVALID_PARAMETER when there are fewer.
+  // From then on `reader` gets what it does not have, from token `next` on. INVALID_PARAMETER when there are fewer; of
+  // a request that was found the rest may be on its way, and whoever was told of it waits.
   std::optional<Error> Attach(Reader* reader, size_t next);
   // The message under way came back. Not ok: the client is gone.
   void OnSent(Reader* reader, bool ok);
@@ -142,8 +153,17 @@ class RequestStream {
   std::optional<core::DeviceId> Rank0(core::Attempt attempt) const;
   // For an attempt that OnAssigned did not want: how the request really ended, in the words of an engine.
   core::RequestEnded HowEnded(core::Attempt attempt) const;
+  // The latest; counter 0 where there was none.
+  core::Attempt attempt() const;
+  // Whether the output begins with these tokens, as far as both go.
+  bool Agrees(absl::Span<const uint32_t> ids) const;
   // Has its end: finished or failed.
   bool Ended() const;
+  // Nobody reads it and it is being cancelled for that. Whoever comes later asks for it in vain.
+  void Abandon();
+  // A second call with its key, or Resume, may read it. One that failed is only told its failure by Resume.
+  bool abandoned() const { return abandoned_.load(std::memory_order_relaxed); }
+  bool MayAttach() const;
   core::RequestState state() const;
   size_t output_tokens() const;  // those of resume_token_ids included
   size_t bytes() const;          // of the log, for the store's account
@@ -177,6 +197,7 @@ class RequestStream {
   static void Run(const Wakes& wakes);
 
   const Facts facts_;
+  std::atomic<bool> abandoned_{false};
   mutable absl::Mutex mu_;
   v1::AssignRequest payload_ ABSL_GUARDED_BY(mu_);
   absl::InlinedVector<Reader*, 1> readers_ ABSL_GUARDED_BY(mu_);

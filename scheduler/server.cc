@@ -40,13 +40,14 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
       operations_(options_.leader_epoch, snapshot_),
       intents_([this](store::Batch batch) { intents_store_.Keep(std::move(batch)); }, &operations_, snapshot_),
       store_(options_.store),
+      reattachment_(&store_, options_.leader_epoch),
       pool_(options_.pool),
       runner_(
           {&catalog_, &registry_, &store_, &events_, &operations_, &intents_}, options_.runner,
           [this](core::Event event) { core_.PostOwed(std::move(event)); },
-          [this](const core::ClusterState& state) { TellHealth(state); }),
+          [this](const core::ClusterState& state) { TellHealth(state); }, [this] { reattachment_.OnSettled(); }),
       core_(options_.core, &runner_, journal_.get()),
-      router_(&store_, options_.router,
+      router_(&catalog_, &store_, &reattachment_, options_.router,
               {[this](core::Event event) { core_.PostOwed(std::move(event)); },
                [this](std::vector<std::shared_ptr<RequestStream>> waiting) {
                  core_.PostQuery([waiting = std::move(waiting)](const core::Core& core) {
@@ -58,15 +59,16 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
                    }
                  });
                },
-               [this](core::DeviceId device, v1::AttachResponse acknowledgement) {
-                 if (const auto link = registry_.Find(device)) link->Send(std::move(acknowledgement));
-               }}),
-      inference_({&catalog_, &core_, &store_, &router_, &pool_, options_.cache_salt}),
+               [this](core::DeviceId device, v1::AttachResponse command) {
+                 if (const auto link = registry_.Find(device)) link->Send(std::move(command));
+               },
+               [this](core::Incarnation incarnation) { return registry_.DeviceOf(incarnation); }}),
+      inference_({&catalog_, &core_, &store_, &router_, &pool_, &reattachment_, options_.cache_salt}),
       workers_({options_.leader_epoch, options_.heartbeat_ms, options_.orphan_grace_ms,
                 static_cast<uint32_t>(options_.store.retention.us / 1000)},
                {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },
                 [this](core::Event event) { core_.PostOwed(std::move(event)); }},
-               &registry_, &router_, &events_),
+               &registry_, &router_, &reattachment_, &events_),
       admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_}, options_.version) {}
 
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
@@ -172,6 +174,7 @@ void Server::SetHealth(const std::string& service, bool serving) {
 void Server::Shutdown(absl::Duration grace) {
   if (stopping_.exchange(true)) return;
   inference_.StopAdmitting();
+  reattachment_.Close();
   {
     absl::MutexLock lock(&health_mu_);
     for (const auto* server : {&clients_server_, &workers_server_, &admin_server_}) {

@@ -21,6 +21,7 @@
 #include "scheduler/journal.h"
 #include "scheduler/model_catalog.h"
 #include "scheduler/operations.h"
+#include "scheduler/reattachment.h"
 #include "scheduler/request_store.h"
 #include "scheduler/store/store.h"
 #include "scheduler/store/store_thread.h"
@@ -101,6 +102,7 @@ class Server {
   IntentKeeper intents_;
   WorkerRegistry registry_;
   RequestStore store_;
+  Reattachment reattachment_;
   TokenizerPool pool_;
   ActionRunner runner_;
   CoreLoop core_;

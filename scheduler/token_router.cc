@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "scheduler/clock.h"
+#include "scheduler/found_request.h"
 #include "scheduler/ids.h"
 #include "scheduler/translate.h"
 
@@ -21,8 +22,11 @@ absl::Duration ToAbsl(core::Duration d) { return absl::Microseconds(d.us); }
 
 }  // namespace
 
-TokenRouter::TokenRouter(RequestStore* store, const Times& times, Doors doors)
-    : store_(store), times_(times), doors_(std::move(doors)) {}
+TokenRouter::TokenRouter(const ModelCatalog* catalog, RequestStore* store, Reattachment* reattachment,
+                         const Times& times, Doors doors)
+    : catalog_(catalog), store_(store), reattachment_(reattachment), times_(times), doors_(std::move(doors)) {
+  SetAlarm({Now() + times_.reattach_grace, Alarm::kReattachOver, {}});
+}
 
 TokenRouter::~TokenRouter() { Stop(); }
 
@@ -54,8 +58,16 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
     // One message often starts, feeds and ends the same request; its clients hear of it once.
     const bool flush =
         i + 1 == message.updates_size() || message.updates(i + 1).key().request_id() != update.key().request_id();
+    if (update.has_held()) {
+      TakeUp(message, update, *id, now, &news);
+      continue;
+    }
     const auto stream = store_->Find(*id);
     auto verdict = RequestStream::Verdict::kStale;
+    if (stream && stream->facts().origin == RequestStream::Origin::kFoundEnded) {
+      RouteEnded(update, stream, now);
+      continue;
+    }
     // The core hears of every start and end, known here or not: bookings are released on the worker's word alone.
     switch (update.event_case()) {
       case v1::RequestUpdate::kStarted:
@@ -78,6 +90,7 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
         news.push_back(RequestEndedFrom(*id, attempt, update.ended()));
         if (stream) GatherAcknowledgement(*stream, update.key());
         break;
+      case v1::RequestUpdate::kHeld:
       case v1::RequestUpdate::EVENT_NOT_SET:
         break;
     }
@@ -101,6 +114,94 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
   for (core::Event& event : news) doors_.post(std::move(event));
 }
 
+// ---- of an earlier scheduler --------------------------------------------------------------------------------------
+
+void TokenRouter::TakeUp(const v1::TokensRequest& message, const v1::RequestUpdate& update, core::RequestId id,
+                         core::Instant now, std::vector<core::Event>* news) {
+  const core::Attempt attempt = AttemptFrom(update.key());
+  const v1::Held& held = update.held();
+  const auto known = store_->Find(id);
+  if (known && known->attempt() == attempt) return;  // said again: a line broke
+  if (known && (known->Ended() || known->attempt() > attempt || held.ended())) {
+    return TurnAway(message, update, "this scheduler has a later attempt of it, or its end");
+  }
+  const auto incarnation = IncarnationFromBytes(message.incarnation());
+  const auto device = incarnation ? doors_.device_of(*incarnation) : std::nullopt;
+  if (!device || held.request().key().SerializeAsString() != update.key().SerializeAsString()) {
+    LOG_EVERY_N(WARNING, 1000) << "a worker holds a request and does not say well who it is, or which";
+    return;
+  }
+  auto found = FoundFrom(held, *device, *catalog_, now);
+  if (!found.ok()) {
+    LOG(WARNING) << "request " << ToHex(id) << " of an earlier scheduler cannot go on: " << found.status().message();
+    reattachment_->OnGivenUp(id);
+    return TurnAway(message, update, std::string(found.status().message()));
+  }
+  std::shared_ptr<RequestStream> stream = found->stream;
+  if (!known) {
+    if (store_->AddOrFind(stream) != stream) {
+      reattachment_->OnGivenUp(id);
+      return TurnAway(message, update, "its client has sent it again since");
+    }
+  } else if (known->HasReaders()) {
+    stream = known;
+    stream->OnFound(found->assignment);
+  } else {
+    store_->Replace(stream);
+  }
+  if (!held.ended()) news->push_back(std::move(found->event));
+  SetAlarm({now + times_.reattach_grace, Alarm::kNobodyCameBack, stream});
+  reattachment_->OnFound(stream);
+}
+
+void TokenRouter::TurnAway(const v1::TokensRequest& message, const v1::RequestUpdate& update, const std::string& why) {
+  stale_updates_.fetch_add(1, std::memory_order_relaxed);
+  const auto incarnation = IncarnationFromBytes(message.incarnation());
+  const auto device = incarnation ? doors_.device_of(*incarnation) : std::nullopt;
+  if (!device) return;
+  v1::AttachResponse command;
+  if (update.held().ended()) {
+    *command.mutable_acknowledge_end()->add_keys() = update.key();
+  } else {
+    auto& abort = *command.mutable_abort_attempt();
+    *abort.mutable_key() = update.key();
+    *abort.mutable_group() = message.group();
+    abort.set_reason(why);
+  }
+  doors_.send(*device, std::move(command));
+}
+
+void TokenRouter::RouteEnded(const v1::RequestUpdate& update, const std::shared_ptr<RequestStream>& stream,
+                             core::Instant now) {
+  const core::Attempt attempt = AttemptFrom(update.key());
+  switch (update.event_case()) {
+    case v1::RequestUpdate::kStarted:
+      stream->OnStarted(attempt, update.started().cached_tokens(), false);
+      break;
+    case v1::RequestUpdate::kProduced:
+      stream->OnProduced(attempt, update.produced(), now, true);
+      break;
+    case v1::RequestUpdate::kEnded:
+      stream->OnEnded(attempt, update.ended(), now, true);
+      GatherAcknowledgement(*stream, update.key());
+      Conclude(stream, now);
+      break;
+    default:
+      break;
+  }
+}
+
+void TokenRouter::Conclude(const std::shared_ptr<RequestStream>& stream, core::Instant now) {
+  stream->Release();
+  if (stream->Ended()) return store_->Retire(stream, now);
+  store_->Remove(*stream);
+  stream->Fail(ToGrpc({kResumeUnknown,
+                       "it was given up before this scheduler started; send Generate again with "
+                       "resume_token_ids"}));
+}
+
+// ---- ends ---------------------------------------------------------------------------------------------------------
+
 void TokenRouter::GatherAcknowledgement(const RequestStream& stream, const v1::AttemptKey& key) {
   const auto rank0 = stream.Rank0(AttemptFrom(key));
   if (!rank0) return;
@@ -113,7 +214,7 @@ void TokenRouter::GatherAcknowledgement(const RequestStream& stream, const v1::A
     full = std::move(gathered);
     acks_.erase(*rank0);
   }
-  doors_.acknowledge(*rank0, std::move(full));
+  doors_.send(*rank0, std::move(full));
 }
 
 void TokenRouter::SendAcknowledgements() {
@@ -122,20 +223,21 @@ void TokenRouter::SendAcknowledgements() {
     absl::MutexLock lock(&acks_mu_);
     gathered.swap(acks_);
   }
-  for (auto& [rank0, acknowledgement] : gathered) doors_.acknowledge(rank0, std::move(acknowledgement));
+  for (auto& [rank0, acknowledgement] : gathered) doors_.send(rank0, std::move(acknowledgement));
 }
 
 void TokenRouter::ClientLeft(const std::shared_ptr<RequestStream>& stream) {
   if (stream->Ended() || stream->HasReaders()) return;
   if (stream->facts().idempotency_key.empty()) {
-    Cancel(*stream);
+    Cancel(stream);
   } else {
     SetAlarm({Now() + times_.detach_grace, Alarm::kNobodyCameBack, stream});
   }
 }
 
-void TokenRouter::Cancel(const RequestStream& stream) {
-  doors_.post(core::RequestCancelled{stream.facts().id, core::CancelCause::kClientLeft});
+void TokenRouter::Cancel(const std::shared_ptr<RequestStream>& stream) {
+  stream->Abandon();
+  doors_.post(core::RequestCancelled{stream->facts().id, core::CancelCause::kClientLeft});
 }
 
 void TokenRouter::ArmGather(const std::shared_ptr<RequestStream>& stream) {
@@ -151,6 +253,7 @@ void TokenRouter::SetAlarm(Alarm alarm) {
 }
 
 void TokenRouter::Ring(const Alarm& alarm, core::Instant now) {
+  if (alarm.kind == Alarm::kReattachOver) return reattachment_->Close();
   const auto stream = alarm.stream.lock();
   if (!stream) return;
   switch (alarm.kind) {
@@ -159,7 +262,14 @@ void TokenRouter::Ring(const Alarm& alarm, core::Instant now) {
       ArmGather(stream);
       break;
     case Alarm::kNobodyCameBack:
-      if (!stream->Ended() && !stream->HasReaders()) Cancel(*stream);
+      if (stream->Ended()) break;
+      if (stream->facts().origin == RequestStream::Origin::kFoundEnded) {
+        Conclude(stream, now);  // its worker went before it had told all
+      } else if (!stream->HasReaders()) {
+        Cancel(stream);
+      }
+      break;
+    case Alarm::kReattachOver:
       break;
   }
 }

@@ -81,6 +81,7 @@ absl::StatusOr<core::HeldShard> HeldShardFrom(const v1::HeldShard& from) {
                         from.model(),
                         from.ready(),
                         CountFrom(from.kv_blocks()),
+                        Clipped(from.numerics_id()),
                         {}};
   for (const auto& request : from.requests()) {
     const auto id = RequestIdFromBytes(request.key().request_id());

@@ -225,6 +225,7 @@ void FillAssignment(const v1::GenerateRequest& request, const ModelLimits& model
   out->set_priority(request.priority());
   out->set_tenant(request.tenant());
   out->set_idempotency_key(request.idempotency_key());
+  out->set_session_id(request.session_id());
 }
 
 }  // namespace tandem::scheduler

@@ -35,6 +35,12 @@ std::shared_ptr<WorkerLink> WorkerRegistry::Find(core::Incarnation incarnation) 
   return it == entries_.end() ? nullptr : it->second.link;
 }
 
+std::optional<core::DeviceId> WorkerRegistry::DeviceOf(core::Incarnation incarnation) const {
+  absl::MutexLock lock(&mu_);
+  const auto it = entries_.find(incarnation);
+  return it == entries_.end() ? std::nullopt : it->second.device;
+}
+
 bool WorkerRegistry::Leave(const WorkerLink& link, std::optional<core::DeviceId>* device) {
   absl::MutexLock lock(&mu_);
   const auto it = entries_.find(link.incarnation());

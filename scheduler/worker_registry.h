@@ -44,6 +44,8 @@ class WorkerRegistry {
   std::shared_ptr<WorkerLink> Admit(core::DeviceId device, core::Incarnation incarnation);
   std::shared_ptr<WorkerLink> Find(core::DeviceId device) const;
   std::shared_ptr<WorkerLink> Find(core::Incarnation incarnation) const;
+  // Nothing unless the core has admitted it.
+  std::optional<core::DeviceId> DeviceOf(core::Incarnation incarnation) const;
   // The stream has ended. True when it was its process's current one, which the core has to hear; `device` is set when
   // the core had admitted it.
   bool Leave(const WorkerLink& link, std::optional<core::DeviceId>* device);

@@ -176,6 +176,7 @@ class WorkerService::AttachReactor final : public grpc::ServerBidiReactor<v1::At
     incarnation_ = event->incarnation;
     entered_ = true;
     service_->registry_->Enter(self_);
+    service_->reattachment_->OnHello(hello_);
     if (!service_->doors_.try_post(*std::move(event))) {
       Close(absl::UnavailableError("the scheduler is behind; attach again"));
     }
@@ -250,8 +251,13 @@ class WorkerService::TokensReactor final : public grpc::ServerReadReactor<v1::To
 };
 
 WorkerService::WorkerService(WelcomeTerms terms, Doors doors, WorkerRegistry* registry, TokenRouter* router,
-                             EventLog* events)
-    : terms_(terms), doors_(std::move(doors)), registry_(registry), router_(router), events_(events) {}
+                             Reattachment* reattachment, EventLog* events)
+    : terms_(terms),
+      doors_(std::move(doors)),
+      registry_(registry),
+      router_(router),
+      reattachment_(reattachment),
+      events_(events) {}
 
 grpc::ServerBidiReactor<v1::AttachRequest, v1::AttachResponse>* WorkerService::Attach(grpc::CallbackServerContext*) {
   return AttachReactor::Start(this);

@@ -10,6 +10,7 @@
 
 #include "scheduler/core/event.h"
 #include "scheduler/event_log.h"
+#include "scheduler/reattachment.h"
 #include "scheduler/token_router.h"
 #include "scheduler/worker_registry.h"
 #include "tandem/v1/worker.grpc.pb.h"
@@ -30,7 +31,8 @@ class WorkerService final : public v1::WorkerService::CallbackService {
     std::function<bool(core::Event&&)> try_post;
     std::function<void(core::Event)> post_owed;
   };
-  WorkerService(WelcomeTerms terms, Doors doors, WorkerRegistry* registry, TokenRouter* router, EventLog* events);
+  WorkerService(WelcomeTerms terms, Doors doors, WorkerRegistry* registry, TokenRouter* router,
+                Reattachment* reattachment, EventLog* events);
 
   grpc::ServerBidiReactor<v1::AttachRequest, v1::AttachResponse>* Attach(grpc::CallbackServerContext* context) override;
   grpc::ServerReadReactor<v1::TokensRequest>* Tokens(grpc::CallbackServerContext* context,
@@ -44,6 +46,7 @@ class WorkerService final : public v1::WorkerService::CallbackService {
   const Doors doors_;
   WorkerRegistry* const registry_;
   TokenRouter* const router_;
+  Reattachment* const reattachment_;
   EventLog* const events_;
 };
 

@@ -85,7 +85,7 @@ class World {
     }
     for (int second = 0; second < 300 && !failed_; ++second) {
       for (Worker& worker : workers_) {
-        if (!worker.process->attached()) Step(worker.process->Attach());
+        if (!worker.process->attached()) Step(worker.process->Attach(leader_));
       }
       for (int beat = 0; beat < 4; ++beat) {
         Deliver(1000);
@@ -291,7 +291,7 @@ class World {
         if (told) Step(WorkerDetached{process.device(), process.incarnation(), Chance(500), "died"});
         process.Restart({process.incarnation().hi, ++worker.lives});
         worker.frozen = false;
-        return Step(process.Attach());
+        return Step(process.Attach(leader_));
       }
       default:
         if (process.held().empty()) return;
@@ -304,7 +304,7 @@ class World {
     if (worker.frozen) {
       worker.frozen = false;
     } else if (!worker.process->attached()) {
-      Step(worker.process->Attach());
+      Step(worker.process->Attach(leader_));
     }
   }
 

@@ -249,11 +249,11 @@ void ScenarioEnv::WorkerVerb(const Command& command) {
     Step(WorkerDetached{worker.device(), worker.incarnation(), command.Has("gone"), command.Key("why", "")});
   } else if (verb == "return") {
     named.frozen = false;
-    Step(worker.Attach());
+    Step(worker.Attach(core_->state().leader_epoch));
   } else if (verb == "restart") {
     named.frozen = false;
     worker.Restart({worker.incarnation().hi, static_cast<uint64_t>(++named.lives)});
-    Step(worker.Attach());
+    Step(worker.Attach(core_->state().leader_epoch));
   } else if (verb == "impostor") {
     WorkerAttached second;
     second.device = worker.spec();
@@ -393,6 +393,12 @@ void ScenarioEnv::Step(const Event& event) {
   for (const Action& action : actions) {
     for (Named& named : workers_) named.worker->Obey(action, models_);
     kept_.Take(action);
+    if (const auto* assign = std::get_if<AssignRequest>(&action)) {  // the prompt travels beside the action
+      const Request* request = std::as_const(*core_).state().Find(assign->request);
+      if (ScenarioWorker* worker = WorkerOf(assign->request); worker != nullptr && request != nullptr) {
+        worker->work().at(assign->request).prompt = request->prompt;
+      }
+    }
     if (const auto* tell = std::get_if<Tell>(&action)) {
       Say(absl::StrCat("state ", tell->subject, " ", tell->text));
     } else if (!IsForTheStore(action)) {

@@ -10,8 +10,9 @@ namespace tandem::core {
 ScenarioWorker::ScenarioWorker(DeviceSpec spec, Incarnation incarnation)
     : spec_(std::move(spec)), incarnation_(incarnation) {}
 
-WorkerAttached ScenarioWorker::Attach() {
+WorkerAttached ScenarioWorker::Attach(uint64_t leader_epoch) {
   attached_ = true;
+  leader_epoch_ = leader_epoch;
   answers_.clear();
   WorkerAttached event;
   event.device = spec_;
@@ -25,6 +26,24 @@ WorkerAttached ScenarioWorker::Attach() {
     event.shards.push_back(shard);
   }
   return event;
+}
+
+void ScenarioWorker::TellHeld() {
+  for (const auto& [request, work] : work_) {
+    const auto shard = held_.find(work.group);
+    if (work.attempt.leader >= leader_epoch_ || shard == held_.end()) continue;
+    RequestFound found;
+    found.request = request;
+    found.attempt = work.attempt;
+    found.group = work.group;
+    found.epoch = shard->second.epoch;
+    found.rank0 = device_;
+    found.model = shard->second.model;
+    found.prompt = work.prompt;
+    found.max_tokens = work.most;
+    Report(found);
+    if (work.started) Report(RequestStarted{request, work.attempt, {}});
+  }
 }
 
 void ScenarioWorker::Restart(Incarnation incarnation) {
@@ -92,7 +111,9 @@ void ScenarioWorker::Obey(const Action& action, const std::deque<ModelSpec>& mod
     return attached_ && std::find(members.begin(), members.end(), device_) != members.end();
   };
   if (const auto* admit = std::get_if<AdmitWorker>(&action)) {
-    if (admit->incarnation == incarnation_) device_ = admit->device;
+    if (admit->incarnation != incarnation_) return;
+    device_ = admit->device;
+    TellHeld();
   } else if (const auto* refuse = std::get_if<RefuseWorker>(&action)) {
     if (refuse->incarnation == incarnation_) CloseStream();
   } else if (const auto* drop = std::get_if<DropWorker>(&action)) {

@@ -19,8 +19,9 @@ class ScenarioWorker {
  public:
   ScenarioWorker(DeviceSpec spec, Incarnation incarnation);
 
-  // What it says when its stream opens. All answers that were under way are lost with the old stream.
-  WorkerAttached Attach();
+  // What it says when its stream opens to the scheduler of this leader epoch. All answers that were under way are lost
+  // with the old stream. Once admitted, it tells what an earlier leader assigned.
+  WorkerAttached Attach(uint64_t leader_epoch = 1);
   // The process dies and is started again: another incarnation, nothing held.
   void Restart(Incarnation incarnation);
   void CloseStream() { attached_ = false, answers_.clear(); }
@@ -71,12 +72,14 @@ class ScenarioWorker {
   // Another process of its own, which has begun to attach.
   void Park();
   void Leave(GroupId group, GroupEpoch epoch);
+  void TellHeld();
 
   DeviceSpec spec_;
   Incarnation incarnation_;
   DeviceId device_;
   bool attached_ = false;
   bool parked_ = false;
+  uint64_t leader_epoch_ = 1;
   std::map<GroupId, HeldShard> held_;
   std::map<RequestId, Work> work_;
   std::deque<Event> answers_;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/drain.h"
+#include "scheduler/core/found_requests.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
@@ -33,6 +34,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   group.kv_blocks = adoption.kv_blocks;
   group.max_sequences = std::max(1, model.spec.max_sequences);
   group.max_model_len = model.spec.max_model_len;
+  group.numerics_id = adoption.numerics_id;
   group.created = state.now;
   const auto cost = std::find_if(model.spec.costs.begin(), model.spec.costs.end(),
                                  [&](const ShardCost& c) { return c.tensor_parallel == adoption.size; });
@@ -56,11 +58,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   OpenAccount(state, added);
   state.place_wanted = true;
   out.push_back(Tell{Name(id), absl::StrCat("adopted for ", Name(model), " on ", List(state, DevicesOf(added), 8))});
-  for (const HeldRequest& held : adoption.requests) {
-    if (held.ended) continue;
-    out.push_back(AbortAttempt{held.request, held.attempt, id, added.epoch, added.Rank0(),
-                               "assigned by a scheduler that is no more"});
-  }
+  SeatFound(state, added, out);
   JoinDrains(state, added, out);
 }
 
@@ -96,6 +94,7 @@ void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions&
   adoption.ranks[shard.rank] = device.id;
   ++device.claims;
   adoption.all_ready &= shard.ready;
+  if (shard.rank == 0) adoption.numerics_id = shard.numerics_id;
   // Followers may not know the number of blocks; rank 0 does.
   if (shard.rank == 0 || adoption.kv_blocks == 0) adoption.kv_blocks = std::max(adoption.kv_blocks, shard.kv_blocks);
   adoption.requests.insert(adoption.requests.end(), shard.requests.begin(), shard.requests.end());
@@ -138,6 +137,7 @@ void Settle(ClusterState& state, Actions& out) {
       ArmLiveness(state, state.At(device));
     }
   }
+  LoseFound(state, out);
   ConcludeRecall(state, out);
 }
 

@@ -1,9 +1,8 @@
 // After a start of the scheduler its workers come back with the groups of the scheduler before. Nothing is formed until
 // all expected devices are there or the reattach window has passed: an unknown device is not a free device.
 //
-// A group whose ranks are all back, ready, with one epoch and a model that is configured, is adopted as it stands. Its
-// requests belong to clients of the earlier scheduler, which this version does not serve on: they are aborted. Any
-// other group is told to leave when the window closes.
+// A group whose ranks are all back, ready, with one epoch and a model that is configured, is adopted as it stands; its
+// requests go on, see found_requests.h. Any other group is told to leave when the window closes.
 #ifndef TANDEM_SCHEDULER_CORE_ADOPTION_H_
 #define TANDEM_SCHEDULER_CORE_ADOPTION_H_
 

@@ -212,6 +212,7 @@ enum class MomentKind {
   kFailed,
   kCancelled,
   kMigrating,
+  kFound,
 };
 // One line of a request's history. `number` is the attempt's counter or a count of tokens, as the kind has it.
 struct Moment {
@@ -240,12 +241,13 @@ struct Request {
   Attempt attempt;
   GroupId group;
   Tokens booked;
-  bool started = false;   // by rank 0's word, in this attempt
-  bool aborting = false;  // AbortAttempt was sent
-  bool stopped = false;   // the router found a stop string
-  bool told = false;      // FailRequest or CompleteRequest was given out
-  Tokens charged;         // to its tenant, all attempts together
-  int overtaken = 0;      // by smaller requests behind it, because it did not fit
+  bool awaits_group = false;  // computed by a group that is not adopted yet: no booking; see found_requests.h
+  bool started = false;       // by rank 0's word, in this attempt
+  bool aborting = false;      // AbortAttempt was sent
+  bool stopped = false;       // the router found a stop string
+  bool told = false;          // FailRequest or CompleteRequest was given out
+  Tokens charged;             // to its tenant, all attempts together
+  int overtaken = 0;          // by smaller requests behind it, because it did not fit
   int preemptions = 0;
   // What is remembered over attempts; see migration.h.
   bool began = false;       // an engine took it up in some attempt: from here on it waits as MIGRATING
@@ -266,6 +268,7 @@ struct Request {
   bool HoldsBooking() const { return booked.value > 0; }
   // In its model's queue, for its first group or for another one.
   bool Waits() const { return state == RequestState::kQueued || state == RequestState::kMigrating; }
+  bool Placed() const { return HoldsBooking() || awaits_group; }  // an engine may compute it
 };
 
 // ---- drains -------------------------------------------------------------------------------------------------------
@@ -339,6 +342,7 @@ struct Adoption {
   bool all_ready = true;
   bool conflict = false;  // two ranks disagree; it can only be aborted
   int32_t kv_blocks = 0;  // least over the ranks
+  std::string numerics_id;
   std::vector<HeldRequest> requests;
 };
 
@@ -364,10 +368,11 @@ struct ClusterState {
   std::map<GroupId, Group> groups;             // that live
   std::deque<Group> dissolved;                 // the last options.remembered, oldest first
   std::map<GroupId, Adoption> adoptions;
-  std::map<Serial, Request> requests;    // that live or hold a booking
-  std::deque<Request> ended;             // the last options.remembered, oldest first
-  std::map<OperationId, Drain> drains;   // under way
-  std::vector<DrainRequested> deferred;  // asked for before the workers were back; see kept.h
+  std::map<GroupId, absl::btree_set<Serial>> awaiting;  // found requests whose group is not adopted yet
+  std::map<Serial, Request> requests;                   // that live or hold a booking
+  std::deque<Request> ended;                            // the last options.remembered, oldest first
+  std::map<OperationId, Drain> drains;                  // under way
+  std::vector<DrainRequested> deferred;                 // asked for before the workers were back; see kept.h
 
   std::map<std::pair<DeviceId, DeviceId>, LinkRecord> links;
   std::map<uint64_t, LinkProbe> probes;  // under way

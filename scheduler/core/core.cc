@@ -7,6 +7,7 @@
 #include "scheduler/core/adoption.h"
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/drain.h"
+#include "scheduler/core/found_requests.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/link_probe.h"

@@ -28,6 +28,7 @@ struct AdoptionLine {
   bool all_ready = true;
   bool conflict = false;
   int32_t kv_blocks = 0;
+  std::string numerics_id;
   std::vector<HeldRequest> requests;
 };
 struct OutputsLine {
@@ -82,6 +83,7 @@ struct Fields<AdoptionLine> {
     v("all_ready", &T::all_ready);
     v("conflict", &T::conflict);
     v("kv_blocks", &T::kv_blocks);
+    v("numerics_id", &T::numerics_id);
     v("requests", &T::requests);
   }
 };
@@ -238,8 +240,8 @@ class Loader {
       Rearm(added.next_report, TimerKind::kDrain, id.value);
     }
     for (AdoptionLine& line : adoptions_) {
-      Adoption adoption{line.epoch,     line.model,    line.size,      {},
-                        line.all_ready, line.conflict, line.kv_blocks, line.requests};
+      Adoption adoption{line.epoch,    line.model,     line.size,        {},           line.all_ready,
+                        line.conflict, line.kv_blocks, line.numerics_id, line.requests};
       for (const AdoptionRank& rank : line.ranks) adoption.ranks[rank.rank] = rank.device;
       state_.adoptions.emplace(line.group, std::move(adoption));
     }
@@ -263,6 +265,7 @@ class Loader {
       state_.Find(request.group)->requests.insert(request.serial);
       model.in_flight += request.booked;
     }
+    if (request.awaits_group) state_.awaiting[request.group].insert(request.serial);
     if (request.Waits()) {
       model.queue.Join(request.priority, request.tenant, request.serial, SizeOf(request));
       ++state_.waiting_requests;
@@ -318,6 +321,7 @@ std::string DumpState(const ClusterState& state) {
                       adoption.all_ready,
                       adoption.conflict,
                       adoption.kv_blocks,
+                      adoption.numerics_id,
                       adoption.requests};
     for (const auto& [rank, device] : adoption.ranks) line.ranks.push_back({rank, device});
     Line(out, "adoption", line);

@@ -55,6 +55,7 @@ struct HeldShard {
   std::string model;
   bool ready = false;
   int32_t kv_blocks = 0;
+  std::string numerics_id;
   std::vector<HeldRequest> requests;
 };
 struct WorkerAttached {
@@ -187,6 +188,26 @@ struct RequestCancelled {
   RequestId request;
   CancelCause cause = CancelCause::kClientLeft;
 };
+// After a start: rank 0 of a group of an earlier scheduler computes this request, and has told the router its tokens.
+// What happened to it (started, preempted, ended) follows as for any other.
+struct RequestFound {
+  RequestId request;
+  Attempt attempt;
+  GroupId group;
+  GroupEpoch epoch;
+  DeviceId rank0;
+  std::string model;
+  Tokens prompt;
+  Tokens output;  // so far, all attempts together
+  Tokens max_tokens;
+  std::string numerics_id;           // of the group
+  std::optional<Duration> deadline;  // from now
+  Duration age;                      // since it arrived
+  int priority = 0;
+  std::string tenant;
+  std::string session;
+  std::vector<std::array<uint8_t, 16>> prefix;
+};
 // From rank 0, in this order: started, (preempted, started)*, ended.
 struct RequestStarted {
   RequestId request;
@@ -244,7 +265,8 @@ using Event =
     std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
                  ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
                  RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, ClientStalled,
-                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported>;
+                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported,
+                 RequestFound>;
 
 }  // namespace tandem::core
 

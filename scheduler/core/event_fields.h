@@ -136,6 +136,7 @@ struct Fields<HeldShard> {
     v("model", &T::model);
     v("ready", &T::ready);
     v("kv_blocks", &T::kv_blocks);
+    v("numerics_id", &T::numerics_id);
     v("requests", &T::requests);
   }
 };
@@ -422,6 +423,30 @@ struct Fields<UndrainRequested> {
   static void Visit(auto&& v) {
     using T = UndrainRequested;
     v("device", &T::device);
+  }
+};
+
+template <>
+struct Fields<RequestFound> {
+  static constexpr const char* kWord = "request-found";
+  static void Visit(auto&& v) {
+    using T = RequestFound;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("rank0", &T::rank0);
+    v("model", &T::model);
+    v("prompt", &T::prompt);
+    v("output", &T::output);
+    v("max_tokens", &T::max_tokens);
+    v("numerics_id", &T::numerics_id);
+    v("deadline", &T::deadline);
+    v("age", &T::age);
+    v("priority", &T::priority);
+    v("tenant", &T::tenant);
+    v("session", &T::session);
+    v("prefix", &T::prefix);
   }
 };
 

@@ -49,6 +49,8 @@ std::string Line(const ClusterState& state, const Request& request, const Moment
       return absl::StrCat(when, "failed");
     case MomentKind::kCancelled:
       return absl::StrCat(when, "cancelled");
+    case MomentKind::kFound:
+      return absl::StrCat(when, "found", on, " after a restart of the scheduler, with ", moment.number, " tokens");
   }
   return when;
 }

@@ -137,10 +137,13 @@ class Checker {
     Hold(booked == group.kv.booked, name, " booked ", group.kv.booked.value, ", its requests ", booked.value);
     Hold(started == group.kv.booked_started, name, " booked_started ", group.kv.booked_started.value, " against ",
          started.value);
-    Hold(group.kv.booked <= group.kv.limit, name, " booked ", group.kv.booked.value, " over ", group.kv.limit.value);
+    // What an adopted group was found with is booked whether it fits or not.
+    Hold(group.adopted || group.kv.booked <= group.kv.limit, name, " booked ", group.kv.booked.value, " over ",
+         group.kv.limit.value);
     Hold(group.kv.correction.value >= 0, name, " has a negative correction");
     const size_t places = static_cast<size_t>(group.max_sequences + state_.options.engine_queue);
-    Hold(group.requests.empty() || group.requests.size() <= places, name, " has more requests than places");
+    Hold(group.adopted || group.requests.empty() || group.requests.size() <= places, name,
+         " has more requests than places");
   }
 
   void Models() {
@@ -190,6 +193,10 @@ class Checker {
       const bool booked = group != nullptr && group->requests.contains(serial);
       if (request.HoldsBooking()) in_flight[request.model] += request.booked;
       Hold(request.HoldsBooking() == booked, name, " and its group do not agree on its booking");
+      const auto await = state_.awaiting.find(request.group);
+      const bool awaited = await != state_.awaiting.end() && await->second.contains(serial);
+      Hold(request.awaits_group == awaited, name, " is lost among those that await their group");
+      Hold(!request.awaits_group || (!booked && !state_.settled), name, " awaits a group that can not come");
       switch (request.state) {
         case RequestState::kQueued:
         case RequestState::kMigrating:
@@ -206,11 +213,11 @@ class Checker {
         case RequestState::kAssigned:
         case RequestState::kRunning:
           ++running;
-          Hold(!queued && booked && !request.told, name, " is ", Words(request.state), " and queued=", queued,
-               " booked=", booked);
+          Hold(!queued && (booked || request.awaits_group) && !request.told, name, " is ", Words(request.state),
+               " and queued=", queued, " booked=", booked);
           break;
         default:
-          Hold(!queued && booked && request.told, name, " has ended and is kept without a booking");
+          Hold(!queued && request.Placed() && request.told, name, " has ended and is kept without a booking");
       }
       Hold(request.output <= request.max_tokens || request.told, name, " has more output than asked for");
       Hold(request.migrations <= state_.options.most_migrations, name, " has moved ", request.migrations, " times");

@@ -8,6 +8,7 @@
 #include "base/plant.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/check.h"
+#include "scheduler/core/found_requests.h"
 #include "scheduler/core/migration.h"
 #include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
@@ -61,7 +62,7 @@ void Complete(ClusterState& state, Request& request, Actions& out) {
 Request* Current(ClusterState& state, RequestId id, Attempt attempt) {
   Request* request = state.Find(id);
   const bool current = request != nullptr && request->attempt == attempt;
-  if (request != nullptr && request->HoldsBooking() && (current || kPlanted == Plant::kSkipEpochCheck)) return request;
+  if (request != nullptr && request->Placed() && (current || kPlanted == Plant::kSkipEpochCheck)) return request;
   ++state.counters.stale_attempts;
   return nullptr;
 }
@@ -104,7 +105,7 @@ void Fail(ClusterState& state, Request& request, Reason reason, std::string mess
   FailRequest fail{request.id, reason, std::move(message), std::nullopt};
   if (WillPass(reason)) fail.retry_after = RetryAfter(state, request);
   out.push_back(std::move(fail));
-  if (!request.HoldsBooking()) state.Remember(request);
+  if (!request.Placed()) state.Remember(request);
 }
 
 void AbortCurrent(ClusterState& state, Request& request, const std::string& why, Actions& out) {
@@ -117,7 +118,7 @@ void AbortCurrent(ClusterState& state, Request& request, const std::string& why,
 
 void LoseAttempt(ClusterState& state, Request& request, bool died, const std::string& why, Actions& out) {
   const bool ran = request.state == RequestState::kRunning;
-  Release(state, request);
+  Unplace(state, request);
   if (request.told) return state.Remember(request);
   if (request.stopped) {  // the client has its end already
     Complete(state, request, out);
@@ -153,13 +154,13 @@ void Handle(ClusterState& state, const RequestCancelled& event, Actions& out) {
 void Handle(ClusterState& state, const RequestStarted& event, Actions&) {
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr) return;
-  Group& group = *state.Find(request->group);
   if (request->started) return;  // said twice
-  MarkStarted(group, *request);
+  if (request->awaits_group) request->started = true;
+  if (!request->awaits_group) MarkStarted(*state.Find(request->group), *request);
   if (request->told) return;
   request->state = RequestState::kRunning;
   request->output = Believable(*request, event.output);
-  if (!request->began) request->numerics_id = group.numerics_id;
+  if (!request->began && !request->awaits_group) request->numerics_id = state.Find(request->group)->numerics_id;
   request->began = true;
   Note(state, *request, MomentKind::kStarted, event.cached.value);
 }
@@ -167,7 +168,8 @@ void Handle(ClusterState& state, const RequestStarted& event, Actions&) {
 void Handle(ClusterState& state, const RequestPreempted& event, Actions&) {
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr) return;
-  MarkPreempted(*state.Find(request->group), *request);
+  if (request->awaits_group) request->started = false;
+  if (!request->awaits_group) MarkPreempted(*state.Find(request->group), *request);
   if (request->told) return;
   ++request->preemptions;
   Note(state, *request, MomentKind::kPreempted);
@@ -185,7 +187,7 @@ void Handle(ClusterState& state, const RequestEnded& event, Actions& out) {
   const std::string group = Name(request->group);
   if (normal && !request->stopped) state.At(request->model).outputs.Add(event.output);
   if (kPlanted == Plant::kLeakPromise && request->told) return;
-  Release(state, *request);
+  Unplace(state, *request);
   if (request->told) return state.Remember(*request);
   if (normal || request->stopped) {
     Complete(state, *request, out);

@@ -36,8 +36,9 @@ struct EnumWords<Obstacle> {
 };
 template <>
 struct EnumWords<MomentKind> {
-  static constexpr const char* kWords[] = {"arrived", "queued",   "assigned", "started", "preempted", "requeued",
-                                           "stopped", "aborting", "finished", "failed",  "cancelled", "migrating"};
+  static constexpr const char* kWords[] = {"arrived",   "queued",    "assigned", "started",  "preempted",
+                                           "requeued",  "stopped",   "aborting", "finished", "failed",
+                                           "cancelled", "migrating", "found"};
 };
 
 template <>
@@ -308,6 +309,7 @@ struct Fields<Request> {
     v("attempt", &T::attempt);
     v("group", &T::group);
     v("booked", &T::booked);
+    v("awaits_group", &T::awaits_group);
     v("started", &T::started);
     v("aborting", &T::aborting);
     v("stopped", &T::stopped);

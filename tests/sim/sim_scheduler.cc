@@ -32,17 +32,20 @@ SimScheduler::SimScheduler(World* world, const Setup* setup, const scheduler::Mo
       snapshot_(*disk->Load()),
       operations_(leader_epoch, snapshot_),
       intents_([disk](scheduler::store::Batch batch) { (void)disk->Commit(batch); }, &operations_, snapshot_),
+      reattachment_(&store_, leader_epoch),
       runner_(
           {catalog, &registry_, &store_, &events_, &operations_, &intents_},
           {.prefix_cache = setup->prefix_cache, .leader_epoch = leader_epoch},
-          [this](core::Event event) { Post(std::move(event)); }, [](const core::ClusterState&) {}),
+          [this](core::Event event) { Post(std::move(event)); }, [](const core::ClusterState&) {},
+          [this] { reattachment_.OnSettled(); }),
       core_(setup->options),
-      router_(&store_, {.detach_grace = core::Seconds(2)},
+      router_(catalog, &store_, &reattachment_, {.detach_grace = core::Seconds(2), .reattach_grace = core::Seconds(5)},
               {[this](core::Event event) { Post(std::move(event)); },
                [](std::vector<std::shared_ptr<scheduler::RequestStream>>) {},
-               [this](core::DeviceId device, v1::AttachResponse acknowledgement) {
-                 if (const auto link = registry_.Find(device)) link->Send(std::move(acknowledgement));
-               }}) {}
+               [this](core::DeviceId device, v1::AttachResponse command) {
+                 if (const auto link = registry_.Find(device)) link->Send(std::move(command));
+               },
+               [this](core::Incarnation incarnation) { return registry_.DeviceOf(incarnation); }}) {}
 
 void SimScheduler::After(int64_t us, std::function<void()> what) {
   world_->After(us, [weak = weak_from_this(), what = std::move(what)] {
@@ -173,6 +176,7 @@ std::shared_ptr<AttachStream> SimScheduler::Accept(core::Incarnation incarnation
       return stream->Close(absl::FailedPreconditionError("this worker obeyed a later leader"));
     }
     registry_.Enter(stream);
+    reattachment_.OnHello(stream->hello());
     Post(*std::move(event));
   };
   here.message = [this](const std::shared_ptr<AttachStream>& stream, const v1::AttachRequest& message) {

@@ -74,6 +74,7 @@ class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
 
   scheduler::WorkerRegistry registry_;
   scheduler::RequestStore store_;
+  scheduler::Reattachment reattachment_;
   scheduler::EventLog events_;
   scheduler::store::Store* const disk_;
   const scheduler::store::Snapshot snapshot_;  // of the disk, when this life began
