@@ -15,6 +15,9 @@ constexpr int kMostMessageBytes = 64 << 20;  // four times what the scheduler ac
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // http_proxy is for the web, not for a scheduler on loopback
+  // A scheduler that restarts is back within a second; streams that broke wait for it.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
   auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);

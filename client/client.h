@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/token_stream.h"
@@ -24,12 +25,19 @@ struct ClientOptions {
 };
 
 struct GenerateOptions {
-  absl::Duration timeout = absl::InfiniteDuration();  // of the whole, repetitions included
+  absl::Duration timeout = absl::InfiniteDuration();  // of the whole, repetitions and resumptions included
   // Repetitions before the first token. The scheduler's RetryInfo says how long to wait; where it is silent, from
   // `first_backoff` on, doubling. No wait is longer than `most_backoff`.
   int retries = 4;
   absl::Duration first_backoff = absl::Milliseconds(100);
   absl::Duration most_backoff = absl::Seconds(10);
+  // After the first token a stream that breaks (the scheduler is away, or its request was lost) is taken up again where
+  // it was, this often; 0: never. Each time it may take as long as `resume_within`: workers keep what they compute for
+  // about that long.
+  int resumes = 16;
+  absl::Duration resume_within = absl::Seconds(60);
+  // Called on the thread that is in Next() when it begins to: why, and how many tokens are there.
+  std::function<void(const absl::Status&, size_t)> on_resume;
   // While it waits: place in the queue and what for. Called on the thread that is in Next().
   std::function<void(const v1::Progress&)> on_progress;
 };

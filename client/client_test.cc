@@ -114,12 +114,152 @@ TEST_F(ClientTest, TriesAgainBeforeTheFirstTokenWhenTheSchedulerSaysLater) {
   EXPECT_GE(absl::Now() - begin, absl::Milliseconds(21)) << "it came back sooner than it was asked to";
 }
 
-TEST_F(ClientTest, NeverTriesAgainAfterAToken) {
+const grpc::Status kBroken(grpc::StatusCode::UNAVAILABLE, "Socket closed");
+
+void SendResumed(FakeScheduler::ResumeWriter& writer, uint32_t offset, const std::string& text,
+                 std::initializer_list<uint32_t> ids) {
+  v1::ResumeResponse response;
+  response.mutable_chunk()->set_offset(offset);
+  response.mutable_chunk()->set_text(text);
+  for (const uint32_t id : ids) response.mutable_chunk()->add_token_ids(id);
+  writer.Write(response);
+}
+void FinishResumed(FakeScheduler::ResumeWriter& writer) {
+  v1::ResumeResponse response;
+  response.mutable_finished()->set_reason(v1::LENGTH);
+  writer.Write(response);
+}
+
+TEST_F(ClientTest, AStreamThatBreaksIsResumedWhereItWas) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest& request, Writer& writer) {
+    EXPECT_FALSE(request.idempotency_key().empty()) << "so that the request outlives its stream";
+    FakeScheduler::Accept(writer, "abc");
+    FakeScheduler::Send(writer, 0, "one ", {1});
+    return kBroken;
+  };
+  scheduler_.on_resume = [](int call, const v1::ResumeRequest& request, FakeScheduler::ResumeWriter& writer) {
+    EXPECT_EQ(request.request_id(), "abc");
+    EXPECT_EQ(request.next_index(), static_cast<uint32_t>(call));
+    if (call == 1) {
+      SendResumed(writer, 1, "two ", {2});
+      return kBroken;
+    }
+    SendResumed(writer, 2, "three", {3});
+    FinishResumed(writer);
+    return grpc::Status::OK;
+  };
+  std::vector<size_t> broke_after;
+  GenerateOptions options;
+  options.on_resume = [&](const absl::Status&, size_t tokens) { broke_after.push_back(tokens); };
+  TokenStream stream = client_->Generate(Prompt(), options);
+  EXPECT_EQ(Drain(stream), "one two three");
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->resumes, 2);
+  EXPECT_THAT(broke_after, ElementsAre(1u, 2u));
+  EXPECT_EQ(scheduler_.generate_calls, 1);
+}
+
+TEST_F(ClientTest, WhereEveryLogIsLostItGoesOnFromItsOwnTokensAndTheFirstSeed) {
+  std::string first_key;
+  scheduler_.on_generate = [&](int call, grpc::ServerContext&, const v1::GenerateRequest& request, Writer& writer) {
+    if (call == 1) {
+      first_key = request.idempotency_key();
+      FakeScheduler::Accept(writer, "lost");
+      FakeScheduler::Send(writer, 0, "one two ", {1, 2});
+      return kBroken;
+    }
+    EXPECT_THAT(request.resume_token_ids(), ElementsAre(1u, 2u));
+    EXPECT_EQ(request.sampling().seed(), 42u);
+    EXPECT_NE(request.idempotency_key(), first_key);
+    if (call == 2) return Failure(grpc::StatusCode::UNAVAILABLE, "MODEL_LOADING", "soon", /*retry_ms=*/1);
+    FakeScheduler::Accept(writer, "another");
+    FakeScheduler::Send(writer, 2, "three", {3});
+    return FakeScheduler::Finish(writer, 3);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "one two three");
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->resumes, 1) << "one break, however many calls";
+  EXPECT_EQ(stream.Result()->accepted.request_id(), "another");
+  EXPECT_EQ(scheduler_.resume_calls, 1);
+}
+
+TEST_F(ClientTest, ARequestThatFailedOnTheWayGoesOnAsAnother) {
+  scheduler_.on_generate = [](int call, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Accept(writer, call == 1 ? "failed" : "another");
+    FakeScheduler::Send(writer, call - 1, "x", {static_cast<uint32_t>(call)});
+    if (call == 1) return Failure(grpc::StatusCode::UNAVAILABLE, "WORKER_LOST", "moved too often", /*retry_ms=*/1);
+    return FakeScheduler::Finish(writer, 2);
+  };
+  TokenStream stream = client_->Generate(Prompt());
+  EXPECT_EQ(Drain(stream), "xx");
+  EXPECT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(scheduler_.resume_calls, 0) << "its failure would only be told again";
+}
+
+// The last token and the text behind it are here, how it ended is not: nothing of it comes twice.
+TEST_F(ClientTest, ABreakBeforeTheLastWordDoublesNothing) {
+  v1::GenerateRequest request = Prompt();
+  request.mutable_stopping()->set_max_tokens(2);
+  scheduler_.on_generate = [](int call, grpc::ServerContext&, const v1::GenerateRequest& request, Writer& writer) {
+    FakeScheduler::Accept(writer, call == 1 ? "lost" : "another");
+    if (call == 1) {
+      FakeScheduler::Send(writer, 0, "ab", {1, 2});
+      FakeScheduler::Send(writer, 2, "c", {});
+      return kBroken;
+    }
+    EXPECT_THAT(request.resume_token_ids(), ElementsAre(1u)) << "or nothing would be left to compute";
+    FakeScheduler::Send(writer, 1, "b", {2});
+    FakeScheduler::Send(writer, 2, "c", {});
+    return FakeScheduler::Finish(writer, 2);
+  };
+  TokenStream stream = client_->Generate(request);
+  EXPECT_EQ(Drain(stream), "abc");
+  EXPECT_TRUE(stream.Result().ok()) << stream.Result().status();
+}
+
+TEST_F(ClientTest, ATokenThatComesBackAsAnotherIsNoticed) {
+  v1::GenerateRequest request = Prompt();
+  request.mutable_stopping()->set_max_tokens(2);
+  scheduler_.on_generate = [](int call, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Accept(writer, call == 1 ? "lost" : "another");
+    if (call == 1) {
+      FakeScheduler::Send(writer, 0, "ab", {1, 2});
+      return kBroken;
+    }
+    FakeScheduler::Send(writer, 1, "z", {26});
+    return FakeScheduler::Finish(writer, 2);
+  };
+  TokenStream stream = client_->Generate(request);
+  EXPECT_EQ(Drain(stream), "ab");
+  EXPECT_THAT(std::string(stream.Result().status().message()), HasSubstr("token 1 came as 2 and again as 26"));
+}
+
+TEST_F(ClientTest, WhatItsOwnerLeavesIsNotComputedOn) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  {
+    TokenStream stream = client_->Generate(Prompt());
+    ASSERT_TRUE(stream.Next().has_value());
+  }
+  EXPECT_EQ(scheduler_.aborted_keys, 1) << "a request with a key outlives its call";
+  v1::GenerateRequest shared = Prompt();
+  shared.set_idempotency_key("of the caller");
+  {
+    TokenStream stream = client_->Generate(shared);
+    ASSERT_TRUE(stream.Next().has_value());
+  }
+  EXPECT_EQ(scheduler_.aborted_keys, 1) << "another one may attach to it";
+}
+
+TEST_F(ClientTest, ResumesNothingWhereItIsToldNotTo) {
   scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
     FakeScheduler::Send(writer, 0, "a", {1});
     return Failure(grpc::StatusCode::UNAVAILABLE, "WORKER_LOST", "rank 1 is gone", /*retry_ms=*/1);
   };
-  TokenStream stream = client_->Generate(Prompt());
+  TokenStream stream = client_->Generate(Prompt(), {.resumes = 0});
   EXPECT_EQ(Drain(stream), "a");
   EXPECT_EQ(ErrorReason(stream.Result().status()), "WORKER_LOST");
   EXPECT_EQ(scheduler_.generate_calls, 1);
@@ -271,7 +411,7 @@ TEST(ConnectTest, ASchedulerThatDiesIsNotTakenForARefusal) {
   ASSERT_TRUE(client.ok()) << client.status();
   v1::GenerateRequest request;
   request.set_text("once");
-  TokenStream stream = (*client)->Generate(request);
+  TokenStream stream = (*client)->Generate(request, {.resume_within = absl::Milliseconds(300)});
   ASSERT_TRUE(stream.Next().has_value());
   scheduler.reset();
   EXPECT_FALSE(stream.Next().has_value());

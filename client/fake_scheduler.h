@@ -61,6 +61,11 @@ class FakeScheduler {
   // Called with the number of the call, from 1.
   std::function<grpc::Status(int call, grpc::ServerContext&, const v1::GenerateRequest&, Writer&)> on_generate;
   std::atomic<int> generate_calls = 0;
+  // Unset: RESUME_UNKNOWN.
+  using ResumeWriter = grpc::ServerWriter<v1::ResumeResponse>;
+  std::function<grpc::Status(int call, const v1::ResumeRequest&, ResumeWriter&)> on_resume;
+  std::atomic<int> resume_calls = 0;
+  std::atomic<int> aborted_keys = 0;
 
   v1::ListModelsResponse models;  // none: ListModels answers MODEL_LOADING
 
@@ -108,13 +113,19 @@ class FakeScheduler {
     grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request, Writer* writer) override {
       return owner_.on_generate(++owner_.generate_calls, *context, *request, *writer);
     }
+    grpc::Status Resume(grpc::ServerContext*, const v1::ResumeRequest* request, ResumeWriter* writer) override {
+      const int call = ++owner_.resume_calls;
+      if (owner_.on_resume) return owner_.on_resume(call, *request, *writer);
+      return Failure(grpc::StatusCode::NOT_FOUND, "RESUME_UNKNOWN", "no such request");
+    }
     grpc::Status Tokenize(grpc::ServerContext*, const v1::TokenizeRequest* request,
                           v1::TokenizeResponse* response) override {
       for (const char byte : request->text()) response->add_token_ids(static_cast<unsigned char>(byte));
       return grpc::Status::OK;
     }
     grpc::Status Abort(grpc::ServerContext*, const v1::AbortRequest* request, v1::AbortResponse* response) override {
-      response->add_aborted(request->request_ids(0));
+      owner_.aborted_keys += request->idempotency_keys_size();
+      if (request->request_ids_size() > 0) response->add_aborted(request->request_ids(0));
       return grpc::Status::OK;
     }
     grpc::Status ListModels(grpc::ServerContext*, const v1::ListModelsRequest*,

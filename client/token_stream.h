@@ -6,7 +6,9 @@
 //
 // Every token index comes exactly once and in order; the stream checks it and ends with INTERNAL where it is not so.
 // A request that fails with UNAVAILABLE before its first token is tried again, as often and as late as the scheduler's
-// RetryInfo and the options say; after the first token nothing is tried again.
+// RetryInfo and the options say. After it, a stream that breaks is resumed: from the scheduler that comes back, and
+// where every log is lost, from the tokens that are here, as another request that goes on from them under the same
+// seed. Text is never doubled. For this each request has an idempotency key, one of its own if the caller gave none.
 //
 // Belongs to one thread; Cancel() alone may be called from others. Destroying it cancels what still runs.
 #ifndef TANDEM_CLIENT_TOKEN_STREAM_H_
@@ -24,7 +26,8 @@ namespace tandem::client {
 struct GenerateResult {
   v1::Accepted accepted;
   v1::Finished finished;
-  int attempts = 1;  // calls made, repetitions before the first token included
+  int attempts = 1;  // calls made, all together
+  int resumes = 0;   // times that a stream which had begun broke and went on
 };
 
 class TokenStream {

@@ -98,6 +98,7 @@ void PrintJson(const Gathered& gathered, const GenerateResult& result, bool with
         {"first_token_us", timings.first_token_us()},
         {"total_us", timings.total_us()},
         {"preemptions", timings.preemptions()}}},
+      {"resumes", result.resumes},
   };
   if (with_logprobs) object["logprobs"] = gathered.logprobs;
   // Text is whole UTF-8 by the protocol; should it not be, a replacement character is better than no answer.
@@ -130,6 +131,9 @@ int Generate(const Context& context, GenerateFlags flags, bool has_prompt) {
       return Report(absl::InvalidArgumentError(absl::StrCat("--timeout: ", timeout.status().message())));
     options.timeout = *timeout;
   }
+  options.on_resume = [](const absl::Status& why, size_t tokens) {
+    std::cerr << "the stream broke after " << tokens << " tokens (" << why.message() << "); resuming" << std::endl;
+  };
   const auto client = context.ConnectClient();
   if (!client.ok()) return Report(client.status());
   if (flags.model.empty()) {

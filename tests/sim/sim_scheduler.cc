@@ -28,11 +28,11 @@ SimScheduler::SimScheduler(World* world, const Setup* setup, const scheduler::Mo
       leader_epoch_(leader_epoch),
       after_step_(std::move(after_step)),
       store_({.retention = core::Seconds(10)}),
+      reattachment_(&store_, leader_epoch),
       disk_(disk),
       snapshot_(*disk->Load()),
       operations_(leader_epoch, snapshot_),
       intents_([disk](scheduler::store::Batch batch) { (void)disk->Commit(batch); }, &operations_, snapshot_),
-      reattachment_(&store_, leader_epoch),
       runner_(
           {catalog, &registry_, &store_, &events_, &operations_, &intents_},
           {.prefix_cache = setup->prefix_cache, .leader_epoch = leader_epoch},
