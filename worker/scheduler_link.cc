@@ -26,7 +26,7 @@ constexpr uint32_t kProtocol = 1;
 constexpr milliseconds kWelcomeTimeout{5000};
 constexpr milliseconds kLeastWait{100};  // Between two attempts to dial; doubled up to the most, with jitter.
 constexpr milliseconds kMostWait{1000};
-constexpr milliseconds kPing{5000};      // The scheduler allows one each 2.5 s; unanswered for as long, the line is gone.
+constexpr milliseconds kPing{5000};  // The scheduler allows one each 2.5 s; unanswered for as long, the line is gone.
 constexpr int kMostMessageBytes = 64 << 20;
 
 using AttachReactor = grpc::ClientBidiReactor<v1::AttachRequest, v1::AttachResponse>;

@@ -265,8 +265,7 @@ using Event =
     std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
                  ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
                  RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, ClientStalled,
-                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported,
-                 RequestFound>;
+                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported, RequestFound>;
 
 }  // namespace tandem::core
 

@@ -207,8 +207,8 @@ TEST_P(CpuModelTest, AnAnswerHasTheSameBitsHoweverItIsComputed) {
   }
 }
 
-// A migrated request comes as its prompt and the tokens that are known, and goes on with the very bits that it would have
-// had: indices, draws, penalties and limits count from the boundary of prompt and output, wherever it was cut.
+// A migrated request comes as its prompt and the tokens that are known, and goes on with the very bits that it would
+// have had: indices, draws, penalties and limits count from the boundary of prompt and output, wherever it was cut.
 TEST_P(CpuModelTest, AnAnswerGoesOnFromWhereItWasCut) {
   CpuGroup group = Group(Roomy());
   std::vector<Request> questions = Questions();
