@@ -132,6 +132,7 @@ class World {
   };
   struct Client {
     int last_words = 0;
+    uint64_t ended_under = 0;  // the leader epoch
     Attempt latest;
   };
 
@@ -335,6 +336,11 @@ class World {
 
   void Step(const Event& event) {
     if (failed_) return;
+    if (const auto* found = std::get_if<RequestFound>(&event)) {
+      Client& client = clients_[found->request];
+      if (client.ended_under == leader_) return;  // the router keeps what ended longer than a worker stays away
+      client.last_words = 0;  // an earlier scheduler may have died between telling the client and telling the worker
+    }
     ++steps_;
     history_.push_back(absl::StrCat(now_.us, " ", Format(event)));
     if (history_.size() > 60) history_.pop_front();
@@ -360,12 +366,18 @@ class World {
     }
   }
 
+  void End(RequestId request) {
+    Client& client = clients_[request];
+    EXPECT_EQ(++client.last_words, 1);
+    client.ended_under = leader_;
+  }
+
   // What the clients see.
   void Judge(const Action& action) {
     if (const auto* fail = std::get_if<FailRequest>(&action)) {
-      EXPECT_EQ(++clients_[fail->request].last_words, 1);
+      End(fail->request);
     } else if (const auto* complete = std::get_if<CompleteRequest>(&action)) {
-      EXPECT_EQ(++clients_[complete->request].last_words, 1);
+      End(complete->request);
     } else if (const auto* assign = std::get_if<AssignRequest>(&action)) {
       Client& client = clients_[assign->request];
       EXPECT_EQ(client.last_words, 0);
