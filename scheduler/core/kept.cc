@@ -170,6 +170,7 @@ void Defer(ClusterState& state, const DrainRequested& event, Actions& out) {
 
 void WithdrawDeferred(ClusterState& state, DeviceId device, Actions& out) {
   for (DrainRequested& asked : state.deferred) {
+    if (asked.group.has_value()) continue;  // then it names no devices of its own
     if (std::erase(asked.devices, device) == 0 || !asked.devices.empty()) continue;
     const std::string message = "undone by undrain";
     out.push_back(ReportDrain{asked.operation, message, 0, {}, false, true, Reason::kCancelled});
