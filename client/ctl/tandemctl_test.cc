@@ -308,21 +308,22 @@ TEST_F(TandemctlTest, DrainFollowsUntilItIsDone) {
     return grpc::Status::OK;
   };
   EXPECT_EQ(Ctl({"drain", "gpu/0", "--reason", "fan", "--deadline", "2m"}), 0) << err_;
-  EXPECT_EQ(out_,
-            "0: draining 2 of 3 requests, 41 s left\n  groups that leave service: groups/7\n  models: tiny: 1 of 2 stays\n"
-            "0: done; drained nodes/box/devices/0\n");
+  EXPECT_EQ(
+      out_,
+      "0: draining 2 of 3 requests, 41 s left\n  groups that leave service: groups/7\n  models: tiny: 1 of 2 stays\n"
+      "0: done; drained nodes/box/devices/0\n");
 }
 
 TEST_F(TandemctlTest, InterruptLeavesADrainAlone) {
   scheduler_.on_drain = [](const v1::DrainDeviceRequest&, grpc::ServerContext& context,
                            grpc::ServerWriter<v1::DrainDeviceResponse>& writer) {
     v1::DrainDeviceResponse response;
-    response.mutable_progress()->set_requests_left(1);
+    response.mutable_progress()->set_message("draining 1 of 1 request");
     writer.Write(response);
     return FakeScheduler::UntilCancelled(context);
   };
   const auto run = Start({"drain", "0", "--reason", "fan"});
-  run->WaitFor("1 requests left");
+  run->WaitFor("draining 1 of 1 request");
   run->Signal(SIGINT);
   EXPECT_EQ(run->Wait(), 130);
   EXPECT_THAT(run->err(), HasSubstr("the drain goes on"));

@@ -2,6 +2,7 @@
 
 #include <variant>
 
+#include "scheduler/core/action_fields.h"
 #include "scheduler/core/event_fields.h"
 #include "scheduler/core/text.h"
 

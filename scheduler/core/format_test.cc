@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "scheduler/core/action_fields.h"
 #include "scheduler/core/event_fields.h"
 #include "scheduler/core/parse.h"
 

@@ -393,19 +393,18 @@ TEST_F(RpcTest, ManyStreamsWithRandomEndsAllEndOnce) {
   EXPECT_EQ(ended, kStreams);
 }
 
-TEST_F(RpcTest, AWorkerThatDiesEndsItsRequestsClearlyAndAnotherServes) {
+TEST_F(RpcTest, AWorkerThatDiesLeavesItsRequestsToAnother) {
   FakeWorker& worker = AddWorker({.step = std::chrono::milliseconds(5)});
   ASSERT_TRUE(WaitReady());
   std::thread killer([&] {
     Eventually([&] { return worker.running() == 1; });
     worker.Die();
+    AddWorker();
   });
   const Answer answer = Generate(Ask({301}, 1000));
   killer.join();
-  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(Reason(answer.status), "WORKER_LOST") << answer.status.error_message();
-  AddWorker();
-  ASSERT_TRUE(Eventually([&] { return Generate(Ask({301}, 5)).status.ok(); }));
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.ids.size(), 1000u);
 }
 
 TEST_F(RpcTest, ASecondProcessForADeviceAndAnotherProtocolAreRefused) {
