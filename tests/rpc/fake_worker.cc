@@ -177,6 +177,10 @@ void FakeWorker::Obey(const v1::AttachResponse& command) {
     case v1::AttachResponse::kAbortGroup:
       *report.mutable_group_left()->mutable_group() = command.abort_group().group();
       return Say(report);
+    case v1::AttachResponse::kPark:  // a real one becomes a new process
+      report.mutable_parked();
+      Say(report);
+      return Die();
     case v1::AttachResponse::kAssignRequest: {
       const auto& request = command.assign_request();
       Running running{request, TokenChain(options_.low, options_.high), {}, false};

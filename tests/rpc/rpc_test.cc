@@ -482,6 +482,7 @@ TEST_F(RpcTest, OperatorsSeeCordonAndDrain) {
     request.set_name("0");
     ASSERT_TRUE(admin_->UndrainDevice(&context, request, &response).ok());
   }
+  AddWorker();  // the one before it parked
   EXPECT_TRUE(WaitReady()) << "an undrained device serves again";
 }
 
