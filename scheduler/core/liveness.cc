@@ -99,6 +99,9 @@ void Heard(ClusterState& state, Device& device, Actions& out) {
   out.push_back(Tell{Name(state, device.id), "heard again"});
   for (GroupId id : device.groups) {
     Group& group = *state.Find(id);
+    // Nobody knows what it did meanwhile: its silence had its own rule, and is no sign of standing still.
+    group.steps_at = state.now;
+    for (Member& member : group.members) member.progress_at = member.moved_at = state.now;
     if (Reindex(state, group)) state.helped.insert(group.model);
   }
   state.place_wanted = true;
