@@ -4,6 +4,7 @@ text and logprob is that of the calm run."""
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -136,7 +137,8 @@ def test_a_lost_request_goes_on_from_the_tokens_that_its_client_has(tmp_path):
         first = Completion()
         call = cluster.inference().Generate(cluster.request("Once upon a time", max_tokens=300), timeout=60)
         read(call, first, until=50)
-        call.cancel()  # without a key the request ends with its call
+        call.cancel()
+        first.accepted.request_id = secrets.token_hex(16)  # as a scheduler sees it that lost the request with its workers
         resume(cluster, first)
         assert reason_of(first.error) == "RESUME_UNKNOWN"
         rest = Completion()
