@@ -50,7 +50,7 @@ struct ProbeReport {
 class LinkProbe {
  public:
   struct Options {
-    // As EngineLoop::Options::join.
+    // As Engine::Join.
     std::function<absl::StatusOr<std::unique_ptr<GroupChannel>>(const GroupIdentity&,
                                                                 const std::atomic<bool>* cancelled)>
         join;

@@ -37,12 +37,13 @@ namespace tandem::worker {
 
 class Engine {
  public:
+  // Blocks until the group is there. Returns soon after `cancelled` is set.
+  using Join = std::function<absl::StatusOr<std::unique_ptr<GroupChannel>>(const GroupIdentity&,
+                                                                           const std::atomic<bool>* cancelled)>;
+
   struct Options {
     ShardServices services;
-    // Blocks until the group is there. Returns soon after `cancelled` is set.
-    std::function<absl::StatusOr<std::unique_ptr<GroupChannel>>(const GroupIdentity&,
-                                                                const std::atomic<bool>* cancelled)>
-        join;
+    Join join;
     std::function<void(Report)> report;
     std::function<SteadyTime()> clock;
     // Called when the reach of aborts has begun, before the wait for peers: an abort that came earlier could not know

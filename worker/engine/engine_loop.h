@@ -8,7 +8,6 @@
 #ifndef TANDEM_WORKER_ENGINE_ENGINE_LOOP_H_
 #define TANDEM_WORKER_ENGINE_ENGINE_LOOP_H_
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -20,8 +19,6 @@
 #include <thread>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "worker/comm/group_channel.h"
 #include "worker/engine/abort_reach.h"
 #include "worker/engine/command.h"
 #include "worker/engine/engine.h"
@@ -35,10 +32,7 @@ class EngineLoop {
  public:
   struct Options {
     ShardServices services;
-    // Blocks until the group is there. Returns soon after `cancelled` is set.
-    std::function<absl::StatusOr<std::unique_ptr<GroupChannel>>(const GroupIdentity&,
-                                                                const std::atomic<bool>* cancelled)>
-        join;
+    Engine::Join join;
     std::function<void(Report)> report;
     std::function<void()> on_thread_start = [] {};  // pins the thread, for instance
     size_t most_queued = 1024;                      // requests in the mailbox; control commands are few and always fit
