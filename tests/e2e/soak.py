@@ -114,10 +114,10 @@ KINDS = {  # by weight
 }
 
 
-def soak(minutes, fault_every, seed, kinds, streams, say=print):
+def soak(minutes, fault_every, seed, kinds, streams, speedup=2.0, say=print):
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="tandem-soak-") as tmp, \
-            Rig(tmp, ["sim:RTX3090"] * DEVICES, tensor_parallel=2, replicas=2, speedup=2) as rig:
+            Rig(tmp, ["sim:RTX3090"] * DEVICES, tensor_parallel=2, replicas=2, speedup=speedup) as rig:
         breaker = Breaker(rig, dice)
         load = Load(rig.target, Vocabulary.of(MODEL), streams=streams, seed=seed, long_gap=LONG_GAP).run_in_thread()
         time.sleep(WARM_UP)
@@ -188,6 +188,7 @@ def main():
     parser.add_argument("--fault-every", type=float, default=10.0, metavar="SECONDS", help="on average")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--streams", type=int, default=12)
+    parser.add_argument("--speedup", type=float, default=2.0, help="of the simulated cards; a small one leaves the machine to others")
     parser.add_argument("--only", help="these kinds of faults, by comma: " + ", ".join(KINDS))
     flags = parser.parse_args()
     kinds = KINDS
@@ -196,7 +197,7 @@ def main():
         if unknown := [k for k in wanted if k not in KINDS]:
             parser.error(f"--only {','.join(unknown)}: known are {', '.join(KINDS)}")
         kinds = {kind: KINDS[kind] for kind in wanted}
-    sys.exit(0 if soak(flags.minutes, flags.fault_every, flags.seed, kinds, flags.streams) else 1)
+    sys.exit(0 if soak(flags.minutes, flags.fault_every, flags.seed, kinds, flags.streams, flags.speedup) else 1)
 
 
 if __name__ == "__main__":
