@@ -1,0 +1,59 @@
+#include "worker/cuda/check.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+constexpr char kStickyMark[] = "tandem/cuda-context-lost";
+
+absl::StatusCode CodeOf(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return absl::StatusCode::kResourceExhausted;
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorInitializationError:
+    case cudaErrorDevicesUnavailable:
+      return absl::StatusCode::kUnavailable;
+    default:
+      return absl::StatusCode::kInternal;
+  }
+}
+
+}  // namespace
+
+bool IsSticky(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorAssert:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorUnknown:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsSticky(const absl::Status& status) { return status.GetPayload(kStickyMark).has_value(); }
+
+absl::Status ToStatus(cudaError_t error, absl::string_view call) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  const bool sticky = IsSticky(error);
+  absl::Status status(CodeOf(error), absl::StrCat(call, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error),
+                                                  sticky ? "); the context is lost, the process has to end" : ")"));
+  if (sticky) status.SetPayload(kStickyMark, absl::Cord("1"));
+  return status;
+}
+
+}  // namespace tandem::worker::cuda
