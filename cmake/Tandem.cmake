@@ -1,7 +1,8 @@
-# Two helpers, so that a folder's CMakeLists.txt reads as a list of nouns and of what each may include.
+# Helpers, so that a folder's CMakeLists.txt reads as a list of nouns and of what each may include.
 #
 #   tandem_library(name SRCS a.cc b.cc DEPS other absl::status)
 #   tandem_program(name SRCS main.cc DEPS ...)            # lands in <build>/bin
+#   tandem_cuda_plugin(name DEPS ...)                     # lands in <build>/lib
 #   tandem_test(name SRCS a_test.cc b_test.cc DEPS ... [DATA_ENV NAME=VALUE ...] [LABELS ...])
 #
 # A library's link line is also its include permission: every library exports the repository root, but the headers of
@@ -20,6 +21,18 @@ function(tandem_program name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tandem_warnings)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+endfunction()
+
+# The library that tandem-worker loads for a GPU, over all that is in DEPS. Shows one symbol: the door.
+function(tandem_cuda_plugin name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  set(map ${PROJECT_SOURCE_DIR}/worker/cuda/plugin.map)
+  add_library(${name} MODULE ${PROJECT_SOURCE_DIR}/worker/cuda/plugin.cc)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} tandem_warnings)
+  target_compile_definitions(${name} PRIVATE TANDEM_VERSION="${PROJECT_VERSION}")
+  target_link_options(${name} PRIVATE -Wl,--version-script=${map} -Wl,--no-undefined)
+  set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib LINK_DEPENDS ${map})
 endfunction()
 
 function(tandem_test name)

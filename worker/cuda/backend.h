@@ -1,0 +1,72 @@
+// What the CUDA plugin offers to tandem-worker, in types that need no CUDA header.
+//
+// The worker is one program that also starts where there is no driver, no GPU and no library of NVIDIA's. All that
+// needs them is in a library of its own, libtandem_cuda.so, which cuda_plugin.h loads when a GPU is asked for. The two
+// are built from the same sources at the same time: kCudaPluginAbi and the build's stamp say so before anything else is
+// called. Objects made on one side are used through virtual functions on the other; nothing else is shared.
+#ifndef TANDEM_WORKER_CUDA_BACKEND_H_
+#define TANDEM_WORKER_CUDA_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace tandem::worker {
+
+// A device as the CUDA runtime sees it, after CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER.
+struct CudaDeviceFacts {
+  int ordinal = 0;  // what the runtime calls it
+  std::string name;
+  std::string uuid;    // "GPU-3f1a..", as NVML and nvidia-smi write it
+  std::string bus_id;  // "00000000:3b:00.0", as NvmlDevice::bus_id
+  int64_t memory_total = 0;
+  int compute_major = 0, compute_minor = 0;
+  int multiprocessors = 0;
+  int clock_khz = 0;  // of the multiprocessors, at most; 0: not told
+};
+
+// Both numbers count what every process of the device holds.
+struct CudaMemory {
+  int64_t free = 0;
+  int64_t total = 0;
+};
+
+// One device of this process.
+class CudaDeviceHandle {
+ public:
+  virtual ~CudaDeviceHandle() = default;
+
+  virtual const CudaDeviceFacts& Facts() const = 0;
+  // Any thread. An error is the device's: it is lost, or its context is.
+  virtual absl::StatusOr<CudaMemory> Memory() const = 0;
+  // Whether this device may read and write the memory of that one, by the driver's word.
+  virtual absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const = 0;
+};
+
+// The plugin's door, a table of plain functions.
+struct CudaPlugin {
+  uint32_t abi = 0;             // kCudaPluginAbi of the plugin
+  const char* build = nullptr;  // TANDEM_CUDA_PLUGIN_BUILD of the plugin
+
+  // All devices that the runtime shows, by ordinal. FAILED_PRECONDITION without a driver, or with one that is older
+  // than the toolkit of the build; both versions are named.
+  absl::StatusOr<std::vector<CudaDeviceFacts>> (*list_devices)();
+  // Makes the device's context. One device for each process.
+  absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> (*open_device)(int ordinal);
+};
+
+// Raised with every change of this file, or of a header that it includes.
+inline constexpr uint32_t kCudaPluginAbi = 1;
+// Two compilers, or two releases, may lay out a class each in its own way.
+#define TANDEM_CUDA_PLUGIN_BUILD "tandem " TANDEM_VERSION ", compiler " __VERSION__
+
+inline constexpr char kCudaPluginDoor[] = "tandem_cuda_plugin";
+using CudaPluginDoor = const CudaPlugin* (*)();
+
+}  // namespace tandem::worker
+
+#endif  // TANDEM_WORKER_CUDA_BACKEND_H_

@@ -1,0 +1,127 @@
+#include "worker/cuda/device_list.h"
+
+#include <cuda_runtime_api.h>
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace tandem::worker {
+namespace {
+
+absl::Status Failure(cudaError_t error, absl::string_view what) {
+  return absl::InternalError(absl::StrCat(what, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")"));
+}
+
+// Why the runtime does not count devices, in words that say what to do.
+absl::Status NoDriver(cudaError_t error) {
+  int driver = 0, runtime = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  const std::string built = CudaVersionName(runtime);
+  if (driver == 0) {
+    return absl::FailedPreconditionError(absl::StrCat("no NVIDIA driver answers on this machine (",
+                                                      cudaGetErrorName(error), "); this build needs one for ", built));
+  }
+  return absl::FailedPreconditionError(absl::StrCat("the driver knows ", CudaVersionName(driver), ", this build needs ",
+                                                    built, ": ", cudaGetErrorString(error), " (",
+                                                    cudaGetErrorName(error), ")"));
+}
+
+absl::StatusOr<CudaDeviceFacts> ReadFacts(int ordinal) {
+  cudaDeviceProp properties{};
+  if (cudaError_t error = cudaGetDeviceProperties(&properties, ordinal); error != cudaSuccess) {
+    return Failure(error, absl::StrCat("the properties of device ", ordinal));
+  }
+  char bus_id[32] = "";
+  if (cudaError_t error = cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), ordinal); error != cudaSuccess) {
+    return Failure(error, absl::StrCat("the PCI address of device ", ordinal));
+  }
+  CudaDeviceFacts facts{.ordinal = ordinal,
+                        .name = properties.name,
+                        .uuid = UuidName(properties.uuid.bytes),
+                        .bus_id = CanonicalBusId(bus_id),
+                        .memory_total = static_cast<int64_t>(properties.totalGlobalMem),
+                        .compute_major = properties.major,
+                        .compute_minor = properties.minor,
+                        .multiprocessors = properties.multiProcessorCount};
+  if (cudaDeviceGetAttribute(&facts.clock_khz, cudaDevAttrClockRate, ordinal) != cudaSuccess) facts.clock_khz = 0;
+  return facts;
+}
+
+class Handle final : public CudaDeviceHandle {
+ public:
+  explicit Handle(CudaDeviceFacts facts) : facts_(std::move(facts)) {}
+
+  const CudaDeviceFacts& Facts() const override { return facts_; }
+
+  absl::StatusOr<CudaMemory> Memory() const override {
+    // The device is a property of the thread that asks.
+    if (cudaError_t error = cudaSetDevice(facts_.ordinal); error != cudaSuccess) return Failure(error, "the device");
+    size_t free = 0, total = 0;
+    if (cudaError_t error = cudaMemGetInfo(&free, &total); error != cudaSuccess) return Failure(error, "its memory");
+    return CudaMemory{.free = static_cast<int64_t>(free), .total = static_cast<int64_t>(total)};
+  }
+
+  absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const override {
+    int can = 0;
+    if (cudaError_t error = cudaDeviceCanAccessPeer(&can, facts_.ordinal, peer.ordinal); error != cudaSuccess) {
+      return Failure(error, "peer access");
+    }
+    return can != 0;
+  }
+
+ private:
+  const CudaDeviceFacts facts_;
+};
+
+}  // namespace
+
+std::string CudaVersionName(int version) { return absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10); }
+
+std::string CanonicalBusId(absl::string_view bus_id) {
+  const size_t colon = bus_id.find(':');
+  if (colon == absl::string_view::npos || colon > 8) return absl::AsciiStrToLower(bus_id);
+  return absl::StrCat(std::string(8 - colon, '0'), absl::AsciiStrToLower(bus_id));
+}
+
+std::string UuidName(const char (&bytes)[16]) {
+  std::string name = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) name += '-';
+    absl::StrAppendFormat(&name, "%02x", static_cast<unsigned char>(bytes[i]));
+  }
+  return name;
+}
+
+absl::StatusOr<std::vector<CudaDeviceFacts>> ListCudaDevices() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorNoDevice) return std::vector<CudaDeviceFacts>{};
+  if (error != cudaSuccess) return NoDriver(error);
+  std::vector<CudaDeviceFacts> devices;
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    absl::StatusOr<CudaDeviceFacts> facts = ReadFacts(ordinal);
+    if (!facts.ok()) return facts.status();
+    devices.push_back(*std::move(facts));
+  }
+  return devices;
+}
+
+absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> OpenCudaDevice(int ordinal) {
+  absl::StatusOr<CudaDeviceFacts> facts = ReadFacts(ordinal);
+  if (!facts.ok()) return facts.status();
+  // A call that needs a context makes it; from here on its memory shows in what the device has left.
+  if (cudaError_t error = cudaSetDevice(ordinal); error != cudaSuccess) {
+    return Failure(error, absl::StrCat("device ", ordinal, " can not be used"));
+  }
+  if (cudaError_t error = cudaFree(nullptr); error != cudaSuccess) {
+    return Failure(error, absl::StrCat("no context on device ", ordinal));
+  }
+  return std::make_unique<Handle>(*std::move(facts));
+}
+
+}  // namespace tandem::worker
