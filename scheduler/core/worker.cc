@@ -98,6 +98,7 @@ void DeviceFreed(ClusterState& state, Device& device) {
 
 void Evict(ClusterState& state, Device& device, GroupId group, GroupEpoch epoch, const std::string& why, Actions& out) {
   device.leftovers.push_back({group, epoch});
+  device.parked = false;  // whatever it said when it attached
   device.leave_deadline = state.now + state.options.leave_deadline;
   RefreshState(device);
   out.push_back(AbortGroup{group, epoch, {device.id}, why});
@@ -152,9 +153,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.recalled = false;
   KeepSoon(state, device);
   device.suspect = false;
-  // One that parked under a drain that is no more is as good as any new process.
-  device.parked = event.parked && device.drain_wanted;
-  device.parking = false;
+  device.parked = device.parking = false;
   device.leave_deadline = kNever;
   device.leftovers.clear();  // what it holds now is in the event
   device.last_heard = state.now;
@@ -168,6 +167,9 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
     const bool ours = std::find(device.groups.begin(), device.groups.end(), shard.group) != device.groups.end();
     if (!ours) Claim(state, device, shard, out);
   }
+  // One that parked under a drain that is no more is as good as any new process. One that was to take part in a group
+  // since, and never heard of it, is told to park once that group has ended.
+  device.parked = event.parked && device.drain_wanted && device.Free();
   device.state = DeviceState::kActive;
   RefreshState(device);
   ReindexGroups(state, device);
