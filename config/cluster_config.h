@@ -63,7 +63,8 @@ struct SchedulingConfig {
   int quarantine_after = 3;
   absl::Duration quarantine_cool_off = absl::Minutes(10);
   int quarantine_percent = 50;
-  double overcommit = 1.0;                               // booked KV over real KV
+  double overcommit = 1.0;                          // booked KV over real KV
+  absl::Duration client_stall = absl::Seconds(60);  // a client that takes no message for so long is let go; 0: never
   absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long
   bool prefix_cache = true;
   bool sharing = true;  // groups of one rank may live beside others on a device where there is no other room

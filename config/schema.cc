@@ -244,6 +244,17 @@ constexpr ClusterKey kClusterKeys[] = {
     {"scheduling.overcommit", Shape::kScalar,
      [](Text t, Config& c) { return Read(t, 0.0, 10.0, c.scheduling.overcommit); },
      [](const Config& c) { return Number(c.scheduling.overcommit); }},
+    {"scheduling.client_stall", Shape::kScalar,
+     [](Text t, Config& c) {
+       const auto time = ParseDuration(t);
+       if (!time.ok()) return time.status();
+       if (*time != absl::ZeroDuration() && (*time < absl::Seconds(1) || *time > absl::Hours(24))) {
+         return absl::InvalidArgumentError(absl::StrCat(t, " is out of range; 1s to 24h, or 0"));
+       }
+       c.scheduling.client_stall = *time;
+       return absl::OkStatus();
+     },
+     [](const Config& c) { return absl::FormatDuration(c.scheduling.client_stall); }},
     {"scheduling.step_budget", Shape::kScalar,
      [](Text t, Config& c) {
        const auto budget = ParseDuration(t);

@@ -70,8 +70,8 @@ std::optional<Error> InferenceService::FindModel(const std::string& name, const 
 
 class InferenceService::GenerateCall final : public StreamCall<v1::GenerateResponse> {
  public:
-  GenerateCall(InferenceService* service, const v1::GenerateRequest* request)
-      : StreamCall(service->parts_.router), service_(service), request_(*request), arrived_(Now()) {}
+  GenerateCall(InferenceService* service, grpc::CallbackServerContext* context, const v1::GenerateRequest* request)
+      : StreamCall(service->parts_.router, context), service_(service), request_(*request), arrived_(Now()) {}
 
   void Begin(const grpc::CallbackServerContext& context) {
     if (!service_->admitting_) {
@@ -208,7 +208,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                                            const v1::GenerateRequest* request) {
-  const auto call = std::make_shared<GenerateCall>(this, request);
+  const auto call = std::make_shared<GenerateCall>(this, context, request);
   call->Hold();
   call->Begin(*context);
   return call.get();
@@ -241,9 +241,9 @@ class InferenceService::ResumeCall final : public StreamCall<v1::ResumeResponse>
   }
 };
 
-grpc::ServerWriteReactor<v1::ResumeResponse>* InferenceService::Resume(grpc::CallbackServerContext*,
+grpc::ServerWriteReactor<v1::ResumeResponse>* InferenceService::Resume(grpc::CallbackServerContext* context,
                                                                        const v1::ResumeRequest* request) {
-  const auto call = std::make_shared<ResumeCall>(parts_.router);
+  const auto call = std::make_shared<ResumeCall>(parts_.router, context);
   call->Hold();
   call->Begin(parts_.reattachment, *request);
   return call.get();

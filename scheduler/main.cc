@@ -107,6 +107,7 @@ ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t le
   options.runner.leader_epoch = leader_epoch;
   options.runner.prefix_cache = config.scheduling.prefix_cache;
   options.router.reattach_grace = Scaled(options.router.reattach_grace, config.time_scale);
+  options.router.client_stall = core::Duration{absl::ToInt64Microseconds(config.scheduling.client_stall)};
   options.orphan_grace_ms = static_cast<uint32_t>(options.orphan_grace_ms * config.time_scale);
   return options;
 }

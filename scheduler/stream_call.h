@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "scheduler/request_stream.h"
+#include "scheduler/slow_clients.h"
 #include "scheduler/token_router.h"
 
 namespace tandem::scheduler {
@@ -20,9 +21,11 @@ namespace tandem::scheduler {
 template <typename Response>
 class StreamCall : public grpc::ServerWriteReactor<Response>,
                    public ClientSink,
+                   public WatchedCall,
                    public std::enable_shared_from_this<StreamCall<Response>> {
  public:
-  explicit StreamCall(TokenRouter* router) : router_(router), reader_(this) {}
+  StreamCall(TokenRouter* router, grpc::CallbackServerContext* context)
+      : router_(router), context_(context), reader_(this) {}
 
   // Keeps the call alive until OnDone. Once, right after construction.
   void Hold() { self_ = this->shared_from_this(); }
@@ -30,6 +33,7 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   // ---- ClientSink
   void Open() override {
     begun_ = true;
+    this->Writing(reader_.last_sent);
     this->StartSendInitialMetadata();
   }
   void Send(const v1::GenerateResponse& message, bool more) override {
@@ -38,16 +42,18 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
     grpc::WriteOptions options;
     if (more && begun_) options.set_buffer_hint();
     begun_ = true;
+    this->Writing(reader_.last_sent);
     this->StartWrite(Shaped(message), options);
   }
   void SendLast(const v1::GenerateResponse& message) override {
+    this->Writing(reader_.last_sent);
     this->StartWriteAndFinish(Shaped(message), grpc::WriteOptions(), grpc::Status::OK);
   }
   void End(const grpc::Status& status) override { this->Finish(status); }
 
   // ---- reactions
-  void OnSendInitialMetadataDone(bool ok) override { stream_->OnSent(&reader_, ok); }
-  void OnWriteDone(bool ok) override { stream_->OnSent(&reader_, ok); }
+  void OnSendInitialMetadataDone(bool ok) override { OnSent(ok); }
+  void OnWriteDone(bool ok) override { OnSent(ok); }
   void OnCancel() override {
     {
       absl::MutexLock lock(&mu_);
@@ -57,9 +63,23 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
     stream_->Detach(&reader_);
   }
   void OnDone() override {
-    if (stream_) router_->ClientLeft(stream_);
+    if (stream_) {
+      router_->slow_clients().Forget(this);
+      router_->ClientLeft(stream_);
+    }
+    {
+      absl::MutexLock lock(&context_mu_);
+      context_ = nullptr;
+    }
     auto self = std::move(self_);
   }
+
+  // ---- WatchedCall
+  void Drop() override {
+    absl::MutexLock lock(&context_mu_);
+    if (context_ != nullptr) context_->TryCancel();
+  }
+  std::shared_ptr<WatchedCall> Keep() override { return this->shared_from_this(); }
 
  protected:
   // Ends the call before it read anything, or makes it read `stream` from token `next` on. One of the two, once.
@@ -67,6 +87,7 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   void Read(std::shared_ptr<RequestStream> stream, size_t next) {
     const auto self = this->shared_from_this();  // the stream may end the call before this returns
     stream_ = std::move(stream);
+    router_->slow_clients().Watch(this);
     if (const auto error = stream_->Attach(&reader_, next)) {
       Refuse(*error);
       return;
@@ -85,6 +106,10 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   }
 
  private:
+  void OnSent(bool ok) {
+    this->Written();
+    stream_->OnSent(&reader_, ok);
+  }
   const Response* Shaped(const v1::GenerateResponse& message) {
     if constexpr (std::is_same_v<Response, v1::GenerateResponse>) {
       return &message;
@@ -111,6 +136,8 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   }
 
   TokenRouter* const router_;
+  absl::Mutex context_mu_;  // held only for a word to gRPC, which answers on threads of its own
+  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(context_mu_);  // null once done
   std::shared_ptr<StreamCall> self_;
   std::shared_ptr<RequestStream> stream_;  // set before Attach, never changed
   Reader reader_;

@@ -24,7 +24,12 @@ absl::Duration ToAbsl(core::Duration d) { return absl::Microseconds(d.us); }
 
 TokenRouter::TokenRouter(const ModelCatalog* catalog, RequestStore* store, Reattachment* reattachment,
                          const Times& times, Doors doors)
-    : catalog_(catalog), store_(store), reattachment_(reattachment), times_(times), doors_(std::move(doors)) {
+    : catalog_(catalog),
+      store_(store),
+      reattachment_(reattachment),
+      times_(times),
+      doors_(std::move(doors)),
+      slow_clients_(times.client_stall) {
   SetAlarm({Now() + times_.reattach_grace, Alarm::kReattachOver, {}});
 }
 
@@ -276,6 +281,7 @@ void TokenRouter::Ring(const Alarm& alarm, core::Instant now) {
 
 void TokenRouter::Sweep(core::Instant now) {
   SendAcknowledgements();
+  slow_clients_.DropStalled(now);
   store_->Expire(now);
   if (store_->living() == 0) return;
   const auto living = store_->Living();

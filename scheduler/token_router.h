@@ -26,6 +26,7 @@
 #include "scheduler/model_catalog.h"
 #include "scheduler/reattachment.h"
 #include "scheduler/request_store.h"
+#include "scheduler/slow_clients.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem::scheduler {
@@ -39,6 +40,8 @@ class TokenRouter {
     core::Duration detach_grace = core::Seconds(5);
     // A request that was found after a start waits this long for its client, with or without a key.
     core::Duration reattach_grace = core::Seconds(10);
+    // Whoever takes no message for so long loses its call; 0: never.
+    core::Duration client_stall = core::Seconds(60);
   };
   // Takes an event that must not be lost; their number is bounded by the attempts that the core itself gave out.
   using Post = std::function<void(core::Event)>;
@@ -71,6 +74,8 @@ class TokenRouter {
   void Route(const v1::TokensRequest& message);
   // A client of `stream` is gone, by whatever way. The last one to go cancels the request.
   void ClientLeft(const std::shared_ptr<RequestStream>& stream);
+  // Calls that read a stream are watched here; the sweep looks at them.
+  SlowClients& slow_clients() { return slow_clients_; }
 
   uint64_t stale_updates() const { return stale_updates_.load(std::memory_order_relaxed); }
 
@@ -108,6 +113,7 @@ class TokenRouter {
   const Times times_;
   const Doors doors_;
   std::atomic<uint64_t> stale_updates_{0};
+  SlowClients slow_clients_;
 
   absl::Mutex mu_;
   absl::CondVar changed_;

@@ -271,7 +271,6 @@ class World {
     if (last_request_ == 0) return;
     const RequestId id{7, last_request_ - Draw(static_cast<int>(std::min<uint64_t>(last_request_, 20)))};
     if (Chance(600)) return Step(RequestCancelled{id, static_cast<CancelCause>(Draw(3))});
-    if (Chance(300)) return Step(ClientStalled{id});
     if (!said_.empty()) Step(said_[Draw(static_cast<int>(said_.size()))]);  // long after
   }
 

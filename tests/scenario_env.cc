@@ -85,7 +85,7 @@ std::string ScenarioEnv::Run(const std::string& line) {
   output_.clear();
   const Command command = Split(line);
   const std::string& verb = command.verb;
-  static const std::set<std::string> kOfRequests = {"started", "preempted", "finished", "stopped", "cancel", "stalled"};
+  static const std::set<std::string> kOfRequests = {"started", "preempted", "finished", "stopped", "cancel"};
   static const std::set<std::string> kOfWorkers = {
       "freeze",      "thaw",   "detach",   "return",  "restart", "impostor", "fail",        "free-blocks",
       "memory-free", "cordon", "uncordon", "undrain", "link",    "step",     "stand-still", "health"};
@@ -215,7 +215,6 @@ void ScenarioEnv::RequestVerb(const Command& command) {
   if (command.verb == "cancel") {
     return Step(RequestCancelled{id, EnumNamed<CancelCause>(command.Key("cause", "client-left"))});
   }
-  if (command.verb == "stalled") return Step(ClientStalled{id});
   const Request* request = std::as_const(*core_).state().Find(id);
   if (request == nullptr) throw std::invalid_argument("no such request");
   const Attempt attempt{

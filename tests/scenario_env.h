@@ -12,7 +12,7 @@
 //          [numerics=sim]                               a new process attaches
 //   settle [quiet]                                        deliver the workers' answers until none is left
 //   request r1 model=M prompt=N [max=N] [deadline=10s] [priority=N] [tenant=T]
-//   started r1 [output=N, known]     preempted|stalled r1     finished r1 tokens=N [how=stopped]     stopped r1
+//   started r1 [output=N, known]     preempted r1     finished r1 tokens=N [how=stopped]     stopped r1
 //   tokens=N cancel r1 [cause=client-left] tick 30s                                              attached workers send
 //   heartbeats unless frozen freeze|thaw w0    detach w0 [gone]    return w0 (same process)    restart w0 (a new one)
 //   impostor w0 fail w0 g1 REASON [message=".."]      free-blocks w0 N      memory-free w0 1GiB      link w0 w1 8000

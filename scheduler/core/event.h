@@ -233,10 +233,6 @@ struct RequestStopped {
   Attempt attempt;
   Tokens output;  // delivered
 };
-// The router's stream of a client cannot take more; it lets the attempt go.
-struct ClientStalled {
-  RequestId request;
-};
 
 // ---- operators ----------------------------------------------------------------------------------------------------
 
@@ -264,7 +260,7 @@ struct UndrainRequested {
 using Event =
     std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
                  ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
-                 RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, ClientStalled,
+                 RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped,
                  CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported, RequestFound>;
 
 }  // namespace tandem::core

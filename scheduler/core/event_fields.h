@@ -379,14 +379,6 @@ struct Fields<RequestStopped> {
   }
 };
 template <>
-struct Fields<ClientStalled> {
-  static constexpr const char* kWord = "client-stalled";
-  static void Visit(auto&& v) {
-    using T = ClientStalled;
-    v("request", &T::request);
-  }
-};
-template <>
 struct Fields<CordonRequested> {
   static constexpr const char* kWord = "cordon-requested";
   static void Visit(auto&& v) {

@@ -223,14 +223,6 @@ void Handle(ClusterState& state, const RequestStopped& event, Actions& out) {
   AbortCurrent(state, *request, "a stop string was found", out);
 }
 
-void Handle(ClusterState& state, const ClientStalled& event, Actions& out) {
-  Request* request = state.Find(event.request);
-  if (request == nullptr || request->told || request->stopped) return;
-  const std::string why = "the client does not read its stream";
-  AbortCurrent(state, *request, why, out);
-  Fail(state, *request, Reason::kCancelled, why, out);
-}
-
 void OnDeadlineOf(ClusterState& state, Serial serial, Actions& out) {
   Request& request = state.At(serial);
   const Duration age = state.now - request.arrived;

@@ -33,7 +33,6 @@ void Handle(ClusterState& state, const RequestStarted& event, Actions& out);
 void Handle(ClusterState& state, const RequestPreempted& event, Actions& out);
 void Handle(ClusterState& state, const RequestEnded& event, Actions& out);
 void Handle(ClusterState& state, const RequestStopped& event, Actions& out);
-void Handle(ClusterState& state, const ClientStalled& event, Actions& out);
 // The request's deadline came.
 void OnDeadlineOf(ClusterState& state, Serial serial, Actions& out);
 

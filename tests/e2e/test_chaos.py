@@ -24,6 +24,8 @@ from verifying_load import Load
 VOCABULARY = Vocabulary.of(MODEL)
 TIME_SCALE = 0.4  # suspect after 1 s, fenced after 2 s
 FENCED = 2.0
+# A client whose window is small and stays so, so that what it does not read stays with the scheduler.
+LAZY = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 16384), ("grpc.http2.bdp_probe", 0)]
 
 
 def start_load(rig, **keys):
@@ -200,7 +202,7 @@ def test_a_client_that_stops_reading_costs_little_and_slows_nobody(rig):
     load = start_load(rig, streams=4)
     calm = rig.footprint()["scheduler"][0]
     lazy = []
-    with grpc.insecure_channel(rig.target, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 65536)]) as channel:
+    with grpc.insecure_channel(rig.target, options=LAZY) as channel:
         stub = inference_rpc.InferenceServiceStub(channel)
         for _ in range(16):
             request = inference.GenerateRequest(model="tiny", logprobs=20)
@@ -215,6 +217,27 @@ def test_a_client_that_stops_reading_costs_little_and_slows_nobody(rig):
         for call in lazy:
             call.cancel()
     assert check(rig, load).worst_gap < 1.0 * SLOW
+
+
+def test_a_client_that_never_reads_again_loses_its_call_and_may_resume(tmp_path):
+    with Rig(tmp_path, ["sim:RTX3090"], speedup=2, scheduling=", client_stall: 1s") as rig, \
+            grpc.insecure_channel(rig.target, options=LAZY) as channel:
+        stub = inference_rpc.InferenceServiceStub(channel)
+        request = inference.GenerateRequest(model="tiny", logprobs=20, idempotency_key="lazy")
+        request.token_ids.ids.extend([1, 2, 3])
+        request.stopping.max_tokens = 1000
+        request.stopping.ignore_eos = True
+        call = stub.Generate(request, timeout=60)
+        next(call)
+        eventually(lambda: "took no message" in rig.tail("scheduler", 50), 20 * SLOW, "the scheduler lets the call go")
+        got = []
+        with pytest.raises(grpc.RpcError) as lost:
+            for answer in call:
+                got.extend(answer.chunk.token_ids)
+        assert lost.value.code() == grpc.StatusCode.CANCELLED and len(got) < 1000
+        for answer in stub.Resume(inference.ResumeRequest(idempotency_key="lazy", next_index=len(got)), timeout=30):
+            got.extend(answer.chunk.token_ids)
+        assert got == continuation([1, 2, 3], 1000, VOCABULARY)
 
 
 # ---- the scheduler
