@@ -45,6 +45,8 @@ class HostScores {
   int64_t Cost(DeviceSet set, const Workload& workload);
   int64_t CostBeside(DeviceSet set, const Workload& workload, absl::Span<const int> foreign);
 
+  // Devices of one kind have equal links to all others and among each other; what they hold may differ.
+  int KindOf(int device) const { return kinds_[device]; }
   // Pairs of members on different NUMA nodes.
   int NumaCrossings(DeviceSet set) const;
 

@@ -1,9 +1,8 @@
 // One host, exactly: which disjoint sets of devices serve which items, for the least cost.
 //
-// Up to eight devices with shared edges are enumerated, so that what groups do to each other over an edge is in the
-// cost. Otherwise dynamic programming over sets: f[U] is the best way to cut U into groups, always taking the group
-// with U's lowest device. Two passes, because the best (max, sum) of a part need not belong to the best whole: first
-// the smallest worst ratio that still places everything, then, without the sets above it, the smallest sum.
+// Counts first (host_counts.h), then sets: dynamic programming over sets of devices, each group at its cost by itself
+// (host_tables.h). Where groups share edges and are in each other's way, branch and bound from there (host_search.h),
+// so that what groups do to each other is in the cost.
 #ifndef TANDEM_PLACEMENT_PLANNER_HOST_SOLVER_H_
 #define TANDEM_PLACEMENT_PLANNER_HOST_SOLVER_H_
 
@@ -39,7 +38,7 @@ struct HostSolution {
   std::vector<int> placed;        // replicas, by item
   PlanCost cost;                  // of these groups; `unplaced` counts what is missing
   int candidates = 0;             // sets that were scored
-  bool exact = true;
+  bool exact = true;              // nothing is better; else the search was cut off
 };
 
 enum class Objective : uint8_t {

@@ -226,8 +226,7 @@ TEST(HostSolver, EqualsBruteForceForSeveralModelsOnRandomHosts) {
   }
 }
 
-// The table over sets is only used by itself beyond eight devices; on nine without shared edges the oracle can still
-// count.
+// Without shared edges the table over sets is the whole answer.
 TEST(HostSolver, TheTableOverSetsEqualsBruteForceOnNineDevices) {
   std::mt19937 random(11);
   for (int round = 0; round < 4; ++round) {
@@ -240,6 +239,42 @@ TEST(HostSolver, TheTableOverSetsEqualsBruteForceOnNineDevices) {
     const DeviceSet all = (DeviceSet{1} << 9) - 1;
     ExpectOptimal(kind, {Item(kind, 3, 2, all), Item(kind, 2, 1, all)}, all, absl::StrCat("round ", round));
   }
+}
+
+// Two models that have room on both sockets only, so that both cross between them.
+TEST(HostSolver, GroupsInEachOthersWayEqualBruteForceOnNineAndTenDevices) {
+  std::mt19937 random(13);
+  int in_the_way = 0;
+  for (int round = 0; round < 40; ++round) {
+    const int n = 9 + round % 2;
+    PartKind kind(RandomHost(random, n));
+    const DeviceSet all = (DeviceSet{1} << n) - 1;
+    const auto some = [&] { return static_cast<DeviceSet>((random() | random()) & all); };
+    const std::vector<HostItem> items = {Item(kind, 4, 1, some()), Item(kind, 3, 1, some()), Item(kind, 2, 1, all)};
+    ExpectOptimal(kind, items, all, absl::StrCat("round ", round));
+    if (HasFailure()) return;
+    const HostSolution found = SolveHost(kind.scores, kind.residual, items, all);
+    EXPECT_TRUE(found.exact) << "round " << round;
+    int64_t alone = 0;
+    for (const HostGroup& group : found.groups) alone += kind.scores.Cost(group.set, items[group.item].workload);
+    in_the_way += alone != found.cost.sum_ns;
+  }
+  EXPECT_GT(in_the_way, 0);
+}
+
+TEST(HostSolver, TwelveEqualDevicesOnTwoSocketsEqualBruteForce) {
+  std::vector<std::string> rows(12);
+  std::vector<int> numa;
+  for (int i = 0; i < 12; ++i) {
+    numa.push_back(i / 6);
+    for (int j = 0; j < 12; ++j) {
+      absl::StrAppend(&rows[i], i == j ? "X" : i / 3 == j / 3 ? "PIX" : i / 6 == j / 6 ? "NODE" : "SYS", " ");
+    }
+  }
+  PartKind kind(WithMemory(HostOf("A100", std::vector<absl::string_view>(rows.begin(), rows.end()), numa), 80 * kGiB));
+  const DeviceSet all = (DeviceSet{1} << 12) - 1;
+  ExpectOptimal(kind, {Item(kind, 4, 3, all)}, all, "three groups of four");
+  EXPECT_TRUE(SolveHost(kind.scores, kind.residual, {Item(kind, 4, 3, all)}, all).exact);
 }
 
 TEST(HostSolver, RelabellingTheDevicesChangesNoCost) {
