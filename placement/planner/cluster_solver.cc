@@ -10,6 +10,8 @@
 #include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "placement/planner/local_search.h"
+#include "placement/planner/part_solver.h"
 
 namespace tandem::placement {
 namespace {
@@ -18,7 +20,11 @@ class ClusterSolver {
  public:
   ClusterSolver(const Parts& parts, const std::vector<PartState>& states, const std::vector<ClusterItem>& items,
                 Objective objective)
-      : parts_(parts), states_(states), items_(items), objective_(objective) {
+      : parts_(parts),
+        states_(states),
+        items_(items),
+        objective_(objective),
+        solver_(parts, items, solution_.best_ns, objective) {
     FindBest();
   }
 
@@ -28,7 +34,7 @@ class ClusterSolver {
     if (parts_.parts.size() == 1) {
       SolveOne();
     } else {
-      Spread();
+      PlaceAll();
       SolveAgain();
     }
     std::sort(solution_.groups.begin(), solution_.groups.end(), [](const ClusterGroup& a, const ClusterGroup& b) {
@@ -49,29 +55,6 @@ class ClusterSolver {
   }
 
  private:
-  int64_t CapOf(const ClusterItem& item, const Device& device) const {
-    return static_cast<int64_t>(item.memory_share * static_cast<double>(device.memory_total));
-  }
-
-  HostItem ItemOn(size_t i, int part, int replicas) const {
-    const ClusterItem& item = items_[i];
-    const Host& host = parts_.parts[part].kind->host;
-    HostItem on;
-    on.ranks = item.ranks;
-    on.replicas = replicas;
-    on.priority = item.priority;
-    on.workload = item.workload;
-    on.best_ns = solution_.best_ns[i];
-    on.rank_bytes = item.rank_bytes;
-    for (int d = 0; d < host.size(); ++d) {
-      on.spare.push_back(std::min(states_[part].available[d], CapOf(item, host.devices[d])) - item.least_bytes);
-    }
-    for (const PartSet& running : item.running) {
-      if (running.part == part) on.running.push_back(running.set);
-    }
-    return on;
-  }
-
   // The least communication time of each item's shape on any kind of part, were all free.
   void FindBest() {
     for (const ClusterItem& item : items_) {
@@ -80,7 +63,7 @@ class ClusterSolver {
         if (item.ranks == 1) break;
         DeviceSet large = 0;
         for (int d = 0; d < kind->host.size(); ++d) {
-          if (CapOf(item, kind->host.devices[d]) >= item.least_bytes) large |= DeviceSet{1} << d;
+          if (solver_.CapOf(item, kind->host.devices[d]) >= item.least_bytes) large |= DeviceSet{1} << d;
         }
         for (const DeviceSet set : SetsOf(large, item.ranks)) {
           best = std::min(best, kind->scores.Cost(set, item.workload));
@@ -93,7 +76,8 @@ class ClusterSolver {
   void SolveOne() {
     PartKind& kind = *parts_.parts.front().kind;
     std::vector<HostItem> items;
-    for (size_t i = 0; i < items_.size(); ++i) items.push_back(ItemOn(i, 0, items_[i].replicas));
+    for (size_t i = 0; i < items_.size(); ++i)
+      items.push_back(solver_.ItemOn(i, 0, states_.front(), items_[i].replicas));
     const HostSolution found =
         SolveHost(kind.scores, kind.residual, items, states_.front().free, states_.front().foreign, objective_);
     for (const HostGroup& group : found.groups) solution_.groups.push_back({group.item, {0, group.set}});
@@ -130,21 +114,9 @@ class ClusterSolver {
     std::vector<Answer> answers;  // by item
   };
 
-  std::string KeyOf(int part, const PartState& state) const {
-    std::string key = absl::StrCat(reinterpret_cast<uintptr_t>(parts_.parts[part].kind), ":", state.free, ":");
-    for (const int64_t bytes : state.available) absl::StrAppend(&key, bytes, ",");
-    for (const int crossings : state.foreign) absl::StrAppend(&key, "/", crossings);
-    for (size_t i = 0; i < items_.size(); ++i) {
-      for (const PartSet& running : items_[i].running) {
-        if (running.part == part) absl::StrAppend(&key, "+", i, "@", running.set);
-      }
-    }
-    return key;
-  }
-
   // Enters the part, in its present state, into its class.
   void Enter(int part) {
-    const std::string key = KeyOf(part, now_[part]);
+    const std::string key = solver_.KeyOf(part, now_[part]);
     const auto [it, news] = class_of_.try_emplace(key, classes_.size());
     if (news) {
       classes_.emplace_back();
@@ -160,7 +132,7 @@ class ClusterSolver {
     const int part = *in.parts.begin();
     PartKind& kind = *parts_.parts[part].kind;
     const PartState& state = now_[part];
-    const HostItem on = ItemOn(item, part, 1);
+    const HostItem on = solver_.ItemOn(item, part, states_[part], 1);
     const HostSolution found =
         SolveHost(kind.scores, kind.residual, absl::MakeConstSpan(&on, 1), state.free, state.foreign, objective_);
     solution_.candidates[item] += found.candidates * static_cast<int>(in.parts.size());
@@ -172,7 +144,7 @@ class ClusterSolver {
     return answer;
   }
 
-  void Spread() {
+  void PlaceAll() {
     now_ = states_;
     for (size_t part = 0; part < parts_.parts.size(); ++part) Enter(static_cast<int>(part));
     std::vector<size_t> order(items_.size());
@@ -221,42 +193,36 @@ class ClusterSolver {
   // --------------------------------------------------------------------------------------------
 
   void SolveAgain() {
-    std::map<int, std::vector<HostGroup>> by_part;
-    for (const ClusterGroup& group : solution_.groups) {
-      by_part[group.where.part].push_back({group.item, group.where.set});
+    Spread spread(parts_.parts.size(), std::vector<int>(items_.size(), 0));
+    for (const ClusterGroup& group : solution_.groups) ++spread[group.where.part][group.item];
+    TakeSpread(spread);
+    std::vector<int> missing;
+    int64_t bound = 0;
+    for (size_t i = 0; i < items_.size(); ++i) {
+      missing.push_back(items_[i].replicas - solution_.placed[i]);
+      bound += solution_.placed[i] * solution_.best_ns[i];
     }
-    std::map<std::string, std::vector<HostGroup>> known;
-    std::vector<ClusterGroup> groups;
-    for (auto& [part, mine] : by_part) {
-      PartKind& kind = *parts_.parts[part].kind;
-      const PartState& state = states_[part];
-      std::vector<int> counts(items_.size(), 0);
-      for (const HostGroup& group : mine) ++counts[group.item];
-      std::vector<HostItem> on;
-      std::vector<int> index, place(items_.size(), -1);
-      std::string key = KeyOf(part, state);
-      for (size_t i = 0; i < items_.size(); ++i) {
-        if (counts[i] == 0) continue;
-        place[i] = static_cast<int>(on.size());
-        on.push_back(ItemOn(i, part, counts[i]));
-        index.push_back(static_cast<int>(i));
-        absl::StrAppend(&key, "*", i, "=", counts[i]);
-      }
-      const auto [it, news] = known.try_emplace(key);
-      if (news) {
-        it->second = mine;
-        for (HostGroup& group : it->second) group.item = place[group.item];
-        if (mine.size() > 1) {
-          const PlanCost greedy = CostOf(kind.scores, kind.residual, on, it->second, state.free, state.foreign);
-          const HostSolution whole = SolveHost(kind.scores, kind.residual, on, state.free, state.foreign, objective_);
-          if (whole.cost.unplaced == 0 && Better(whole.cost, greedy, objective_)) it->second = whole.groups;
-        }
-      }
-      const PlanCost cost = CostOf(kind.scores, kind.residual, on, it->second, state.free, state.foreign);
+    const bool all = std::all_of(missing.begin(), missing.end(), [](int n) { return n == 0; });
+    if (all && solution_.cost.sum_ns <= bound) return;  // nothing can be better
+    ImproveSpread(solver_, states_, items_, objective_, spread, missing);
+    for (size_t i = 0; i < items_.size(); ++i) solution_.placed[i] = items_[i].replicas - missing[i];
+    TakeSpread(spread);
+  }
+
+  void TakeSpread(const Spread& spread) {
+    solution_.groups.clear();
+    solution_.cost = {};
+    for (size_t part = 0; part < spread.size(); ++part) {
+      if (std::all_of(spread[part].begin(), spread[part].end(), [](int n) { return n == 0; })) continue;
+      const PartSolver::Answer& answer = solver_.Solve(static_cast<int>(part), states_[part], spread[part]);
+      CHECK(answer.fits) << "part " << part << " does not hold what it was given";
+      PlanCost cost = answer.cost;
+      cost.residual = answer.residual;
       Add(cost);
-      for (const HostGroup& group : it->second) groups.push_back({index[group.item], {part, group.set}});
+      for (const HostGroup& group : answer.groups) {
+        solution_.groups.push_back({group.item, {static_cast<int>(part), group.set}});
+      }
     }
-    solution_.groups = std::move(groups);
   }
 
   void Add(const PlanCost& cost) {
@@ -274,6 +240,7 @@ class ClusterSolver {
   const std::vector<ClusterItem>& items_;
   const Objective objective_;
   ClusterSolution solution_;
+  PartSolver solver_;
   std::vector<PartState> now_;
   std::vector<Class> classes_;
   std::map<std::string, size_t> class_of_;

@@ -1,6 +1,7 @@
-// Many parts: the hardest replicas first, each to the part where it costs least; then every part that got several is
-// solved again as a whole. Parts in equal states share one answer, so the cost grows with what differs and not with the
-// number of hosts. One part alone is solved exactly.
+// Many parts: the hardest replicas first, each to the part where it costs least; then every part is solved as a whole
+// for what it got, and where that is not the best that could be, replicas move and trade places (local_search.h). Parts
+// in equal states share one answer, so the cost grows with what differs and not with the number of hosts. One part
+// alone is solved exactly.
 #ifndef TANDEM_PLACEMENT_PLANNER_CLUSTER_SOLVER_H_
 #define TANDEM_PLACEMENT_PLANNER_CLUSTER_SOLVER_H_
 

@@ -1,11 +1,10 @@
 // Several hosts against an oracle: every way to give disjoint sets of two or three tiny hosts to the replicas.
 //
-// The cluster solver takes replicas one by one, those of most ranks first, and then solves each host again. So it may
-// fall short of the best in two ways. Its sum may be above the least: a pair on the only bridge does not move to
-// another host for a model that gains more by it. And where not all fit, a pair may be placed where two single ranks
-// could have been. What holds always is tested: single ranks and pairs are all placed where all fit, and of models of
-// one size as many as can be; the bound is not above the least sum; and what is called exact is the least. How often it
-// falls short is held down too.
+// The cluster solver takes replicas one by one, those of most ranks first, then moves and swaps them. So it may fall
+// short of the best in two ways. Its sum may be above the least, where only two steps at once would help. And where not
+// all fit, a pair may be placed where two single ranks could have been. What holds always is tested: single ranks and
+// pairs are all placed where all fit, and of models of one size as many as can be; the bound is not above the least
+// sum; and what is called exact is the least. How often it falls short is held down too.
 #include "placement/planner/cluster_solver.h"
 
 #include <algorithm>
@@ -181,8 +180,8 @@ TEST(ClusterSolver, AgreesWithEveryWay) {
   // The cases are not all of one kind.
   EXPECT_GT(full, kRuns / 4);
   EXPECT_GT(proven, kRuns / 4);
-  EXPECT_GT(least, kRuns * 9 / 10) << "of " << kRuns << " as good as the best way";
-  EXPECT_LT(fewer, kRuns / 10) << "of " << kRuns << " with a pair where two single devices would have been more";
+  EXPECT_GT(least, kRuns * 49 / 50) << "of " << kRuns << " as good as the best way";
+  EXPECT_LT(fewer, kRuns / 20) << "of " << kRuns << " with a pair where two single devices would have been more";
 }
 
 TEST(ClusterSolver, ModelsOfOneSizeAreAllPlacedThatCanBe) {

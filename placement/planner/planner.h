@@ -1,8 +1,9 @@
 // The planner: a topology and a demand in, a plan out. Pure and deterministic: equal input gives an equal plan, byte
 // for byte, and relabelling devices relabels it.
 //
-// One host of up to 16 devices is solved exactly; larger ones by splitting along the weakest cut and local search; many
-// hosts by collapsing equal ones and placing the hardest replicas first. Plan::optimal says which it was.
+// One host of up to 16 devices is solved exactly; a larger one is split along the weakest cut, and its parts, like many
+// hosts, get the hardest replicas first, equal parts as one, and then a local search. Plan::optimal says whether the
+// answer is proven, Plan::bound_ns how far it may be from the best.
 //
 // Goals, in this order: all demanded replicas, higher priority first; the smallest worst ratio of a group's
 // communication time to the best of its shape; the smallest sum; the least moved; the most that stays formable; the
