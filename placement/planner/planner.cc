@@ -115,7 +115,15 @@ class Planner {
     return set;
   }
 
-  std::vector<PartState> States(bool move) const {
+  // Beside which groups of several ranks may live: single ranks of models that want no such group themselves.
+  bool LeavesRoom(const ExistingGroup& group, const Choice& choice) const {
+    const int shape = choice[group.model];
+    return group.counts && group.devices.size() == 1 && shape >= 0 &&
+           demand_.models[group.model].shapes[shape].ranks == 1;
+  }
+
+  // `share`: for groups of several ranks, which may live beside single ranks.
+  std::vector<PartState> States(const Choice& choice, bool move, bool share) const {
     std::vector<PartState> states;
     for (const Part& part : parts_.parts) {
       PartState state;
@@ -130,7 +138,11 @@ class Planner {
       if (!Stays(group, move)) continue;
       for (const DeviceRef& ref : group.devices) {
         const auto [part, device] = where_.at(ref);
-        states[part].free &= ~(DeviceSet{1} << device);
+        if (share && LeavesRoom(group, choice)) {
+          states[part].available[device] -= demand_.models[group.model].shapes[choice[group.model]].Least();
+        } else {
+          states[part].free &= ~(DeviceSet{1} << device);
+        }
       }
       const PartSet set = SetOf(group.devices);
       if (CountOf(set.set) < 2) continue;
@@ -141,11 +153,10 @@ class Planner {
   }
 
   Plan Solve(const Choice& choice, bool move, Objective objective) {
-    const std::vector<PartState> states = States(move);
-    Plan alone = SolveOn(choice, move, objective, states, /*share=*/false);
+    Plan alone = SolveOn(choice, move, objective, States(choice, move, false), /*share=*/false);
     if (alone.cost.unplaced == 0 || !demand_.sharing) return alone;
     // Single ranks may live beside others: only groups of several ranks have devices of their own.
-    Plan shared = SolveOn(choice, move, objective, states, /*share=*/true);
+    Plan shared = SolveOn(choice, move, objective, States(choice, move, true), /*share=*/true);
     return shared.cost.unplaced < alone.cost.unplaced ? shared : alone;
   }
 

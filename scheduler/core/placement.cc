@@ -19,8 +19,9 @@
 namespace tandem::core {
 namespace {
 
-std::string Describe(const ClusterState& state, const ModelSpec& spec, const Need& need, const Device& device,
+std::string Describe(const ClusterState& state, const Model& model, const Need& need, const Device& device,
                      Obstacle obstacle) {
+  const ModelSpec& spec = model.spec;
   std::string text = absl::StrCat(Name(state, device.id), ": ");
   switch (obstacle) {
     case Obstacle::kTooSmall:
@@ -28,10 +29,12 @@ std::string Describe(const ClusterState& state, const ModelSpec& spec, const Nee
     case Obstacle::kMemoryTaken:
       return ShortOfMemory(state, device, need.Least());
     case Obstacle::kBusy:
-      if (!device.groups.empty()) {
-        const Group& group = *state.Find(device.groups.front());
-        return absl::StrCat(text, "busy with ", Name(group.id), " of ", Name(state.At(group.model)));
+      for (const GroupId id : device.groups) {
+        const Group& group = *state.Find(id);
+        if (!InTheWay(state, model.id, need.degree, group)) continue;
+        return absl::StrCat(text, "busy with ", Name(id), " of ", Name(state.At(group.model)));
       }
+      if (device.leftovers.empty()) return absl::StrCat(text, "holds what may be adopted yet");
       return absl::StrCat(text, "has yet to leave ", Name(device.leftovers.front().group));
     case Obstacle::kCordoned:
       if (device.Quarantined()) return absl::StrCat(text, device.reason);
@@ -67,7 +70,7 @@ Trial Try(const ClusterState& state, const Model& model, const Need& need) {
       }
       ++trial.counts[static_cast<int>(*obstacle)];
       if (trial.losers.size() < kMostLosers) {
-        trial.losers.push_back({id, *obstacle, Describe(state, model.spec, need, device, *obstacle)});
+        trial.losers.push_back({id, *obstacle, Describe(state, model, need, device, *obstacle)});
       }
       if (*obstacle == Obstacle::kTooSmall) continue;
       ++with_an_operator;

@@ -156,6 +156,10 @@ Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device) {
   return std::min(device.memory_budget, Bytes{static_cast<int64_t>(cap)});
 }
 
+bool InTheWay(const ClusterState& state, ModelId model, int degree, const Group& there) {
+  return !state.options.sharing || there.model == model || (degree > 1 && there.members.size() > 1);
+}
+
 std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model, const Need& need,
                                    const Device& device) {
   const ModelSpec& spec = model.spec;
@@ -174,10 +178,11 @@ std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model
     case Block::kNone:
       break;
   }
-  const bool may_share = state.options.sharing && need.degree == 1 &&
-                         std::none_of(device.groups.begin(), device.groups.end(),
-                                      [&](GroupId id) { return state.Find(id)->model == model.id; });
-  if (!device.Free() && !may_share) return Obstacle::kBusy;
+  if (device.claims > 0) return Obstacle::kBusy;
+  if (std::any_of(device.groups.begin(), device.groups.end(),
+                  [&](GroupId id) { return InTheWay(state, model.id, need.degree, *state.Find(id)); })) {
+    return Obstacle::kBusy;
+  }
   if (FreeToUse(state, device) < need.Least()) return Obstacle::kMemoryTaken;
   return std::nullopt;
 }

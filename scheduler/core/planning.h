@@ -25,6 +25,9 @@ Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost
 
 // The most that this model may ever have of the device.
 Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device);
+// Whether a rank of `model` cannot be on one device with a rank of `there`: a device is in one group of several ranks
+// at most, and has a model once.
+bool InTheWay(const ClusterState& state, ModelId model, int degree, const Group& there);
 // Why the device does not do for a rank of the model, whatever its links; nullopt when it does.
 std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model, const Need& need,
                                    const Device& device);
