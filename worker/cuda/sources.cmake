@@ -2,6 +2,10 @@
 # compile them, and by tests/emulation, where g++ compiles the same files against CUDA on the host.
 #
 # Kernels and their launches are in .cu, everything else in .cc, which compiles in a tenth of the time.
+# The operators and what they stand on: these need the runtime only, and their tests link nothing else.
+set(TANDEM_CUDA_OP_SOURCES
+  worker/cuda/check.cc
+)
 set(TANDEM_CUDA_SOURCES
   worker/cuda/device_list.cc
 )
