@@ -109,12 +109,8 @@ absl::StatusOr<int> ParseSpec(const std::string& spec) {
   if (absl::ConsumePrefix(&rest, "cpu:") && absl::SimpleAtoi(rest, &index) && index >= 0 && index < kMostDevices) {
     return index;
   }
-  if (absl::StartsWith(spec, "cuda:")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--device ", spec, ": this build has no CUDA; give cpu:0, cpu:1, .. or sim:MODEL"));
-  }
   return absl::InvalidArgumentError(absl::StrCat("--device ", spec, ": expected cpu:N with N from 0 to ",
-                                                 kMostDevices - 1, ", or sim:MODEL as in sim:RTX3090"));
+                                                 kMostDevices - 1, ", cuda:N, or sim:MODEL as in sim:RTX3090"));
 }
 
 }  // namespace
@@ -188,8 +184,8 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   for (int peer = 0; peer < options.cpu_devices; ++peer) {
     if (peer == *index) continue;
     const auto node_of = [&](int i) { return device.core_ ? topology.NodeOf(cores[i % cores.size()]) : -1; };
-    device.peers_.push_back(
-        {StableUuid(options.root, device.node_, peer), topology.LinkBetween(node_of(*index), node_of(peer))});
+    device.peers_.push_back({.uuid = StableUuid(options.root, device.node_, peer),
+                             .link = topology.LinkBetween(node_of(*index), node_of(peer))});
   }
   if (device.core_) device.numa_node_ = NumaNodeOf(options.root, *device.core_);
   return device;

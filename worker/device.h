@@ -1,8 +1,8 @@
 // The device that a worker computes on, and the facts about it that the scheduler plans with.
 //
 // A CPU device is a share of the host: of its memory (the control group's limit or the RAM, over the number of CPU
-// devices), and of its cores. Simulated devices are in sim_device.h. A uuid stays over restarts: it is made of the
-// machine's id, the node's name, the kind and the index.
+// devices), and of its cores. GPUs are in cuda_device.h, simulated ones in sim_device.h. A uuid stays over restarts: it
+// is made of the machine's id, the node's name, the kind and the index.
 //
 // The facts are fixed after Open; FreeBytes() and the like look at the memory as it is. Any thread.
 #ifndef TANDEM_WORKER_DEVICE_H_
@@ -33,11 +33,12 @@ class Device {
   virtual ~Device() = default;
 
   const std::string& node() const { return node_; }
-  const std::string& kind() const { return kind_; }  // "cpu", "sim"
+  const std::string& kind() const { return kind_; }  // "cpu", "cuda", "sim"
   int index() const { return index_; }
   const std::string& model() const { return model_; }  // "AMD EPYC 7B13"
   const std::string& uuid() const { return uuid_; }
-  int numa_node() const { return numa_node_; }  // -1: unknown
+  const std::string& pci_bus_id() const { return pci_bus_id_; }  // empty: it has none
+  int numa_node() const { return numa_node_; }                   // -1: unknown
   int threads() const { return threads_; }
   int64_t memory_total() const { return memory_total_; }
   double memory_utilization() const { return memory_utilization_; }
@@ -47,6 +48,8 @@ class Device {
   struct Peer {
     std::string uuid;
     placement::PathKind link;
+    int nvlinks = 0;               // as placement::Link
+    std::string source = "sysfs";  // or "NVML"
   };
   const std::vector<Peer>& peers() const { return peers_; }
 
@@ -73,6 +76,7 @@ class Device {
   int index_ = 0;
   std::string model_;
   std::string uuid_;
+  std::string pci_bus_id_;
   int numa_node_ = -1;
   int threads_ = 1;
   int64_t memory_total_ = 0;

@@ -465,6 +465,7 @@ void FillDeviceFacts(const Device& device, v1::DeviceFacts& facts) {
   facts.set_kind(device.kind());
   facts.set_model(device.model());
   facts.set_uuid(device.uuid());
+  facts.set_pci_bus_id(device.pci_bus_id());
   facts.set_numa_node(device.numa_node());
   facts.set_memory_total_bytes(device.memory_total());
   facts.set_memory_free_bytes(device.FreeOfTotal());
@@ -475,7 +476,8 @@ void FillDeviceFacts(const Device& device, v1::DeviceFacts& facts) {
     v1::LinkFacts& link = *facts.add_links();
     link.set_peer_uuid(peer.uuid);
     link.set_kind(placement::Word(peer.link));
-    link.set_source("sysfs");
+    link.set_nvlinks(peer.nvlinks);
+    link.set_source(peer.source);
   }
 }
 

@@ -55,7 +55,7 @@ struct CudaPlugin {
   // All devices that the runtime shows, by ordinal. FAILED_PRECONDITION without a driver, or with one that is older
   // than the toolkit of the build; both versions are named.
   absl::StatusOr<std::vector<CudaDeviceFacts>> (*list_devices)();
-  // Makes the device's context. One device for each process.
+  // One device for each process. Makes no context: that comes with the first model, or the first look at the memory.
   absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> (*open_device)(int ordinal);
 };
 

@@ -8,13 +8,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "worker/cuda/check.h"
 
 namespace tandem::worker {
 namespace {
-
-absl::Status Failure(cudaError_t error, absl::string_view what) {
-  return absl::InternalError(absl::StrCat(what, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")"));
-}
 
 // Why the runtime does not count devices, in words that say what to do.
 absl::Status NoDriver(cudaError_t error) {
@@ -34,11 +31,11 @@ absl::Status NoDriver(cudaError_t error) {
 absl::StatusOr<CudaDeviceFacts> ReadFacts(int ordinal) {
   cudaDeviceProp properties{};
   if (cudaError_t error = cudaGetDeviceProperties(&properties, ordinal); error != cudaSuccess) {
-    return Failure(error, absl::StrCat("the properties of device ", ordinal));
+    return cuda::ToStatus(error, absl::StrCat("the properties of device ", ordinal));
   }
   char bus_id[32] = "";
   if (cudaError_t error = cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), ordinal); error != cudaSuccess) {
-    return Failure(error, absl::StrCat("the PCI address of device ", ordinal));
+    return cuda::ToStatus(error, absl::StrCat("the PCI address of device ", ordinal));
   }
   CudaDeviceFacts facts{.ordinal = ordinal,
                         .name = properties.name,
@@ -60,16 +57,18 @@ class Handle final : public CudaDeviceHandle {
 
   absl::StatusOr<CudaMemory> Memory() const override {
     // The device is a property of the thread that asks.
-    if (cudaError_t error = cudaSetDevice(facts_.ordinal); error != cudaSuccess) return Failure(error, "the device");
+    if (cudaError_t error = cudaSetDevice(facts_.ordinal); error != cudaSuccess)
+      return cuda::ToStatus(error, "the device");
     size_t free = 0, total = 0;
-    if (cudaError_t error = cudaMemGetInfo(&free, &total); error != cudaSuccess) return Failure(error, "its memory");
+    if (cudaError_t error = cudaMemGetInfo(&free, &total); error != cudaSuccess)
+      return cuda::ToStatus(error, "its memory");
     return CudaMemory{.free = static_cast<int64_t>(free), .total = static_cast<int64_t>(total)};
   }
 
   absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const override {
     int can = 0;
     if (cudaError_t error = cudaDeviceCanAccessPeer(&can, facts_.ordinal, peer.ordinal); error != cudaSuccess) {
-      return Failure(error, "peer access");
+      return cuda::ToStatus(error, "peer access");
     }
     return can != 0;
   }
@@ -114,13 +113,6 @@ absl::StatusOr<std::vector<CudaDeviceFacts>> ListCudaDevices() {
 absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> OpenCudaDevice(int ordinal) {
   absl::StatusOr<CudaDeviceFacts> facts = ReadFacts(ordinal);
   if (!facts.ok()) return facts.status();
-  // A call that needs a context makes it; from here on its memory shows in what the device has left.
-  if (cudaError_t error = cudaSetDevice(ordinal); error != cudaSuccess) {
-    return Failure(error, absl::StrCat("device ", ordinal, " can not be used"));
-  }
-  if (cudaError_t error = cudaFree(nullptr); error != cudaSuccess) {
-    return Failure(error, absl::StrCat("no context on device ", ordinal));
-  }
   return std::make_unique<Handle>(*std::move(facts));
 }
 

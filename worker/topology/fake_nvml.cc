@@ -72,6 +72,16 @@ Return nvmlDeviceGetUUID(Device device, char* uuid, unsigned length) {
   std::snprintf(uuid, length, "GPU-%d", Index(device));
   return 0;
 }
+Return nvmlSystemGetDriverVersion(char* version, unsigned length) {
+  std::snprintf(version, length, "580.65.06");
+  return 0;
+}
+Return nvmlDeviceGetHandleByUUID(const char* uuid, Device* device) {
+  for (int index = 0; index < Count(); ++index) {
+    if ("GPU-" + std::to_string(index) == uuid) return nvmlDeviceGetHandleByIndex_v2(index, device);
+  }
+  return 6;
+}
 Return nvmlDeviceGetPciInfo_v3(Device device, nvml::PciInfo* pci) {
   FillPci(Index(device), pci);
   return 0;
@@ -121,6 +131,18 @@ Return nvmlDeviceGetP2PStatus(Device, Device, int, int* status) {
 Return nvmlDeviceGetMemoryAffinity(Device device, unsigned, unsigned long* nodes, unsigned) {
   if (Is("errors")) return 999;
   nodes[0] = 1ul << (Index(device) / 4);
+  return 0;
+}
+// TANDEM_FAKE_NVML_PROCESSES: "pid:MiB pid:MiB"; what a test says of the first device.
+Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned* count, nvml::ProcessInfo* processes) {
+  const char* text = std::getenv("TANDEM_FAKE_NVML_PROCESSES");
+  const unsigned room = *count;
+  *count = 0;
+  if (Index(device) != 0 || text == nullptr) return 0;
+  unsigned pid = 0, used = 0;
+  for (int length = 0; *count < room && std::sscanf(text, "%u:%u%n", &pid, &used, &length) == 2; text += length) {
+    processes[(*count)++] = {pid, static_cast<unsigned long long>(used) << 20, 0, 0};
+  }
   return 0;
 }
 Return nvmlDeviceGetMigMode(Device, unsigned* current, unsigned* pending) {

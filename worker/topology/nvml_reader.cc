@@ -1,16 +1,13 @@
 #include "worker/topology/nvml_reader.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <tuple>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "worker/topology/nvml_types.h"
+#include "worker/topology/nvml_api.h"
 
 namespace tandem::worker {
 namespace {
@@ -19,59 +16,6 @@ using nvml::Return;
 using placement::PathKind;
 
 constexpr unsigned kMostDevices = 256;
-
-struct Unloader {
-  void operator()(void* library) const { dlclose(library); }
-};
-using Library = std::unique_ptr<void, Unloader>;
-
-// Null members are functions that this driver has not.
-struct Api {
-  Return (*init)();
-  Return (*shutdown)();
-  const char* (*error_string)(Return);
-  Return (*count)(unsigned*);
-  Return (*handle)(unsigned, nvml::Device*);
-  Return (*name)(nvml::Device, char*, unsigned);
-  Return (*uuid)(nvml::Device, char*, unsigned);
-  Return (*pci)(nvml::Device, nvml::PciInfo*);
-  Return (*memory)(nvml::Device, nvml::Memory*);
-  Return (*memory_v2)(nvml::Device, nvml::MemoryV2*);
-  Return (*common_ancestor)(nvml::Device, nvml::Device, int*);
-  Return (*nvlink_state)(nvml::Device, unsigned, int*);
-  Return (*nvlink_remote_pci)(nvml::Device, unsigned, nvml::PciInfo*);
-  Return (*nvlink_remote_type)(nvml::Device, unsigned, int*);
-  Return (*peer_status)(nvml::Device, nvml::Device, int, int*);
-  Return (*memory_affinity)(nvml::Device, unsigned, unsigned long*, unsigned);
-  Return (*mig_mode)(nvml::Device, unsigned*, unsigned*);
-};
-
-template <typename Function>
-void Resolve(void* library, const char* symbol, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, symbol));
-}
-
-Api Resolve(void* library) {
-  Api api;
-  Resolve(library, "nvmlInit_v2", api.init);
-  Resolve(library, "nvmlShutdown", api.shutdown);
-  Resolve(library, "nvmlErrorString", api.error_string);
-  Resolve(library, "nvmlDeviceGetCount_v2", api.count);
-  Resolve(library, "nvmlDeviceGetHandleByIndex_v2", api.handle);
-  Resolve(library, "nvmlDeviceGetName", api.name);
-  Resolve(library, "nvmlDeviceGetUUID", api.uuid);
-  Resolve(library, "nvmlDeviceGetPciInfo_v3", api.pci);
-  Resolve(library, "nvmlDeviceGetMemoryInfo", api.memory);
-  Resolve(library, "nvmlDeviceGetMemoryInfo_v2", api.memory_v2);
-  Resolve(library, "nvmlDeviceGetTopologyCommonAncestor", api.common_ancestor);
-  Resolve(library, "nvmlDeviceGetNvLinkState", api.nvlink_state);
-  Resolve(library, "nvmlDeviceGetNvLinkRemotePciInfo_v2", api.nvlink_remote_pci);
-  Resolve(library, "nvmlDeviceGetNvLinkRemoteDeviceType", api.nvlink_remote_type);
-  Resolve(library, "nvmlDeviceGetP2PStatus", api.peer_status);
-  Resolve(library, "nvmlDeviceGetMemoryAffinity", api.memory_affinity);
-  Resolve(library, "nvmlDeviceGetMigMode", api.mig_mode);
-  return api;
-}
 
 PathKind KindOf(int level) {
   switch (level) {
@@ -91,7 +35,7 @@ PathKind KindOf(int level) {
 
 class Reader {
  public:
-  explicit Reader(const Api& api) : api_(api) {}
+  explicit Reader(const nvml::Api& api) : api_(api) {}
 
   absl::StatusOr<NvmlFacts> Run() {
     unsigned count = 0;
@@ -110,10 +54,7 @@ class Reader {
   using Place = std::tuple<unsigned, unsigned, unsigned>;  // domain, bus, device
 
   int size() const { return static_cast<int>(facts_.devices.size()); }
-  std::string Words(Return error) const {
-    const char* text = api_.error_string == nullptr ? nullptr : api_.error_string(error);
-    return text == nullptr ? absl::StrCat("error ", error) : std::string(text);
-  }
+  std::string Words(Return error) const { return api_.Words(error); }
   template <typename... Parts>
   void Note(const Parts&... parts) {
     facts_.notes.push_back(absl::StrCat(parts...));
@@ -218,7 +159,7 @@ class Reader {
     NvmlLink link{.a = a, .b = b};
     int level = nvml::kSystem;
     Ask("its place on the PCIe tree", a, api_.common_ancestor, handles_[a], handles_[b], &level);
-    link.kind = KindOf(level);
+    link.kind = link.pcie = KindOf(level);
     const int direct = std::min(to_peer_[a][b], to_peer_[b][a]);
     const int switched = std::min(to_switch_[a], to_switch_[b]);
     if (to_peer_[a][b] != to_peer_[b][a]) {
@@ -245,7 +186,7 @@ class Reader {
     return link;
   }
 
-  const Api& api_;
+  const nvml::Api& api_;
   NvmlFacts facts_;
   std::vector<nvml::Device> handles_;
   std::map<Place, int> places_;
@@ -256,20 +197,9 @@ class Reader {
 }  // namespace
 
 absl::StatusOr<NvmlFacts> ReadNvml(const std::string& name) {
-  const Library library(dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL));
-  if (library == nullptr) return absl::NotFoundError(absl::StrCat("no NVML: ", dlerror()));
-  const Api api = Resolve(library.get());
-  if (api.init == nullptr || api.count == nullptr || api.handle == nullptr || api.pci == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat(name, " is no NVML of driver 418 or later"));
-  }
-  if (Return error = api.init(); error != nvml::kSuccess) {
-    const char* text = api.error_string == nullptr ? nullptr : api.error_string(error);
-    return absl::FailedPreconditionError(
-        absl::StrCat("NVML does not start: ", text == nullptr ? absl::StrCat("error ", error) : std::string(text)));
-  }
-  absl::StatusOr<NvmlFacts> facts = Reader(api).Run();
-  if (api.shutdown != nullptr) api.shutdown();
-  return facts;
+  absl::StatusOr<nvml::Session> session = nvml::Session::Open(name);
+  if (!session.ok()) return session.status();
+  return Reader(session->api()).Run();
 }
 
 }  // namespace tandem::worker

@@ -28,6 +28,7 @@ struct NvmlDevice {
 struct NvmlLink {
   int a = 0, b = 0;  // indexes of devices, a < b
   placement::PathKind kind = placement::PathKind::kSys;
+  placement::PathKind pcie = placement::PathKind::kSys;  // the way past all NVLinks
   int nvlinks = 0;  // of kNvLink between these two; of kNvSwitch what each has to the switch, the lesser
   std::optional<bool> peer_access;  // may read and write each other's memory; unset: not told
 };
