@@ -7,7 +7,6 @@ set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/check.cc
 )
 set(TANDEM_CUDA_SOURCES
-  worker/cuda/check.cc
   worker/cuda/device_list.cc
 )
 # What may be named here and in .cu alike: no gRPC, no engine.
