@@ -34,11 +34,11 @@ const Group* ClusterState::Find(GroupId id) const {
 
 Request* ClusterState::Find(RequestId id) {
   const auto it = request_index_.find(id);
-  return it == request_index_.end() ? nullptr : it->second;
+  return it == request_index_.end() ? nullptr : &it->second->second;
 }
 
 const Request* ClusterState::Find(RequestId id) const {
-  if (const auto it = request_index_.find(id); it != request_index_.end()) return it->second;
+  if (const auto it = request_index_.find(id); it != request_index_.end()) return &it->second->second;
   const auto it = std::find_if(ended.rbegin(), ended.rend(), [&](const Request& r) { return r.id == id; });
   return it == ended.rend() ? nullptr : &*it;
 }
@@ -67,18 +67,21 @@ void ClusterState::NameDevice(const Device& device) {
 
 Request& ClusterState::AddRequest(RequestId id) {
   const Serial serial = ++last_serial;
-  Request& request = requests.emplace_hint(requests.end(), serial, Request{})->second;
+  const auto node = requests.emplace_hint(requests.end(), serial, Request{});
+  Request& request = node->second;
   request.id = id;
   request.serial = serial;
-  const bool fresh = request_index_.emplace(id, &request).second;
+  const bool fresh = request_index_.emplace(id, node).second;
   CORE_CHECK(fresh, "request number ", serial, " has the id of one that lives");
   return request;
 }
 
 void ClusterState::Remember(Request& request) {
   CORE_CHECK(request.told && !request.HoldsBooking(), "request number ", request.serial);
-  request_index_.erase(request.id);
-  const auto node = requests.find(request.serial);
+  const auto indexed = request_index_.find(request.id);
+  CORE_CHECK(indexed != request_index_.end(), "request number ", request.serial, " is not known by its id");
+  const auto node = indexed->second;
+  request_index_.erase(indexed);
   ended.push_back(std::move(node->second));
   requests.erase(node);
   while (ended.size() > static_cast<size_t>(options.remembered)) ended.pop_front();

@@ -37,33 +37,35 @@ struct Leftover {
   auto operator<=>(const Leftover&) const = default;
 };
 
+// What a heartbeat reads and writes stands first, so that it is in few cache lines: a fleet has more devices than a
+// cache has room for.
 struct Device {
   DeviceId id;
-  DeviceSpec spec;  // as its worker described it last
-  Incarnation incarnation;
   DeviceState state = DeviceState::kLost;
-  bool attached = false;            // its stream is open
-  bool suspect = false;             // attached, silent for longer than suspect_after
-  bool parked = false;              // attached after a drain, without context and memory
-  bool parking = false;             // told to park: the process ends and another takes its place
-  bool cordoned = false;            // no new group is formed here
-  bool drain_wanted = false;        // an operator's wish; it outlives the worker
-  bool recalled = false;            // known from an earlier run, not seen in this one yet
-  KnownDevice kept;                 // as the store was told last; see kept.h
-  std::string reason;               // of the cordon, drain, quarantine or loss
-  std::vector<Instant> failures;    // of its own, the latest; see quarantine.h
-  int quarantines = 0;              // ever
-  Instant quarantined_at = kNever;  // kNever: it is not
-  Instant quarantined_until = kNever;
-  Instant last_heard;  // heartbeat, attach or report
-  Instant detached_at = kNever;
+  bool attached = false;      // its stream is open
+  bool suspect = false;       // attached, silent for longer than suspect_after
+  bool parked = false;        // attached after a drain, without context and memory
+  bool parking = false;       // told to park: the process ends and another takes its place
+  bool cordoned = false;      // no new group is formed here
+  bool drain_wanted = false;  // an operator's wish; it outlives the worker
+  bool recalled = false;      // known from an earlier run, not seen in this one yet
+  Incarnation incarnation;
+  Instant last_heard;           // heartbeat, attach or report
+  Instant timer = kNever;       // when liveness looks again
   Bytes memory_free;            // by the last heartbeat, as is
   Bytes memory_process;         // what the worker process holds
   std::vector<GroupId> groups;  // that it is a member of and has not left
   std::vector<Leftover> leftovers;
   int claims = 0;                   // shards it holds for groups that may yet be adopted
   Instant leave_deadline = kNever;  // of the leftovers, or of parking
-  Instant timer = kNever;           // when liveness looks again
+  Instant detached_at = kNever;
+  Instant quarantined_at = kNever;  // kNever: it is not
+  Instant quarantined_until = kNever;
+  int quarantines = 0;            // ever
+  std::vector<Instant> failures;  // of its own, the latest; see quarantine.h
+  DeviceSpec spec;                // as its worker described it last
+  KnownDevice kept;               // as the store was told last; see kept.h
+  std::string reason;             // of the cordon, drain, quarantine or loss
 
   bool Free() const { return groups.empty() && leftovers.empty() && claims == 0; }
   bool Quarantined() const { return quarantined_at != kNever; }
@@ -106,47 +108,47 @@ struct KvAccount {
   Tokens Load() const { return booked + correction; }
 };
 
+// As Device: what heartbeats and requests touch first, what is read by people last.
 struct Group {
   GroupId id;
   GroupEpoch epoch;
   ModelId model;
   GroupState state = GroupState::kForming;
   Ending ending = Ending::kNo;
+  bool retiring = false;  // fewer replicas are needed; see pool.h
+  bool leaving = false;   // a drain wants it gone; it may serve until a replacement does
+  bool adopted = false;   // formed by an earlier scheduler
+  // It has entries in Model::by_share and by_room, by these keys; none while it admits nothing.
+  bool indexed = false;
+  int64_t share_key = 0, room_key = 0;
   std::vector<Member> members;  // in rank order; members[0] decides
-  std::string why;              // how it came to be placed here
-  std::string reason;           // why it left service
-  Reason end_reason = Reason::kNone;
-  bool retiring = false;    // fewer replicas are needed; see pool.h
-  bool leaving = false;     // a drain wants it gone; it may serve until a replacement does
-  bool adopted = false;     // formed by an earlier scheduler
-  Bytes kv_min, kv_target;  // per rank, as asked
-  Bytes kv_bytes;           // of rank 0, as taken
+  Instant ready_at = kNever;
+  absl::btree_set<Serial> requests;  // with a booking here
+  KvAccount kv;
   int32_t kv_blocks = 0;
   int32_t block_tokens = 16;
   int32_t max_sequences = 0;
   int32_t max_model_len = 0;
-  std::string numerics_id;
-  KvAccount kv;
-  absl::btree_set<Serial> requests;  // with a booking here
   // By rank 0's last heartbeat.
   int32_t free_blocks = 0;
   int32_t running = 0;
   int32_t waiting = 0;
+  int slow_looks = 0;  // in a row that speak against what it counts as; see slowness.h
   uint64_t steps = 0;
   uint64_t preemptions = 0;
   Instant steps_at;  // when `steps` changed, or the group had no request
   int64_t step_us = 0, step_tokens = 0;
-  // Against its peers; see slowness.h.
-  int64_t slowness = 1000;  // permille of the time that they take; more than 1000 only once it counts as slow
-  int slow_looks = 0;       // in a row that speak against what it counts as
+  int64_t slowness = 1000;  // permille of the time that its peers take; more than 1000 only once it counts as slow
   uint64_t steps_compared = 0;
 
-  Instant created, ready_at = kNever, ended_at = kNever;
+  Instant created, ended_at = kNever;
   Instant deadline = kNever;  // of forming, loading, leaving
-
-  // Its entries in Model::by_share and by_room; absent while it admits nothing.
-  bool indexed = false;
-  int64_t share_key = 0, room_key = 0;
+  Bytes kv_min, kv_target;    // per rank, as asked
+  Bytes kv_bytes;             // of rank 0, as taken
+  Reason end_reason = Reason::kNone;
+  std::string why;     // how it came to be placed here
+  std::string reason;  // why it left service
+  std::string numerics_id;
 
   DeviceId Rank0() const { return members.front().device; }
   bool InService() const { return ending == Ending::kNo && state != GroupState::kDissolved; }
@@ -395,6 +397,7 @@ struct ClusterState {
   absl::btree_set<ModelId> helped;  // their queues are tried at its end
   std::vector<Serial> queued_now;   // joined a queue in this step
   bool place_wanted = false;        // a replica may be missing, or a device was freed
+  bool pools_touched = false;       // a model may have come to want another number of replicas
   bool drains_touched = false;      // a group that drains lost a request, or ended
   absl::btree_set<DeviceId> keep;   // the store may have to be told of them
   std::vector<DeviceId> emptied;    // drained devices that lost their last group, or attached
@@ -434,7 +437,7 @@ struct ClusterState {
 
  private:
   std::map<std::string, size_t> node_index_;
-  absl::flat_hash_map<RequestId, Request*> request_index_;
+  absl::flat_hash_map<RequestId, std::map<Serial, Request>::iterator> request_index_;
   absl::flat_hash_map<uint64_t, Group*> group_index_;
 };
 

@@ -65,6 +65,7 @@ void FireTimers(ClusterState& state, Actions& out) {
 // The consequences of an event, in the order in which each may need the one before.
 void Conclude(ClusterState& state, Actions& out) {
   do {
+    state.pools_touched |= state.place_wanted || state.drains_touched || !state.queued_now.empty();
     if (state.place_wanted) PlaceMissing(state, out);  // before a drain looks whether its replacement is coming
     if (state.drains_touched) {
       DissolveUnneeded(state, out);
@@ -73,7 +74,7 @@ void Conclude(ClusterState& state, Actions& out) {
     AssignWaiting(state, out);
     SettleWaiting(state, out);
   } while (state.drains_touched || state.place_wanted || !state.helped.empty());
-  ArmPools(state);
+  if (state.pools_touched) ArmPools(state);
   KeepChanged(state, out);
 }
 

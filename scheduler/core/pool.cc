@@ -250,19 +250,20 @@ bool PoolsMatter(const ClusterState& state) {
     if (!IsPooled(model)) return false;
     const int wanted = state.Wanted(model);
     if (!model.queue.empty() || wanted > model.spec.replicas_min) return true;
-    // Asked after every step: the replicas are only counted where there can be too many.
     return static_cast<int>(model.groups.size()) > wanted && state.Replicas(model) > wanted;
   };
   return state.settled && std::any_of(state.models.begin(), state.models.end(), matters);
 }
 
 void ArmPools(ClusterState& state) {
+  state.pools_touched = false;
   if (state.pool_at != kNever || !PoolsMatter(state)) return;
   state.SetTimer(state.pool_at, state.now + state.options.pool_period, TimerKind::kPool, 0);
 }
 
 void OnPoolTimer(ClusterState& state, Actions& out) {
   state.pool_at = kNever;
+  state.pools_touched = true;
   for (Model& model : state.models) {
     if (IsPooled(model)) Look(state, model, out);
   }
