@@ -9,6 +9,7 @@
 #include "base/model/model_folder.h"
 #include "base/model/model_memory.h"
 #include "base/model/safetensors.h"
+#include "worker/exec/check_step.h"
 #include "worker/exec/cpu_isa.h"
 #include "worker/exec/decoder.h"
 #include "worker/exec/free_memory.h"
@@ -62,44 +63,16 @@ class CpuExecutor final : public Executor {
   }
 
   absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) override {
-    if (absl::Status checked = Check(step); !checked.ok()) return checked;
+    const StepBounds bounds{.max_batch_tokens = limits_.max_batch_tokens,
+                            .max_sequences = limits_.max_sequences,
+                            .max_positions = facts_.max_positions,
+                            .vocab_size = facts_.vocab_size,
+                            .num_blocks = kv_.num_blocks()};
+    if (absl::Status checked = CheckStep(step, bounds); !checked.ok()) return checked;
     return decoder_->Run(step, &kv_, &progress_);
   }
 
  private:
-  // Every rank sees the same step, so every rank refuses it before the first collective.
-  absl::Status Check(const StepInput& step) const {
-    size_t tokens = 0;
-    for (size_t i = 0; i < step.sequences.size(); ++i) {
-      const SequenceInput& sequence = step.sequences[i];
-      const auto wrong = [&](absl::string_view what, int64_t value, int64_t limit) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("step, sequence ", i, ": ", what, " ", value, ", limit ", limit));
-      };
-      if (sequence.tokens.empty()) return wrong("tokens", 0, 1);
-      tokens += sequence.tokens.size();
-      const int64_t end = sequence.start + static_cast<int64_t>(sequence.tokens.size());
-      if (sequence.start < 0 || end > facts_.max_positions) return wrong("position", end, facts_.max_positions);
-      const size_t blocks = static_cast<size_t>((end + kBlockTokens - 1) / kBlockTokens);
-      if (sequence.blocks.size() < blocks) {
-        return wrong("blocks", static_cast<int64_t>(sequence.blocks.size()), static_cast<int64_t>(blocks));
-      }
-      for (const TokenId token : sequence.tokens) {
-        if (token < 0 || token >= facts_.vocab_size) return wrong("token id", token, facts_.vocab_size);
-      }
-      for (const BlockId block : sequence.blocks.first(blocks)) {
-        if (block < 0 || block >= kv_.num_blocks()) return wrong("block", block, kv_.num_blocks());
-      }
-    }
-    if (tokens == 0 || tokens > static_cast<size_t>(limits_.max_batch_tokens) ||
-        step.sequences.size() > static_cast<size_t>(limits_.max_sequences)) {
-      return absl::InvalidArgumentError(absl::StrCat("step of ", tokens, " tokens in ", step.sequences.size(),
-                                                     " sequences, loaded for ", limits_.max_batch_tokens, " in ",
-                                                     limits_.max_sequences));
-    }
-    return absl::OkStatus();
-  }
-
   const ModelFacts facts_;
   const std::string numerics_id_;
   const Decoder::Limits limits_;

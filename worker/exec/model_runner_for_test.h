@@ -44,12 +44,14 @@ class TestModel {
       for (int r = 0; r < ranks; ++r)
         communicators_.push_back(std::make_unique<ShmCommunicator>(group_->member(r), absl::Seconds(60)));
     }
-    for (const auto& communicator : communicators_) {
-      absl::StatusOr<std::unique_ptr<Executor>> loaded = load(communicator.get());
+    executors_.resize(communicators_.size());
+    // Side by side: ranks of some kinds meet while they load.
+    OnEveryRank([&](int r) {
+      absl::StatusOr<std::unique_ptr<Executor>> loaded = load(&communicator(r));
       CHECK(loaded.ok()) << loaded.status();
-      executors_.push_back(*std::move(loaded));
-      CHECK(executors_.back()->AllocateKv(kBlocks).ok());
-    }
+      CHECK((*loaded)->AllocateKv(kBlocks).ok());
+      executors_[static_cast<size_t>(r)] = *std::move(loaded);
+    });
   }
 
   Communicator& communicator(int r) { return *communicators_[static_cast<size_t>(r)]; }
@@ -72,15 +74,19 @@ class TestModel {
         rows.emplace_back(logits->begin() + at, logits->begin() + at + width);
       }
     };
+    OnEveryRank(body);
+    return rows;
+  }
+
+ private:
+  void OnEveryRank(const std::function<void(int rank)>& body) {
     if (group_ == nullptr) {
       body(0);
     } else {
       group_->Run(body);
     }
-    return rows;
   }
 
- private:
   std::unique_ptr<LocalGroup> group_;
   std::vector<std::unique_ptr<Communicator>> communicators_;
   std::vector<std::unique_ptr<Executor>> executors_;
