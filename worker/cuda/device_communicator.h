@@ -17,7 +17,7 @@
 #ifndef TANDEM_WORKER_CUDA_DEVICE_COMMUNICATOR_H_
 #define TANDEM_WORKER_CUDA_DEVICE_COMMUNICATOR_H_
 
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 #include <cstdint>
 #include <string>
@@ -26,7 +26,7 @@
 #include "absl/strings/string_view.h"
 #include "base/model/dtype.h"
 
-namespace tandem::worker {
+namespace tandem::worker::cuda {
 
 class DeviceCommunicator {
  public:
@@ -58,6 +58,6 @@ class DeviceCommunicator {
   virtual void Abort(absl::string_view reason) = 0;
 };
 
-}  // namespace tandem::worker
+}  // namespace tandem::worker::cuda
 
 #endif  // TANDEM_WORKER_CUDA_DEVICE_COMMUNICATOR_H_

@@ -4,11 +4,11 @@
 
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "worker/comm/communicator.h"
+#include "worker/cuda/check.h"
 #include "worker/cuda/device_communicator.h"
 
-namespace tandem::worker {
+namespace tandem::worker::cuda {
 
 class SoloDeviceCommunicator final : public DeviceCommunicator {
  public:
@@ -23,8 +23,7 @@ class SoloDeviceCommunicator final : public DeviceCommunicator {
   absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type, cudaStream_t stream) override {
     const cudaError_t copied = cudaMemcpyAsync(receive, send, static_cast<size_t>(count * model::BytesOf(type)),
                                                cudaMemcpyDeviceToDevice, stream);
-    if (copied == cudaSuccess) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat("a copy on the device: ", cudaGetErrorString(copied)));
+    return ToStatus(copied, "a copy on the device");
   }
 
   bool capturable() const override { return true; }
@@ -36,6 +35,6 @@ class SoloDeviceCommunicator final : public DeviceCommunicator {
   Communicator& control_;
 };
 
-}  // namespace tandem::worker
+}  // namespace tandem::worker::cuda
 
 #endif  // TANDEM_WORKER_CUDA_SOLO_DEVICE_COMMUNICATOR_H_

@@ -7,7 +7,19 @@ set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/check.cc
 )
 set(TANDEM_CUDA_SOURCES
+  worker/cuda/cublaslt_matmul.cc
+  worker/cuda/cuda_decoder.cc
+  worker/cuda/cuda_executor.cc
+  worker/cuda/decode_graphs.cc
+  worker/cuda/decoder_buffers.cc
   worker/cuda/device_list.cc
+  worker/cuda/device_memory.cc
+  worker/cuda/device_weights.cc
+  worker/cuda/graph_sizes.cc
+  worker/cuda/staged_communicator.cc
+  worker/cuda/step_batch.cc
+  worker/cuda/step_runner.cc
+  worker/cuda/stream.cc
 )
 # What may be named here and in .cu alike: no gRPC, no engine.
 set(TANDEM_CUDA_DEPS

@@ -1,0 +1,284 @@
+#include "worker/cuda/cuda_executor.h"
+
+#include <cuda_runtime.h>
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/model/model_config.h"
+#include "base/model/model_folder.h"
+#include "base/model/model_memory.h"
+#include "base/model/safetensors.h"
+#include "worker/cuda/check.h"
+#include "worker/cuda/cublaslt_matmul.h"
+#include "worker/cuda/decoder_buffers.h"
+#include "worker/cuda/device_memory.h"
+#include "worker/cuda/device_weights.h"
+#include "worker/cuda/graph_sizes.h"
+#include "worker/cuda/step_runner.h"
+#include "worker/exec/check_step.h"
+#include "worker/exec/ops/rope.h"
+#include "worker/model/shard_plan.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+using model::DecoderConfig;
+using model::DType;
+
+// Raised when a change of the kernels changes bits.
+constexpr int kNumericsVersion = 1;
+constexpr int32_t kMaxBatch = 1 << 20;
+
+// bfloat16 in tensor cores begins with this generation, and so do the kernels.
+constexpr int kOldestMajor = 8;
+
+class CudaExecutor final : public Executor {
+ public:
+  // What a step needs, in the order in which it may be taken down from the end.
+  struct Parts {
+    int device = 0;
+    std::unique_ptr<DecoderConfig> config;  // the layout points to it
+    DecoderLayout layout;
+    DeviceMemory arena;
+    DeviceMemory stand_in;  // one block of one layer, until there is a pool
+    std::unique_ptr<DeviceCommunicator> communicator;
+    std::unique_ptr<StepRunner> runner;
+    std::vector<int32_t> graph_sizes;
+  };
+
+  CudaExecutor(ModelFacts facts, std::string numerics_id, MemoryReport memory, Parts parts)
+      : facts_(std::move(facts)), numerics_id_(std::move(numerics_id)), memory_(memory), parts_(std::move(parts)) {}
+
+  const ModelFacts& facts() const override { return facts_; }
+  MemoryReport memory() const override { return memory_; }
+  const std::string& numerics_id() const override { return numerics_id_; }
+  const std::atomic<uint64_t>& progress() const override { return parts_.runner->progress(); }
+
+  absl::Status AllocateKv(int32_t num_blocks) override;
+  absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) override;
+
+ private:
+  const ModelFacts facts_;
+  const std::string numerics_id_;
+  MemoryReport memory_;
+  DeviceMemory pool_;  // outlives the runner, which may still wait for it
+  KvBlocks kv_;
+  int32_t num_blocks_ = 0;
+  Parts parts_;
+};
+
+absl::Status CudaExecutor::AllocateKv(int32_t num_blocks) {
+  CHECK_EQ(num_blocks_, 0) << "the pool is allocated once";
+  if (num_blocks < 1) return absl::InvalidArgumentError(absl::StrCat("KV pool of ", num_blocks, " blocks"));
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaSetDevice(parts_.device));
+  parts_.stand_in = DeviceMemory();
+  const int64_t bytes = num_blocks * facts_.kv_bytes_per_block;
+  absl::StatusOr<DeviceMemory> pool =
+      DeviceMemory::Allocate(bytes, absl::StrCat("a KV pool of ", num_blocks, " blocks"));
+  if (!pool.ok()) return pool.status();
+  StepRunner& runner = *parts_.runner;
+  // Positions that a query must not see are weighed with zero, so they have to be numbers.
+  absl::Status ready =
+      ToStatus(cudaMemsetAsync(pool->data(), 0, static_cast<size_t>(bytes), runner.stream()), "clearing the KV pool");
+  if (ready.ok()) ready = runner.AwaitStream("clearing the KV pool");
+  if (!ready.ok()) return ready;
+  const KvBlocks kv{pool->data(), bytes / parts_.layout.config->layers};
+  if (runner.graphs() > 0) ready = runner.CaptureGraphs(parts_.graph_sizes, kv);
+  if (!ready.ok()) return ready;
+  pool_ = *std::move(pool);
+  kv_ = kv;
+  num_blocks_ = num_blocks;
+  memory_.kv_bytes = bytes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<absl::Span<const float>> CudaExecutor::Run(const StepInput& step) {
+  const StepLimits& limits = parts_.layout.limits;
+  const StepBounds bounds{.max_batch_tokens = limits.tokens,
+                          .max_sequences = limits.sequences,
+                          .max_positions = limits.positions,
+                          .vocab_size = facts_.vocab_size,
+                          .num_blocks = num_blocks_};
+  if (absl::Status checked = CheckStep(step, bounds); !checked.ok()) return checked;
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaSetDevice(parts_.device));
+  return parts_.runner->Run(step, kv_);
+}
+
+absl::Status CheckOptions(const CudaExecutorOptions& options) {
+  const auto wrong = [](absl::string_view name, int64_t value, int64_t lowest, int64_t highest) {
+    return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, ", expected ", lowest, " to ", highest));
+  };
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMaxBatch) {
+    return wrong("max_batch_tokens", options.max_batch_tokens, 1, kMaxBatch);
+  }
+  if (options.max_sequences < 1 || options.max_sequences > kMaxBatch) {
+    return wrong("max_sequences", options.max_sequences, 1, kMaxBatch);
+  }
+  if (options.max_model_len < 0) return wrong("max_model_len", options.max_model_len, 0, INT32_MAX);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DType> ChooseType(absl::string_view requested, const DecoderConfig& config, const ShardPlan& plan) {
+  if (requested == NameOf(DType::kBFloat16)) return DType::kBFloat16;
+  if (requested == NameOf(DType::kFloat16)) return DType::kFloat16;
+  if (requested != "auto") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dtype \"", requested, "\" is not computed on CUDA; choose auto, bfloat16 or float16"));
+  }
+  const DType files = config.dtype.has_value()       ? *config.dtype
+                      : plan.embedding.parts.empty() ? DType::kFloat32
+                                                     : plan.embedding.parts[0].dtype;
+  return files == DType::kFloat16 ? DType::kFloat16 : DType::kBFloat16;
+}
+
+// "sm_86".
+absl::StatusOr<std::string> Architecture(int device) {
+  int major = 0;
+  int minor = 0;
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  if (major < kOldestMajor) {
+    return absl::InvalidArgumentError(absl::StrCat("the device has compute capability ", major, ".", minor,
+                                                   ", the kernels need ", kOldestMajor, ".0 or later"));
+  }
+  return absl::StrCat("sm_", major, minor);
+}
+
+// Clears the arena, and brings the rotary frequencies there.
+absl::Status FillArena(const DecoderLayout& layout, const DecoderBuffers& buffers, const DeviceMemory& arena,
+                       cudaStream_t stream) {
+  if (const cudaError_t error = cudaMemsetAsync(arena.data(), 0, static_cast<size_t>(arena.bytes()), stream);
+      error != cudaSuccess) {
+    return ToStatus(error, "clearing the arena");
+  }
+  if (buffers.frequencies == nullptr) return absl::OkStatus();
+  const Rope rope(layout.config->rope, layout.config->head_dim);
+  // From memory that can be paged, so the call returns only when it was read.
+  return ToStatus(cudaMemcpyAsync(buffers.frequencies, rope.frequencies().data(),
+                                  rope.frequencies().size() * sizeof(float), cudaMemcpyHostToDevice, stream),
+                  "copying the rotary frequencies");
+}
+
+// The most that one call of the communicator carries.
+int64_t LargestCollective(const DecoderLayout& layout) {
+  const int64_t sum = int64_t{layout.limits.tokens} * layout.config->hidden * 4;
+  return std::max(sum, int64_t{layout.limits.sequences} * layout.shape.padded_vocab * 4);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOptions& options, Communicator* control,
+                                                           const MakeDeviceCommunicator& make_communicator) {
+  if (absl::Status checked = CheckOptions(options); !checked.ok()) return checked;
+  absl::StatusOr<DecoderConfig> read = model::ReadDecoderConfig(options.folder);
+  if (!read.ok()) return read.status();
+  const absl::StatusOr<model::WeightFiles> files = model::WeightFiles::Open(options.folder);
+  if (!files.ok()) return files.status();
+  const absl::StatusOr<model::Manifest> manifest = model::ReadManifest(options.folder);
+  if (!manifest.ok()) return manifest.status();
+  CudaExecutor::Parts parts;
+  parts.config = std::make_unique<DecoderConfig>(*std::move(read));
+  const DecoderConfig& config = *parts.config;
+  const absl::StatusOr<ShardPlan> plan = PlanShard(config, *files, control->rank(), control->size());
+  if (!plan.ok()) return plan.status();
+  const absl::StatusOr<DType> type = ChooseType(options.dtype, config, *plan);
+  if (!type.ok()) return type.status();
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaGetDevice(&parts.device));
+  const absl::StatusOr<std::string> architecture = Architecture(parts.device);
+  if (!architecture.ok()) return architecture.status();
+
+  parts.layout = {.config = parts.config.get(),
+                  .shape = plan->shape,
+                  .limits = {.tokens = std::max(options.max_batch_tokens, options.max_sequences),
+                             .sequences = options.max_sequences,
+                             .positions = config.max_positions},
+                  .type = *type,
+                  .first_rank = control->rank() == 0};
+  if (options.max_model_len > 0) {
+    parts.layout.limits.positions = std::min(parts.layout.limits.positions, options.max_model_len);
+  }
+  const int64_t weight_bytes = DeviceWeightBytes(*plan, *type);
+  const int64_t arena_bytes = DecoderBufferBytes(parts.layout);
+  const int64_t block_bytes = KvBlockBytes(parts.layout);
+  const int64_t stand_in_bytes = block_bytes / config.layers;
+  const absl::StatusOr<DeviceMemoryInfo> before = ReadDeviceMemory();
+  if (!before.ok()) return before.status();
+  const int64_t limit = options.memory_limit_bytes > 0 ? options.memory_limit_bytes : before->free;
+  const auto beyond = [&](int64_t needed, absl::string_view what) {
+    return absl::ResourceExhaustedError(absl::StrCat("rank ", control->rank(), " needs ", needed, " bytes (weights ",
+                                                     weight_bytes, ", activations ", arena_bytes, what,
+                                                     ") before any KV, ", limit, " are free"));
+  };
+  if (weight_bytes + arena_bytes + stand_in_bytes > limit) return beyond(weight_bytes + arena_bytes, "");
+
+  absl::StatusOr<Stream> stream = Stream::Create();
+  if (!stream.ok()) return stream.status();
+  const auto health = [control] { return control->Health(); };
+  absl::StatusOr<DeviceWeights> weights = UploadWeights(*plan, *type, stream->get(), options.wait_limit, health);
+  if (!weights.ok()) return weights.status();
+  absl::StatusOr<DeviceMemory> arena = DeviceMemory::Allocate(arena_bytes, "the arena of a full step");
+  if (!arena.ok()) return arena.status();
+  parts.arena = *std::move(arena);
+  MemoryCursor cursor(parts.arena.data(), parts.arena.bytes());
+  const DecoderBuffers buffers = TakeDecoderBuffers(parts.layout, &cursor);
+  if (absl::Status filled = FillArena(parts.layout, buffers, parts.arena, stream->get()); !filled.ok()) return filled;
+  absl::StatusOr<DeviceMemory> stand_in = DeviceMemory::Allocate(stand_in_bytes, "a block of KV to warm up with");
+  if (!stand_in.ok()) return stand_in.status();
+  parts.stand_in = *std::move(stand_in);
+  if (const cudaError_t error =
+          cudaMemsetAsync(parts.stand_in.data(), 0, static_cast<size_t>(stand_in_bytes), stream->get());
+      error != cudaSuccess) {
+    return ToStatus(error, "clearing a block of KV");
+  }
+
+  absl::StatusOr<std::unique_ptr<DeviceCommunicator>> communicator =
+      make_communicator(control, LargestCollective(parts.layout));
+  if (!communicator.ok()) return communicator.status();
+  parts.communicator = *std::move(communicator);
+  absl::StatusOr<std::unique_ptr<Matmul>> matmul = Matmul::Create(*type, buffers.matmul_workspace);
+  if (!matmul.ok()) return matmul.status();
+  auto decoder = std::make_unique<CudaDecoder>(parts.layout, buffers, *std::move(weights), *std::move(matmul),
+                                               parts.communicator.get());
+  absl::StatusOr<std::unique_ptr<StepRunner>> runner = StepRunner::Create(
+      {options.wait_limit, options.on_lost}, *std::move(stream), std::move(decoder), control, parts.communicator.get());
+  if (!runner.ok()) return runner.status();
+  parts.runner = *std::move(runner);
+
+  const KvBlocks over_one_block{parts.stand_in.data(), 0};
+  if (absl::Status warm = parts.runner->WarmUp(over_one_block); !warm.ok()) return warm;
+  if (options.graphs && parts.communicator->capturable()) {
+    parts.graph_sizes = GraphSizes(options.max_sequences);
+    if (absl::Status captured = parts.runner->CaptureGraphs(parts.graph_sizes, over_one_block); !captured.ok()) {
+      return captured;
+    }
+    if (absl::Status uploaded = parts.runner->AwaitStream("bringing graphs to the device"); !uploaded.ok()) {
+      return uploaded;
+    }
+  }
+
+  const absl::StatusOr<DeviceMemoryInfo> after = ReadDeviceMemory();
+  if (!after.ok()) return after.status();
+  // Whatever another process took or gave back meanwhile is in it too.
+  const int64_t grown = std::max(before->free - after->free, weight_bytes + arena_bytes);
+  if (grown > limit) return beyond(grown, absl::StrCat(", the rest measured: kernels, graphs, the communicator"));
+  LOG(INFO) << config.architecture << ": weights " << weight_bytes << " bytes, arena " << arena_bytes << ", measured "
+            << grown << " in all, " << parts.runner->graphs() << " graphs";
+
+  ModelFacts facts;
+  facts.vocab_size = config.vocab;
+  facts.max_positions = config.max_positions;
+  facts.eos_ids = config.eos_ids;
+  facts.kv_bytes_per_block = block_bytes;
+  facts.revision = manifest->revision;
+  std::string numerics_id =
+      absl::StrCat("cuda/", *architecture, "/", *type == DType::kBFloat16 ? "bf16" : "fp16", "/tp", control->size(),
+                   "/", parts.communicator->numerics(), "/v", kNumericsVersion, "/near");
+  const MemoryReport memory{.weight_bytes = weight_bytes, .activation_bytes = grown - weight_bytes};
+  return std::make_unique<CudaExecutor>(std::move(facts), std::move(numerics_id), memory, std::move(parts));
+}
+
+}  // namespace tandem::worker::cuda

@@ -1,0 +1,246 @@
+#include "worker/cuda/step_runner.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "worker/cuda/check.h"
+#include "worker/cuda/graph_sizes.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+// Launches of so many layers fit in any device's queue (1024 launches, at most 16 for each layer).
+constexpr size_t kLayersAhead = 24;
+// For a device that was told to stop what it does.
+constexpr std::chrono::seconds kDrainLimit{10};
+
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+// A step of `tokens` tokens with all its KV in block 0, cut into sequences as long as they may be.
+struct WarmUpStep {
+  WarmUpStep(const StepLimits& limits, int32_t tokens, int32_t longest)
+      : tokens(static_cast<size_t>(std::min(longest, tokens)), 0), blocks(static_cast<size_t>(limits.table_stride())) {
+    for (int32_t left = tokens; left > 0 && static_cast<int32_t>(sequences.size()) < limits.sequences;) {
+      const int32_t count = std::min(left, longest);
+      sequences.push_back({absl::MakeConstSpan(this->tokens).first(static_cast<size_t>(count)), 0, blocks, true});
+      left -= count;
+    }
+  }
+  std::vector<TokenId> tokens;
+  std::vector<BlockId> blocks;
+  std::vector<SequenceInput> sequences;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(Options options, Stream stream,
+                                                               std::unique_ptr<CudaDecoder> decoder,
+                                                               Communicator* control,
+                                                               DeviceCommunicator* communicator) {
+  std::unique_ptr<StepRunner> runner(
+      new StepRunner(std::move(options), std::move(stream), std::move(decoder), control, communicator));
+  const DecoderLayout& layout = runner->decoder_->layout();
+  const auto take = [&](MemoryCursor cursor) {
+    runner->arrays_ = TakeStepArrays(layout.limits, &cursor);
+    runner->tables_ = cursor.Take<int32_t>(int64_t{layout.limits.sequences} * layout.limits.table_stride());
+    runner->logits_ =
+        cursor.Take<float>(layout.first_rank ? int64_t{layout.limits.sequences} * layout.config->vocab : 0);
+    return cursor.taken();
+  };
+  absl::StatusOr<PinnedMemory> staging = PinnedMemory::Allocate(take(MemoryCursor::Counting()), "a step's arrays");
+  if (!staging.ok()) return staging.status();
+  runner->staging_ = *std::move(staging);
+  take(MemoryCursor(runner->staging_.data(), runner->staging_.bytes()));
+
+  absl::StatusOr<Event> done = Event::Create();
+  if (!done.ok()) return done.status();
+  runner->done_ = *std::move(done);
+  for (int32_t i = 0; i < layout.config->layers; ++i) {
+    absl::StatusOr<Event> event = Event::Create();
+    if (!event.ok()) return event.status();
+    runner->layer_done_.push_back(*std::move(event));
+  }
+  return runner;
+}
+
+StepRunner::StepRunner(Options options, Stream stream, std::unique_ptr<CudaDecoder> decoder, Communicator* control,
+                       DeviceCommunicator* communicator)
+    : options_(std::move(options)),
+      stream_(std::move(stream)),
+      control_(*control),
+      communicator_(*communicator),
+      decoder_(std::move(decoder)) {}
+
+absl::StatusOr<absl::Span<const float>> StepRunner::Run(const StepInput& step, const KvBlocks& kv) {
+  if (!spent_.ok()) return spent_;
+  const DecoderLayout& layout = decoder_->layout();
+  const int32_t graph_size =
+      IsDecodeStep(step) ? GraphSizeFor(graph_sizes_, static_cast<int32_t>(step.sequences.size())) : 0;
+  const FilledStep filled = FillStep(step, graph_size, layout.limits, arrays_, tables_);
+  if (absl::Status ran = RunFilled(filled, graph_size, kv); !ran.ok()) return ran;
+  if (!layout.first_rank) return absl::Span<const float>();
+  return absl::MakeConstSpan(logits_, static_cast<size_t>(int64_t{filled.sampled} * layout.config->vocab));
+}
+
+absl::Status StepRunner::RunFilled(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv) {
+  layers_enqueued_ = 0;
+  layers_passed_ = 0;
+  absl::Status ran = Enqueue(filled, graph_size, kv);
+  if (ran.ok()) {
+    ran = Await("a step", [&]() -> absl::StatusOr<bool> {
+      if (absl::Status counted = CountLayers(); !counted.ok()) return counted;
+      return done_.Passed();
+    });
+  }
+  if (!ran.ok()) return Fail(std::move(ran));
+  progress_.fetch_add(layer_done_.size() - layers_passed_, std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::Status StepRunner::Enqueue(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv) {
+  if (absl::Status sent = SendArrays(filled); !sent.ok()) return sent;
+  const absl::Status enqueued =
+      graph_size > 0 ? graphs_.Launch(graph_size, stream_.get())
+                     : decoder_->Enqueue(filled.shape, kv, stream_.get(), [this] { return AfterLayer(); });
+  if (!enqueued.ok()) return enqueued;
+  if (absl::Status fetched = FetchLogits(filled); !fetched.ok()) return fetched;
+  return done_.Record(stream_.get());
+}
+
+absl::Status StepRunner::SendArrays(const FilledStep& filled) {
+  const StepLimits& limits = decoder_->layout().limits;
+  const DecoderBuffers& buffers = decoder_->buffers();
+  // One after the other on both sides, so one copy.
+  if (const cudaError_t error =
+          cudaMemcpyAsync(buffers.step.tokens, arrays_.tokens, static_cast<size_t>(StepArrayBytes(limits)),
+                          cudaMemcpyHostToDevice, stream_.get());
+      error != cudaSuccess) {
+    return ToStatus(error, "copying a step's arrays to the device");
+  }
+  const size_t pitch = static_cast<size_t>(limits.table_stride()) * sizeof(int32_t);
+  return ToStatus(cudaMemcpy2DAsync(buffers.tables, pitch, tables_, pitch,
+                                    static_cast<size_t>(filled.table_blocks) * sizeof(int32_t),
+                                    static_cast<size_t>(filled.table_rows), cudaMemcpyHostToDevice, stream_.get()),
+                  "copying a step's block tables to the device");
+}
+
+// Each rank has computed its part of the vocabulary, padded; the host gets rows of the whole, without padding.
+absl::Status StepRunner::FetchLogits(const FilledStep& filled) {
+  const DecoderLayout& layout = decoder_->layout();
+  if (!layout.first_rank || filled.sampled == 0) return absl::OkStatus();
+  const int64_t vocab = layout.config->vocab;
+  for (int32_t rank = 0; rank < layout.shape.size; ++rank) {
+    const int64_t begin = int64_t{rank} * layout.shape.vocab;
+    const int64_t count = std::min<int64_t>(layout.shape.vocab, vocab - begin);
+    if (count <= 0) break;
+    const cudaError_t error = cudaMemcpy2DAsync(
+        logits_ + begin, static_cast<size_t>(vocab) * sizeof(float), decoder_->LogitsOf(rank, filled.shape.rows),
+        static_cast<size_t>(layout.shape.vocab) * sizeof(float), static_cast<size_t>(count) * sizeof(float),
+        static_cast<size_t>(filled.sampled), cudaMemcpyDeviceToHost, stream_.get());
+    if (error != cudaSuccess) return ToStatus(error, "copying logits to the host");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepRunner::AfterLayer() {
+  if (absl::Status recorded = layer_done_[layers_enqueued_].Record(stream_.get()); !recorded.ok()) return recorded;
+  ++layers_enqueued_;
+  return Await("the layers of a step", [&]() -> absl::StatusOr<bool> {
+    if (absl::Status counted = CountLayers(); !counted.ok()) return counted;
+    return layers_enqueued_ - layers_passed_ <= kLayersAhead;
+  });
+}
+
+absl::Status StepRunner::CountLayers() {
+  while (layers_passed_ < layers_enqueued_) {
+    const absl::StatusOr<bool> passed = layer_done_[layers_passed_].Passed();
+    if (!passed.ok()) return passed.status();
+    if (!*passed) break;
+    ++layers_passed_;
+    progress_.fetch_add(1, std::memory_order_relaxed);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepRunner::Await(absl::string_view what, absl::FunctionRef<absl::StatusOr<bool>()> passed) {
+  const auto health = [this] { return communicator_.Health(); };
+  absl::Status done = AwaitDevice(what, {options_.wait_limit, health, passed});
+  // A sum that failed lets the stream go on, over numbers that mean nothing.
+  return done.ok() ? communicator_.Health() : done;
+}
+
+absl::Status StepRunner::AwaitStream(absl::string_view what) {
+  absl::Status recorded = done_.Record(stream_.get());
+  if (recorded.ok()) recorded = Await(what, [this] { return done_.Passed(); });
+  return recorded.ok() ? recorded : Fail(std::move(recorded));
+}
+
+absl::Status StepRunner::Fail(absl::Status why) {
+  spent_ = why;
+  communicator_.Abort(Text(why));
+  std::string lost = IsSticky(why) ? Text(why) : "";
+  if (lost.empty()) {
+    const auto idle = [this]() -> absl::StatusOr<bool> {
+      const cudaError_t error = cudaStreamQuery(stream_.get());
+      if (error == cudaErrorNotReady) return false;
+      if (error != cudaSuccess) return ToStatus(error, "the device, while it came to rest");
+      return true;
+    };
+    const auto healthy = [] { return absl::OkStatus(); };
+    const absl::Status rest = AwaitDevice("coming to rest", {kDrainLimit, healthy, idle});
+    if (!rest.ok()) lost = absl::StrCat(Text(why), "; then: ", Text(rest));
+  }
+  if (!lost.empty()) {
+    LOG(ERROR) << "the device is lost to this process: " << lost;
+    if (options_.on_lost) options_.on_lost(lost);
+  }
+  return spent_;
+}
+
+absl::Status StepRunner::WarmUp(const KvBlocks& stand_in) {
+  // Peers may still read their weights.
+  if (absl::Status met = control_.Barrier(); !met.ok()) return met;
+  const StepLimits& limits = decoder_->layout().limits;
+  const auto run = [&](int32_t tokens, int32_t longest) {
+    const WarmUpStep step(limits, tokens, longest);
+    return RunFilled(FillStep({step.sequences}, 0, limits, arrays_, tables_), 0, stand_in);
+  };
+  if (absl::Status prefilled = run(limits.tokens, limits.positions); !prefilled.ok()) return prefilled;
+  if (absl::Status decoded = run(limits.sequences, 1); !decoded.ok()) return decoded;
+  for (int64_t rows = limits.tokens; rows > 0; rows = rows / 2) {
+    if (absl::Status touched = decoder_->TouchProducts(rows, stream_.get()); !touched.ok()) {
+      return Fail(std::move(touched));
+    }
+  }
+  return AwaitStream("trying every product");
+}
+
+absl::Status StepRunner::CaptureGraphs(absl::Span<const int32_t> sizes, const KvBlocks& kv) {
+  absl::Status captured;
+  // The largest first: what it takes, the smaller ones can take again.
+  for (auto size = sizes.rbegin(); size != sizes.rend() && captured.ok(); ++size) {
+    const StepShape shape{.tokens = *size, .decodes = *size, .rows = *size};
+    captured = graphs_.Capture(*size, stream_.get(), [&] {
+      return decoder_->Enqueue(shape, kv, stream_.get(), [] { return absl::OkStatus(); });
+    });
+  }
+  if (IsSticky(captured)) return Fail(std::move(captured));
+  const uint8_t mine = captured.ok() ? 1 : 0;
+  std::vector<uint8_t> all(static_cast<size_t>(control_.size()));
+  if (absl::Status told = control_.AllGather({&mine, 1}, absl::MakeSpan(all)); !told.ok()) return told;
+  const auto refused = std::find(all.begin(), all.end(), 0);
+  if (refused == all.end()) {
+    graph_sizes_.assign(sizes.begin(), sizes.end());
+    return absl::OkStatus();
+  }
+  LOG(WARNING) << "decode steps are computed launch by launch: rank " << refused - all.begin()
+               << " could not capture them" << (captured.ok() ? "" : absl::StrCat(": ", Text(captured)));
+  graph_sizes_.clear();
+  graphs_.Clear();
+  return absl::OkStatus();
+}
+
+}  // namespace tandem::worker::cuda
