@@ -1,0 +1,257 @@
+// The CUDA executor against the reference implementation's logits, and against itself: however a prompt is cut, with
+// whom a step is shared, through a graph or launch by launch.
+//
+// Tolerances: weights and activations are rounded to 8 bits of mantissa between products, so a logit is off by about a
+// hundredth of the logits' size; sums in another order change much less.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/gpu/gpu_model_for_test.h"
+#include "worker/cuda/graph_sizes.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+constexpr float kNearGolden = 2.5e-2f;
+constexpr float kNearSelf = 1.5e-2f;
+
+std::vector<TokenId> Tokens(uint32_t seed, int count) {
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < count; ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    tokens.push_back(static_cast<TokenId>((seed >> 8) % 203));
+  }
+  return tokens;
+}
+
+std::vector<float> Alone(TestModel* model, const std::vector<TokenId>& tokens, int32_t first_block = 0) {
+  TestSequence sequence{tokens, 0, ScatteredBlocks(first_block, static_cast<int32_t>(tokens.size() + 15) / 16)};
+  return model->Run({sequence.Next(sequence.left(), true)})[0];
+}
+
+class GoldenOnDevice : public testing::TestWithParam<std::tuple<const char*, const char*, int>> {};
+
+TEST_P(GoldenOnDevice, LogitsStayNearTheReferenceOnTheSameWeights) {
+  SKIP_WITHOUT_DEVICES(1);
+  const auto& [name, dtype, ranks] = GetParam();
+  const Golden golden = ReadGolden(GoldenFolder(name));
+  CudaExecutorOptions options = SmallOptions(GoldenFolder(name));
+  options.dtype = dtype;
+  TestModel model = GpuModel(options, ranks);
+  // float16 keeps the files' float32 weights to 11 bits, so its reference is the one of the whole weights.
+  const auto& reference = options.dtype == "bfloat16" ? golden.bfloat16 : golden.float32;
+  for (size_t i = 0; i < golden.prompts.size(); ++i) {
+    const auto rows = TwoRows(&model, golden.prompts[i], golden.greedy[i]);
+    for (size_t j = 0; j < 2; ++j) {
+      const std::vector<float>& wanted = reference[2 * i + j];
+      EXPECT_LE(RelativeError(rows[j], wanted), kNearGolden) << "prompt " << i << ", row " << j;
+      if (TopGap(wanted) > 4 * Distance(rows[j], wanted)) {
+        EXPECT_EQ(Best(rows[j]), Best(wanted)) << "prompt " << i << ", row " << j;
+      }
+    }
+  }
+}
+
+TEST_P(GoldenOnDevice, DecodingOneByOneStaysNearThePrefill) {
+  SKIP_WITHOUT_DEVICES(1);
+  const auto& [name, dtype, ranks] = GetParam();
+  const Golden golden = ReadGolden(GoldenFolder(name));
+  CudaExecutorOptions options = SmallOptions(GoldenFolder(name));
+  options.dtype = dtype;
+  TestModel model = GpuModel(options, ranks);
+  TestSequence sequence{golden.prompts[0], 0, ScatteredBlocks(5, 8)};
+  model.Run({sequence.Next(sequence.left(), true)});
+  for (const TokenId token : golden.greedy[0]) {
+    sequence.tokens.push_back(token);
+    const std::vector<float> decoded = model.Run({sequence.Next(1, true)})[0];
+    const std::vector<float> whole = Alone(&model, sequence.tokens, 50);
+    EXPECT_LE(RelativeError(decoded, whole), kNearSelf) << "after " << sequence.tokens.size() << " tokens";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, GoldenOnDevice,
+                         testing::Combine(testing::Values("llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases",
+                                                          "mistral-window", "qwen2-bias", "gpt2"),
+                                          testing::Values("bfloat16", "float16"), testing::Values(1, 2)),
+                         [](const auto& info) {
+                           std::string name = absl::StrCat(std::get<0>(info.param), "_", std::get<1>(info.param), "_tp",
+                                                           std::get<2>(info.param));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+class OnDevice : public testing::Test {
+ protected:
+  void SetUp() override { SKIP_WITHOUT_DEVICES(1); }
+  CudaExecutorOptions options_ = SmallOptions(GoldenFolder("llama-llama3-rope"));
+};
+
+TEST_F(OnDevice, AnyChunkingOfThePromptGivesNearlyTheSame) {
+  TestModel model = GpuModel(options_);
+  const std::vector<TokenId> tokens = Tokens(1, 75);
+  const std::vector<float> whole = Alone(&model, tokens);
+  for (const int chunk : {1, 5, 16, 17, 64}) {
+    TestSequence sequence{tokens, 0, ScatteredBlocks(chunk, 5)};
+    std::vector<std::vector<float>> rows;
+    while (sequence.left() > 0) {
+      const int32_t count = std::min(chunk, sequence.left());
+      rows = model.Run({sequence.Next(count, count == sequence.left())});
+    }
+    EXPECT_LE(RelativeError(rows[0], whole), kNearSelf) << "chunks of " << chunk;
+  }
+}
+
+TEST_F(OnDevice, ARaggedBatchKeepsItsSequencesApart) {
+  constexpr int kLengths[] = {33, 1, 16, 2, 48, 1, 17};
+  TestModel model = GpuModel(options_);
+  std::vector<std::vector<float>> alone;
+  std::vector<TestSequence> sequences;
+  int32_t block = 0;
+  for (int i = 0; i < 7; ++i) {
+    const std::vector<TokenId> tokens = Tokens(static_cast<uint32_t>(i) + 1, kLengths[i]);
+    alone.push_back(Alone(&model, tokens));
+    const int32_t blocks = (kLengths[i] + 15) / 16;
+    sequences.push_back({tokens, 0, ScatteredBlocks(block, blocks, 1)});
+    block += blocks;
+  }
+  std::vector<SequenceInput> step;
+  // Every other one is sampled, so that rows and sequences do not coincide.
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    step.push_back(sequences[i].Next(sequences[i].left(), i % 2 == 0));
+  }
+  const auto rows = model.Run(step);
+  ASSERT_EQ(rows.size(), 4u);
+  for (size_t r = 0; r < rows.size(); ++r) EXPECT_LE(RelativeError(rows[r], alone[2 * r]), kNearSelf) << "row " << r;
+}
+
+TEST_F(OnDevice, APrefixOfAnotherSequenceIsAsGoodAsItsOwn) {
+  TestModel model = GpuModel(options_);
+  std::vector<TokenId> first = Tokens(4, 32), second = first;
+  for (const TokenId token : Tokens(5, 20)) first.push_back(token);
+  for (const TokenId token : Tokens(6, 9)) second.push_back(token);
+  const std::vector<float> alone = Alone(&model, second);
+  TestSequence owner{first, 0, {40, 41, 42, 43}};
+  model.Run({owner.Next(owner.left(), true)});
+  TestSequence guest{second, 32, {40, 41, 60}};
+  EXPECT_LE(RelativeError(model.Run({guest.Next(guest.left(), true)})[0], alone), kNearSelf);
+}
+
+TEST_F(OnDevice, APreemptedSequenceIsRecomputedInOtherBlocks) {
+  TestModel model = GpuModel(options_);
+  TestSequence sequence{Tokens(7, 40), 0, {1, 2, 3}};
+  model.Run({sequence.Next(30, false)});
+  for (int i = 0; i < 9; ++i) model.Run({sequence.Next(1, true)});
+  const std::vector<float> before = model.Run({sequence.Next(1, true)})[0];
+  Alone(&model, Tokens(8, 90), 1);  // Takes its blocks.
+  TestSequence again{sequence.tokens, 0, {30, 20, 10}};
+  EXPECT_LE(RelativeError(model.Run({again.Next(40, true)})[0], before), kNearSelf);
+}
+
+// Decode steps of 1 to 12 sequences, of which only some are sampled, over graphs of 1, 2, 4, 8 and 12.
+std::vector<std::vector<float>> DecodeSteps(TestModel* model) {
+  std::vector<std::vector<float>> all;
+  std::vector<TestSequence> sequences;
+  for (int i = 0; i < 12; ++i) {
+    sequences.push_back({Tokens(static_cast<uint32_t>(i) + 20, 24), 0, ScatteredBlocks(7 * i, 2, 1)});
+    model->Run({sequences.back().Next(5, false)});
+  }
+  for (int count = 1; count <= 12; ++count) {
+    std::vector<SequenceInput> step;
+    for (int i = 0; i < count; ++i) {
+      step.push_back(sequences[static_cast<size_t>(i)].Next(1, count < 3 || i % 3 != 1));
+    }
+    for (auto& row : model->Run(step)) all.push_back(std::move(row));
+  }
+  return all;
+}
+
+TEST_F(OnDevice, AGraphComputesWhatItsLaunchesDo) {
+  for (const int ranks : {1, 2}) {
+    options_.graphs = true;
+    TestModel captured = GpuModel(options_, ranks);
+    options_.graphs = false;
+    TestModel eager = GpuModel(options_, ranks);
+    const auto wanted = DecodeSteps(&eager);
+    const auto got = DecodeSteps(&captured);
+    ASSERT_EQ(got.size(), wanted.size());
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(RelativeError(got[i], wanted[i]), kNearSelf) << "row " << i;
+  }
+}
+
+TEST_F(OnDevice, EveryLayerIsCounted) {
+  TestModel model = GpuModel(options_);
+  const uint64_t before = model.rank(0).progress();
+  Alone(&model, Tokens(1, 20));
+  const uint64_t layers = model.rank(0).progress() - before;
+  EXPECT_GE(layers, 2u);
+  TestSequence sequence{Tokens(2, 2), 0, {9}};
+  model.Run({sequence.Next(1, true)});
+  EXPECT_EQ(model.rank(0).progress() - before, 2 * layers);
+}
+
+TEST_F(OnDevice, AWrongStepIsRefusedBeforeAnythingRuns) {
+  TestModel model = GpuModel(options_);
+  const std::vector<TokenId> tokens = {3};
+  const std::vector<BlockId> blocks = {TestModel::kBlocks};
+  const SequenceInput sequence{tokens, 0, blocks, true};
+  const auto refused = model.rank(0).Run({{sequence}});
+  EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
+  EXPECT_THAT(std::string(refused.status().message()), testing::HasSubstr("block 96"));
+  EXPECT_EQ(Alone(&model, Tokens(1, 5)).size(), static_cast<size_t>(model.vocab()));
+}
+
+TEST_F(OnDevice, WhatIsHeldIsReported) {
+  SoloCommunicator control;
+  const auto executor = LoadOnDevice(options_, &control);
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  const MemoryReport loaded = (*executor)->memory();
+  EXPECT_GT(loaded.weight_bytes, 0);
+  EXPECT_GT(loaded.activation_bytes, 32 << 20);  // what products are given beside
+  EXPECT_EQ(loaded.kv_bytes, 0);
+  ASSERT_TRUE((*executor)->AllocateKv(10).ok());
+  EXPECT_EQ((*executor)->memory().kv_bytes, 10 * (*executor)->facts().kv_bytes_per_block);
+  EXPECT_THAT((*executor)->numerics_id(), testing::AllOf(testing::StartsWith("cuda/sm_"), testing::EndsWith("/near"),
+                                                         testing::HasSubstr("/bf16/tp1/solo/")));
+}
+
+TEST_F(OnDevice, WhatDoesNotFitIsRefusedWithNumbers) {
+  SoloCommunicator control;
+  options_.memory_limit_bytes = 1 << 20;
+  const auto refused = LoadOnDevice(options_, &control);
+  EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
+  EXPECT_THAT(std::string(refused.status().message()), testing::HasSubstr("before any KV, 1048576 are free"));
+
+  options_.memory_limit_bytes = 0;
+  const auto executor = LoadOnDevice(options_, &control);
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  const absl::Status pool = (*executor)->AllocateKv(1 << 30);
+  EXPECT_TRUE(absl::IsResourceExhausted(pool)) << pool;
+  EXPECT_TRUE((*executor)->AllocateKv(8).ok()) << "a pool that was refused takes nothing";
+}
+
+TEST_F(OnDevice, DtypesThatAreNotComputedAreNamed) {
+  SoloCommunicator control;
+  options_.dtype = "float32";
+  const auto refused = LoadOnDevice(options_, &control);
+  EXPECT_TRUE(absl::IsInvalidArgument(refused.status())) << refused.status();
+  EXPECT_THAT(std::string(refused.status().message()), testing::HasSubstr("float32"));
+}
+
+TEST_F(OnDevice, APeerThatDoesNotComeEndsTheStepAndNotTheThread) {
+  options_.wait_limit = std::chrono::milliseconds(400);
+  std::vector<std::string> lost;
+  options_.on_lost = [&lost](absl::string_view reason) { lost.emplace_back(reason); };
+  TestModel model = GpuModel(options_, 2);
+  const std::vector<TokenId> tokens = {3, 4, 5};
+  const std::vector<BlockId> blocks = {1};
+  const SequenceInput sequence{tokens, 0, blocks, true};
+  const auto stuck = model.rank(0).Run({{sequence}});
+  EXPECT_TRUE(absl::IsDeadlineExceeded(stuck.status())) << stuck.status();
+  EXPECT_THAT(lost, testing::IsEmpty()) << "the device came to rest once the group was aborted";
+  EXPECT_FALSE(model.communicator(1).Health().ok()) << "the peer is told";
+  EXPECT_EQ(model.rank(0).Run({{sequence}}).status(), stuck.status()) << "the executor is spent";
+}
+
+}  // namespace
+}  // namespace tandem::worker::cuda
