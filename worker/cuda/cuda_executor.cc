@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "base/model/model_config.h"
 #include "base/model/model_folder.h"
@@ -19,6 +20,7 @@
 #include "worker/cuda/device_weights.h"
 #include "worker/cuda/graph_sizes.h"
 #include "worker/cuda/step_runner.h"
+#include "worker/cuda/stream.h"
 #include "worker/exec/check_step.h"
 #include "worker/exec/ops/rope.h"
 #include "worker/model/shard_plan.h"
@@ -148,19 +150,28 @@ absl::StatusOr<std::string> Architecture(int device) {
   return absl::StrCat("sm_", major, minor);
 }
 
-// Clears the arena, and brings the rotary frequencies there.
-absl::Status FillArena(const DecoderLayout& layout, const DecoderBuffers& buffers, const DeviceMemory& arena,
-                       cudaStream_t stream) {
-  if (const cudaError_t error = cudaMemsetAsync(arena.data(), 0, static_cast<size_t>(arena.bytes()), stream);
-      error != cudaSuccess) {
-    return ToStatus(error, "clearing the arena");
+// Clears the arena and the stand-in for the pool, brings the rotary frequencies to the device, and waits for all that.
+absl::Status Prepare(const CudaExecutor::Parts& parts, const DecoderBuffers& buffers, cudaStream_t stream,
+                     std::chrono::nanoseconds limit, absl::FunctionRef<absl::Status()> health) {
+  for (const DeviceMemory* memory : {&parts.arena, &parts.stand_in}) {
+    if (const cudaError_t error = cudaMemsetAsync(memory->data(), 0, static_cast<size_t>(memory->bytes()), stream);
+        error != cudaSuccess) {
+      return ToStatus(error, "clearing the arena");
+    }
   }
-  if (buffers.frequencies == nullptr) return absl::OkStatus();
-  const Rope rope(layout.config->rope, layout.config->head_dim);
-  // From memory that can be paged, so the call returns only when it was read.
-  return ToStatus(cudaMemcpyAsync(buffers.frequencies, rope.frequencies().data(),
-                                  rope.frequencies().size() * sizeof(float), cudaMemcpyHostToDevice, stream),
-                  "copying the rotary frequencies");
+  const Rope rope(parts.config->rope, parts.config->head_dim);
+  if (buffers.frequencies != nullptr) {
+    const std::vector<float>& frequencies = rope.frequencies();
+    if (const cudaError_t error = cudaMemcpyAsync(buffers.frequencies, frequencies.data(),
+                                                  frequencies.size() * sizeof(float), cudaMemcpyHostToDevice, stream);
+        error != cudaSuccess) {
+      return ToStatus(error, "copying the rotary frequencies");
+    }
+  }
+  absl::StatusOr<Event> done = Event::Create();
+  if (!done.ok()) return done.status();
+  if (absl::Status recorded = done->Record(stream); !recorded.ok()) return recorded;
+  return AwaitDevice("clearing the arena", {limit, health, [&] { return done->Passed(); }});
 }
 
 // The most that one call of the communicator carries.
@@ -173,26 +184,34 @@ int64_t LargestCollective(const DecoderLayout& layout) {
 
 absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOptions& options, Communicator* control,
                                                            const MakeDeviceCommunicator& make_communicator) {
-  if (absl::Status checked = CheckOptions(options); !checked.ok()) return checked;
-  absl::StatusOr<DecoderConfig> read = model::ReadDecoderConfig(options.folder);
-  if (!read.ok()) return read.status();
+  absl::StatusOr<DecoderConfig> config = model::ReadDecoderConfig(options.folder);
+  if (!config.ok()) return config.status();
   const absl::StatusOr<model::WeightFiles> files = model::WeightFiles::Open(options.folder);
   if (!files.ok()) return files.status();
   const absl::StatusOr<model::Manifest> manifest = model::ReadManifest(options.folder);
   if (!manifest.ok()) return manifest.status();
-  CudaExecutor::Parts parts;
-  parts.config = std::make_unique<DecoderConfig>(*std::move(read));
-  const DecoderConfig& config = *parts.config;
-  const absl::StatusOr<ShardPlan> plan = PlanShard(config, *files, control->rank(), control->size());
+  absl::StatusOr<ShardPlan> plan = PlanShard(*config, *files, control->rank(), control->size());
   if (!plan.ok()) return plan.status();
-  const absl::StatusOr<DType> type = ChooseType(options.dtype, config, *plan);
+  return LoadPlannedModel(options, {*std::move(config), *std::move(plan), manifest->revision}, control,
+                          make_communicator);
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOptions& options, PlannedModel planned,
+                                                           Communicator* control,
+                                                           const MakeDeviceCommunicator& make_communicator) {
+  if (absl::Status checked = CheckOptions(options); !checked.ok()) return checked;
+  CudaExecutor::Parts parts;
+  parts.config = std::make_unique<DecoderConfig>(std::move(planned.config));
+  const DecoderConfig& config = *parts.config;
+  const ShardPlan& plan = planned.plan;
+  const absl::StatusOr<DType> type = ChooseType(options.dtype, config, plan);
   if (!type.ok()) return type.status();
   TANDEM_CUDA_RETURN_IF_ERROR(cudaGetDevice(&parts.device));
   const absl::StatusOr<std::string> architecture = Architecture(parts.device);
   if (!architecture.ok()) return architecture.status();
 
   parts.layout = {.config = parts.config.get(),
-                  .shape = plan->shape,
+                  .shape = plan.shape,
                   .limits = {.tokens = std::max(options.max_batch_tokens, options.max_sequences),
                              .sequences = options.max_sequences,
                              .positions = config.max_positions},
@@ -201,7 +220,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOpt
   if (options.max_model_len > 0) {
     parts.layout.limits.positions = std::min(parts.layout.limits.positions, options.max_model_len);
   }
-  const int64_t weight_bytes = DeviceWeightBytes(*plan, *type);
+  const int64_t weight_bytes = DeviceWeightBytes(plan, *type);
   const int64_t arena_bytes = DecoderBufferBytes(parts.layout);
   const int64_t block_bytes = KvBlockBytes(parts.layout);
   const int64_t stand_in_bytes = block_bytes / config.layers;
@@ -218,21 +237,18 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOpt
   absl::StatusOr<Stream> stream = Stream::Create();
   if (!stream.ok()) return stream.status();
   const auto health = [control] { return control->Health(); };
-  absl::StatusOr<DeviceWeights> weights = UploadWeights(*plan, *type, stream->get(), options.wait_limit, health);
+  absl::StatusOr<DeviceWeights> weights = UploadWeights(plan, *type, stream->get(), options.wait_limit, health);
   if (!weights.ok()) return weights.status();
   absl::StatusOr<DeviceMemory> arena = DeviceMemory::Allocate(arena_bytes, "the arena of a full step");
   if (!arena.ok()) return arena.status();
   parts.arena = *std::move(arena);
   MemoryCursor cursor(parts.arena.data(), parts.arena.bytes());
   const DecoderBuffers buffers = TakeDecoderBuffers(parts.layout, &cursor);
-  if (absl::Status filled = FillArena(parts.layout, buffers, parts.arena, stream->get()); !filled.ok()) return filled;
   absl::StatusOr<DeviceMemory> stand_in = DeviceMemory::Allocate(stand_in_bytes, "a block of KV to warm up with");
   if (!stand_in.ok()) return stand_in.status();
   parts.stand_in = *std::move(stand_in);
-  if (const cudaError_t error =
-          cudaMemsetAsync(parts.stand_in.data(), 0, static_cast<size_t>(stand_in_bytes), stream->get());
-      error != cudaSuccess) {
-    return ToStatus(error, "clearing a block of KV");
+  if (absl::Status ready = Prepare(parts, buffers, stream->get(), options.wait_limit, health); !ready.ok()) {
+    return ready;
   }
 
   absl::StatusOr<std::unique_ptr<DeviceCommunicator>> communicator =
@@ -264,7 +280,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOpt
   if (!after.ok()) return after.status();
   // Whatever another process took or gave back meanwhile is in it too.
   const int64_t grown = std::max(before->free - after->free, weight_bytes + arena_bytes);
-  if (grown > limit) return beyond(grown, absl::StrCat(", the rest measured: kernels, graphs, the communicator"));
+  if (grown > limit) return beyond(grown, ", the rest measured: kernels, graphs, the communicator");
   LOG(INFO) << config.architecture << ": weights " << weight_bytes << " bytes, arena " << arena_bytes << ", measured "
             << grown << " in all, " << parts.runner->graphs() << " graphs";
 
@@ -273,7 +289,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOpt
   facts.max_positions = config.max_positions;
   facts.eos_ids = config.eos_ids;
   facts.kv_bytes_per_block = block_bytes;
-  facts.revision = manifest->revision;
+  facts.revision = std::move(planned.revision);
   std::string numerics_id =
       absl::StrCat("cuda/", *architecture, "/", *type == DType::kBFloat16 ? "bf16" : "fp16", "/tp", control->size(),
                    "/", parts.communicator->numerics(), "/v", kNumericsVersion, "/near");

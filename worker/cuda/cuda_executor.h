@@ -34,9 +34,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "base/model/model_config.h"
 #include "worker/comm/communicator.h"
 #include "worker/cuda/device_communicator.h"
 #include "worker/exec/executor.h"
+#include "worker/model/shard_plan.h"
 
 namespace tandem::worker::cuda {
 
@@ -62,6 +64,17 @@ using MakeDeviceCommunicator =
 // REQUIRES: `control` outlives the executor; its rank and size choose the slice.
 // On error nothing is held. Errors name the field, tensor or number that stands in the way, as LoadCpuModel's.
 absl::StatusOr<std::unique_ptr<Executor>> LoadCudaExecutor(const CudaExecutorOptions& options, Communicator* control,
+                                                           const MakeDeviceCommunicator& make_communicator);
+
+// The same with weights from elsewhere than a folder, which `options` then need not name. What the plan points to has
+// to stay until this returns.
+struct PlannedModel {
+  model::DecoderConfig config;
+  ShardPlan plan;  // of this rank
+  std::string revision;
+};
+absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOptions& options, PlannedModel planned,
+                                                           Communicator* control,
                                                            const MakeDeviceCommunicator& make_communicator);
 
 }  // namespace tandem::worker::cuda

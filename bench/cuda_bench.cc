@@ -1,0 +1,430 @@
+// Decode and prefill of the CUDA executor, for a Llama with random bf16 weights, beside what the device itself does in
+// the same run: decode at batch 1 is bound by reading the weights, prefill by products.
+//
+//   cuda_bench [--device N] [--layers N] [--context N] [--steps N] [--tiny] [--json FILE]
+//
+//   copy          a gigabyte from one place of the device's memory to another, read and write counted
+//   product       the best of three large products by cuBLASLt, as the executor calls it
+//   load          weights from the host's memory through the executor's own upload; no disk in it
+//   decode        tokens per second at batch 1, 8, 32, 128 after `context` tokens each, logits brought to the host as
+//                 the engine wants them; as the share of the copy bandwidth that reading weights and KV once a step
+//                 uses
+//   prefill       tokens per second of one prompt of 512 and of 2048, as the share of the product's rate
+//   memory        the executor's arithmetic, what the device's free memory shrank by, and what placement would have
+//                 planned with
+//
+// The shape is that of a 7B Llama 2; --layers cuts it to fit smaller devices, --tiny makes it one that an emulated
+// device computes in seconds, for a test of this program and of nothing else. What does not fit is named and left out.
+// Every figure is the median over steps. No figure of this program was taken where it was written.
+#include <cuda_runtime.h>
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/model/model_memory.h"
+#include "nlohmann/json.hpp"
+#include "worker/comm/solo_communicator.h"
+#include "worker/cuda/cublaslt_matmul.h"
+#include "worker/cuda/cuda_executor.h"
+#include "worker/cuda/device_memory.h"
+#include "worker/cuda/solo_device_communicator.h"
+#include "worker/cuda/stream.h"
+
+namespace tandem::bench {
+namespace {
+
+using model::DType;
+using nlohmann::json;
+using worker::BlockId;
+using worker::Executor;
+using worker::kBlockTokens;
+using worker::SequenceInput;
+using worker::TokenId;
+using namespace worker::cuda;  // NOLINT: this program is about it
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+struct Options {
+  int device = 0;
+  int layers = 32;
+  int context = 128;
+  int steps = 32;
+  bool tiny = false;
+  std::string json_file;
+};
+
+double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+// Benchmarks end where something fails; there is nothing to go on with.
+void Check(const absl::Status& status) { CHECK(status.ok()) << status; }
+void Check(cudaError_t error) { CHECK(error == cudaSuccess) << cudaGetErrorString(error); }
+
+model::DecoderConfig Shape(const Options& options) {
+  model::DecoderConfig config;
+  config.architecture = "LlamaForCausalLM";
+  config.layers = options.tiny ? 2 : options.layers;
+  config.hidden = options.tiny ? 64 : 4096;
+  config.heads = options.tiny ? 4 : 32;
+  config.kv_heads = config.heads;
+  config.head_dim = config.hidden / config.heads;
+  config.intermediate = options.tiny ? 128 : 11008;
+  config.vocab = options.tiny ? 256 : 32000;
+  config.max_positions = options.tiny ? 256 : 4096;
+  config.windows.assign(static_cast<size_t>(config.layers), 0);
+  config.dtype = DType::kBFloat16;
+  return config;
+}
+
+// All matrices are views of one stretch of random numbers: the device gets a copy of its own for each.
+class RandomWeights {
+ public:
+  explicit RandomWeights(const model::DecoderConfig& config) : hidden_(config.hidden) {
+    const size_t largest =
+        static_cast<size_t>(config.hidden) * static_cast<size_t>(std::max(config.vocab, 2 * config.intermediate));
+    values_.resize(largest);
+    uint32_t state = 12345;
+    for (uint16_t& value : values_) {
+      state = state * 1664525u + 1013904223u;
+      value = model::BFloat16FromFloat((static_cast<float>(state >> 8) * 0x1p-24f - 0.5f) * 0.04f);
+    }
+    ones_.assign(static_cast<size_t>(config.hidden), 1.0f);
+  }
+
+  worker::ShardPlan Plan(const model::DecoderConfig& config) const {
+    worker::ShardPlan plan;
+    const absl::StatusOr<model::RankShape> shape = model::ShapeOfRank(config, 1);
+    CHECK(shape.ok()) << shape.status();
+    plan.shape = *shape;
+    plan.embedding = Matrix(shape->vocab, hidden_);
+    plan.output = plan.embedding;
+    const int64_t kv_width = int64_t{config.kv_heads} * config.head_dim;
+    for (int32_t i = 0; i < config.layers; ++i) {
+      worker::LayerSlices layer;
+      layer.attention_norm.weight = Ones();
+      layer.qkv.weight = Matrix(hidden_ + 2 * kv_width, hidden_);
+      layer.attention_out.weight = Matrix(hidden_, hidden_);
+      layer.mlp_norm.weight = Ones();
+      layer.mlp_in.weight = Matrix(2 * int64_t{config.intermediate}, hidden_);
+      layer.mlp_out.weight = Matrix(hidden_, config.intermediate);
+      plan.layers.push_back(std::move(layer));
+    }
+    plan.final_norm.weight = Ones();
+    return plan;
+  }
+
+ private:
+  worker::MatrixSlice Matrix(int64_t columns, int64_t inner) const {
+    const worker::MatrixSource all{.dtype = DType::kBFloat16,
+                                   .data = reinterpret_cast<const uint8_t*>(values_.data()),
+                                   .columns = columns,
+                                   .inner = inner,
+                                   .column_stride = inner,
+                                   .inner_stride = 1};
+    CHECK_LE(static_cast<size_t>(columns * inner), values_.size());
+    return {{all}, columns, inner};
+  }
+  worker::VectorSlice Ones() const {
+    return {{{DType::kFloat32, reinterpret_cast<const uint8_t*>(ones_.data()), hidden_}}, hidden_};
+  }
+
+  const int64_t hidden_;
+  std::vector<uint16_t> values_;
+  std::vector<float> ones_;
+};
+
+// Seconds that the device takes for what `enqueue` puts on the stream, the best of a few.
+double DeviceSeconds(cudaStream_t stream, const std::function<void()>& enqueue) {
+  absl::StatusOr<Event> start = Event::Create(/*timed=*/true);
+  absl::StatusOr<Event> end = Event::Create(/*timed=*/true);
+  Check(start.status());
+  Check(end.status());
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    Check(start->Record(stream));
+    enqueue();
+    Check(end->Record(stream));
+    Check(cudaStreamSynchronize(stream));
+    float milliseconds = 0;
+    Check(cudaEventElapsedTime(&milliseconds, start->get(), end->get()));
+    best = std::min(best, milliseconds * 1e-3);
+  }
+  return std::max(best, 1e-9);
+}
+
+double CopyBandwidth(const Options& options, cudaStream_t stream) {
+  const int64_t bytes = options.tiny ? 1 << 20 : 1 << 30;
+  absl::StatusOr<DeviceMemory> memory = DeviceMemory::Allocate(2 * bytes, "measuring copies");
+  Check(memory.status());
+  const double seconds = DeviceSeconds(stream, [&] {
+    Check(cudaMemcpyAsync(memory->data(), memory->data() + bytes, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                          stream));
+  });
+  return 2.0 * static_cast<double>(bytes) / seconds;
+}
+
+// Operations per second.
+double ProductRate(const Options& options, cudaStream_t stream) {
+  double best = 0;
+  const int64_t unit = options.tiny ? 64 : 1024;
+  for (const auto& [rows, columns, inner] : {std::tuple<int64_t, int64_t, int64_t>{8, 8, 8}, {4, 16, 4}, {2, 22, 4}}) {
+    const int64_t m = rows * unit, n = columns * unit, k = inner * unit;
+    absl::StatusOr<DeviceMemory> memory =
+        DeviceMemory::Allocate(2 * (m * k + n * k + m * n) + kMatmulWorkspaceBytes + 4 * kDeviceAlignment, "products");
+    Check(memory.status());
+    Check(cudaMemsetAsync(memory->data(), 0, static_cast<size_t>(memory->bytes()), stream));
+    MemoryCursor cursor(memory->data(), memory->bytes());
+    DeviceLinear linear{.weight = {cursor.TakeBytes(2 * n * k), n, k}};
+    const MatmulArgs args{.input = cursor.TakeBytes(2 * m * k),
+                          .input_stride = k,
+                          .linear = &linear,
+                          .output = cursor.TakeBytes(2 * m * n),
+                          .output_stride = n,
+                          .rows = m};
+    absl::StatusOr<std::unique_ptr<Matmul>> matmul =
+        Matmul::Create(DType::kBFloat16, cursor.TakeBytes(kMatmulWorkspaceBytes));
+    Check(matmul.status());
+    const double seconds = DeviceSeconds(stream, [&] { Check((*matmul)->Run(args, stream)); });
+    best = std::max(best, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / seconds);
+  }
+  return best;
+}
+
+class Bench {
+ public:
+  Bench(const Options& options, const model::DecoderConfig& config, Executor* executor, int32_t num_blocks)
+      : options_(options), config_(config), executor_(*executor), num_blocks_(num_blocks) {}
+
+  // Tokens per second of `batch` sequences, 0 where their KV does not fit.
+  double Decode(int batch) {
+    const int32_t steps = options_.steps;
+    const int32_t blocks = BlocksFor(options_.context + steps + 1);
+    if (batch * blocks > num_blocks_) return 0;
+    std::vector<std::vector<BlockId>> tables;
+    for (int32_t i = 0; i < batch; ++i) tables.push_back(Table(i * blocks, blocks));
+    const std::vector<TokenId> prompt(static_cast<size_t>(options_.context), 7);
+    for (const auto& table : tables) RunStep({{prompt, 0, table, false}});
+    std::vector<double> seconds;
+    for (int32_t step = 0; step <= steps; ++step) {
+      std::vector<SequenceInput> sequences;
+      for (const auto& table : tables) {
+        sequences.push_back({absl::MakeConstSpan(prompt).first(1), options_.context + step, table, true});
+      }
+      const double took = RunStep(sequences);
+      if (step > 0) seconds.push_back(took);  // The first one of a size is not like the others.
+    }
+    return batch / Median(seconds);
+  }
+
+  double Prefill(int tokens) {
+    const int32_t blocks = BlocksFor(tokens);
+    if (blocks > num_blocks_) return 0;
+    const std::vector<BlockId> table = Table(0, blocks);
+    const std::vector<TokenId> prompt(static_cast<size_t>(tokens), 7);
+    std::vector<double> seconds;
+    for (int i = 0; i < 5; ++i) seconds.push_back(RunStep({{prompt, 0, table, true}}));
+    return tokens / Median(seconds);
+  }
+
+  // Read in one decode step: every weight but the embedding's, and the KV of all contexts.
+  double BytesPerStep(int64_t weight_bytes, int batch) const {
+    const double embedding = 2.0 * config_.vocab * config_.hidden;
+    const double kv = static_cast<double>(executor_.facts().kv_bytes_per_block) / kBlockTokens;
+    return static_cast<double>(weight_bytes) - embedding + batch * (options_.context + options_.steps / 2.0) * kv;
+  }
+
+  // Of the products alone, for one token of a prompt; its logits are computed once and not counted.
+  double OperationsPerToken() const {
+    const double kv_width = double{1} * config_.kv_heads * config_.head_dim;
+    const double hidden = config_.hidden;
+    const double layer = hidden * (2 * hidden + 2 * kv_width) + 3.0 * hidden * config_.intermediate;
+    return 2 * layer * config_.layers;
+  }
+
+ private:
+  static int32_t BlocksFor(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+  static std::vector<BlockId> Table(int32_t first, int32_t count) {
+    std::vector<BlockId> table;
+    for (int32_t i = 0; i < count; ++i) table.push_back(first + i);
+    return table;
+  }
+  double RunStep(const std::vector<SequenceInput>& sequences) {
+    const double start = Seconds();
+    const auto logits = executor_.Run({sequences});
+    Check(logits.status());
+    return Seconds() - start;
+  }
+
+  const Options& options_;
+  const model::DecoderConfig& config_;
+  Executor& executor_;
+  const int32_t num_blocks_;
+};
+
+std::string PrintDevice(int device) {
+  cudaDeviceProp properties{};
+  Check(cudaGetDeviceProperties(&properties, device));
+  int driver = 0;
+  int runtime = 0;
+  Check(cudaDriverGetVersion(&driver));
+  Check(cudaRuntimeGetVersion(&runtime));
+  std::printf("device    %s, sm_%d%d, %d multiprocessors, %.1f GiB, driver %d, runtime %d\n", properties.name,
+              properties.major, properties.minor, properties.multiProcessorCount,
+              static_cast<double>(properties.totalGlobalMem) / kGiB, driver, runtime);
+  return properties.name;
+}
+
+// KV for the largest batch, or what three quarters of the free memory hold.
+int32_t KvBlocks(const Options& options, int64_t block_bytes, int largest_batch, int longest_prompt) {
+  const absl::StatusOr<DeviceMemoryInfo> now = ReadDeviceMemory();
+  Check(now.status());
+  const int64_t each = (options.context + options.steps + 1 + kBlockTokens - 1) / kBlockTokens;
+  const int64_t wanted = std::max<int64_t>(each * largest_batch, longest_prompt / kBlockTokens + 1);
+  return static_cast<int32_t>(std::min(wanted, now->free / 4 * 3 / block_bytes));
+}
+
+int Run(const Options& options) {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || options.device >= devices) {
+    std::printf("cuda_bench: skipped, device %d of %d is not there\n", options.device, devices);
+    return 0;
+  }
+  Check(cudaSetDevice(options.device));
+  json result;
+  result["device"] = PrintDevice(options.device);
+  absl::StatusOr<Stream> stream = Stream::Create();
+  Check(stream.status());
+  const double copy = CopyBandwidth(options, stream->get());
+  const double product = ProductRate(options, stream->get());
+  std::printf("copy      %.0f GB/s\nproduct   %.1f TFLOP/s in bf16\n", copy * 1e-9, product * 1e-12);
+  result["copy_gb_s"] = copy * 1e-9;
+  result["product_tflop_s"] = product * 1e-12;
+
+  const std::vector<int> batches = options.tiny ? std::vector<int>{1, 8, 12} : std::vector<int>{1, 8, 32, 128};
+  const std::vector<int> prompts = options.tiny ? std::vector<int>{64} : std::vector<int>{512, 2048};
+  const model::DecoderConfig config = Shape(options);
+  const RandomWeights random(config);
+  const CudaExecutorOptions executor_options{
+      .max_batch_tokens = prompts.back(), .max_sequences = batches.back(), .wait_limit = std::chrono::minutes(2)};
+  worker::SoloCommunicator control;
+  const absl::StatusOr<DeviceMemoryInfo> before = ReadDeviceMemory();
+  Check(before.status());
+  const double start = Seconds();
+  absl::StatusOr<std::unique_ptr<Executor>> executor =
+      LoadPlannedModel(executor_options, {config, random.Plan(config), "random"}, &control,
+                       [](worker::Communicator* group, int64_t) -> absl::StatusOr<std::unique_ptr<DeviceCommunicator>> {
+                         return std::make_unique<SoloDeviceCommunicator>(group);
+                       });
+  if (absl::IsResourceExhausted(executor.status())) {
+    std::printf("cuda_bench: does not fit, give fewer --layers: %s\n",
+                std::string(executor.status().message()).c_str());
+    return 1;
+  }
+  Check(executor.status());
+  const double load = Seconds() - start;
+  const worker::MemoryReport memory = (*executor)->memory();
+  std::printf("load      %.2f s for %.2f GiB of weights, graphs captured\n", load,
+              static_cast<double>(memory.weight_bytes) / kGiB);
+  result["load_s"] = load;
+  result["numerics"] = (*executor)->numerics_id();
+
+  const absl::StatusOr<DeviceMemoryInfo> after = ReadDeviceMemory();
+  Check(after.status());
+  const absl::StatusOr<model::RankMemory> planned =
+      model::MemoryOfRank(config, {.max_batch_tokens = prompts.back(), .max_sequences = batches.back()});
+  Check(planned.status());
+  result["memory"] = {{"planned", planned->weight_bytes + planned->activation_bytes},
+                      {"weights", memory.weight_bytes},
+                      {"reported", memory.weight_bytes + memory.activation_bytes},
+                      {"grown", before->free - after->free}};
+  std::printf("memory    planned %.3f GiB, reported %.3f GiB, the device's free memory shrank by %.3f GiB\n",
+              static_cast<double>(planned->weight_bytes + planned->activation_bytes) / kGiB,
+              static_cast<double>(memory.weight_bytes + memory.activation_bytes) / kGiB,
+              static_cast<double>(before->free - after->free) / kGiB);
+
+  const int32_t blocks = KvBlocks(options, (*executor)->facts().kv_bytes_per_block, batches.back(), prompts.back());
+  Check((*executor)->AllocateKv(std::max(blocks, 1)));
+  Bench bench(options, config, executor->get(), blocks);
+  for (const int batch : batches) {
+    const double rate = bench.Decode(batch);
+    if (rate == 0) {
+      std::printf("decode    batch %d: its KV does not fit\n", batch);
+      continue;
+    }
+    const double share = bench.BytesPerStep(memory.weight_bytes, batch) * rate / batch / copy;
+    std::printf("decode    batch %-4d %9.1f tokens/s, %5.1f %% of the copy bandwidth\n", batch, rate, 100 * share);
+    result["decode"].push_back({{"batch", batch}, {"tokens_s", rate}, {"copy_share", share}});
+  }
+  for (const int tokens : prompts) {
+    const double rate = bench.Prefill(tokens);
+    if (rate == 0) {
+      std::printf("prefill   %d tokens: their KV does not fit\n", tokens);
+      continue;
+    }
+    const double share = bench.OperationsPerToken() * rate / product;
+    std::printf("prefill   %-4d tokens %9.1f tokens/s, %5.1f %% of the product's rate\n", tokens, rate, 100 * share);
+    result["prefill"].push_back({{"tokens", tokens}, {"tokens_s", rate}, {"product_share", share}});
+  }
+  if (!options.json_file.empty()) std::ofstream(options.json_file) << result.dump(2) << "\n";
+  return 0;
+}
+
+bool Parse(int argc, char** argv, Options* options) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    if (name == "--tiny") {
+      *options = {.device = options->device, .context = 20, .steps = 3, .tiny = true, .json_file = options->json_file};
+      continue;
+    }
+    if (i + 1 == argc) return false;
+    const std::string value = argv[++i];
+    int number = 0;
+    if (name == "--json") {
+      options->json_file = value;
+    } else if (!absl::SimpleAtoi(value, &number) || number < 0) {
+      return false;
+    } else if (name == "--device") {
+      options->device = number;
+    } else if (name == "--layers" && number > 0) {
+      options->layers = number;
+    } else if (name == "--context" && number > 0 && number <= 2048) {
+      options->context = number;
+    } else if (name == "--steps" && number > 0 && number <= 1024) {
+      options->steps = number;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+}  // namespace tandem::bench
+
+int main(int argc, char** argv) {
+  FLAGS_logtostderr = true;
+  google::InitGoogleLogging(argv[0]);
+  tandem::bench::Options options;
+  if (!tandem::bench::Parse(argc, argv, &options)) {
+    std::fprintf(stderr, "cuda_bench [--device N] [--layers N] [--context N] [--steps N] [--tiny] [--json FILE]\n");
+    return 2;
+  }
+  return tandem::bench::Run(options);
+}
