@@ -28,7 +28,7 @@ RESTART_AFTER = 0.5
 
 class Rig:
     def __init__(self, tmp, devices, tensor_parallel=1, replicas=1, speedup=20, time_scale=1.0, model_keys="", extra="",
-                 max_sequences=64, ready=True, state_bytes=0, scheduling=""):
+                 max_sequences=64, ready=True, state_bytes=0, scheduling="", restart_after=RESTART_AFTER):
         """`state_bytes`: the scheduler's state lies on a disk of its own of that size, empty at every start; see disk()."""
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
@@ -64,6 +64,7 @@ models:
         self.workers = list(self.lines)
         self.processes = {}
         self.restarts = {name: 0 for name in self.commands}
+        self.restart_after = restart_after
         self.held_down = set()  # not started again
         self._lock = threading.RLock()
         self._closing = threading.Event()
@@ -109,7 +110,7 @@ models:
     def _keep(self):
         while not self._closing.wait(0.1):
             for name, process in list(self.processes.items()):
-                if process.poll() is None or name in self.held_down or self._closing.wait(RESTART_AFTER):
+                if process.poll() is None or name in self.held_down or self._closing.wait(self.restart_after):
                     continue
                 with self._lock:
                     if name not in self.held_down:
