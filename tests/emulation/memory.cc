@@ -15,11 +15,13 @@ using tandem::emulation::Runtime;
 using tandem::emulation::TheRuntime;
 
 constexpr size_t kAlignment = 256;
+constexpr size_t kPage = 4096;  // What is large begins at one, so that it can be shared (ipc_memory.cc).
+constexpr size_t kLarge = size_t{64} << 10;
 constexpr size_t kFilled = size_t{64} << 20;
 
 void* Take(size_t bytes) {
   void* pointer = nullptr;
-  if (posix_memalign(&pointer, kAlignment, std::max<size_t>(bytes, 1)) != 0) return nullptr;
+  if (posix_memalign(&pointer, bytes >= kLarge ? kPage : kAlignment, std::max<size_t>(bytes, 1)) != 0) return nullptr;
   std::memset(pointer, 0xff, std::min(bytes, kFilled));
   return pointer;
 }
@@ -70,6 +72,7 @@ cudaError_t cudaFree(void* pointer) {
     allocated -= std::min(allocated, found->second.bytes);
   }
   runtime.memory.erase(found);
+  tandem::emulation::Unshare(pointer);
   std::free(pointer);
   return cudaSuccess;
 }

@@ -49,6 +49,9 @@ extern thread_local int captures_of_this_thread;
 cudaError_t Begin(const char* call);
 cudaError_t Result(cudaError_t error);
 
+// Before memory is given back: its pages become private again, if another process could open them (ipc_memory.cc).
+void Unshare(void* pointer);
+
 // Whether a call that a capture does not bear may be made now. If not, the capture is spoiled.
 cudaError_t OutsideOfCaptures();
 

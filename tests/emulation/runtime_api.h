@@ -187,6 +187,15 @@ cudaError_t cudaMallocHost(T** pointer, size_t bytes, unsigned int flags = 0) {
   return cudaMallocHost(reinterpret_cast<void**>(pointer), bytes, flags);
 }
 
+// Memory that another process opens (ipc_memory.cc).
+struct cudaIpcMemHandle_t {
+  char reserved[64];
+};
+inline constexpr unsigned int cudaIpcMemLazyEnablePeerAccess = 0x1;
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* pointer);
+cudaError_t cudaIpcOpenMemHandle(void** pointer, cudaIpcMemHandle_t handle, unsigned int flags);
+cudaError_t cudaIpcCloseMemHandle(void* pointer);
+
 // Graphs.
 struct CUgraph_st;
 struct CUgraphExec_st;

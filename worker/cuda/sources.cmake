@@ -16,6 +16,8 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/device_memory.cc
   worker/cuda/device_weights.cc
   worker/cuda/graph_sizes.cc
+  worker/cuda/nccl_communicator.cc
+  worker/cuda/peer_check.cc
   worker/cuda/staged_communicator.cc
   worker/cuda/step_batch.cc
   worker/cuda/step_runner.cc

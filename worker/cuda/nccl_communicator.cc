@@ -1,0 +1,400 @@
+#include "worker/cuda/nccl_communicator.h"
+
+#include <cuda_runtime.h>
+#include <glog/logging.h>
+#include <nccl.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/types/span.h"
+#include "worker/cuda/check.h"
+#include "worker/cuda/device_memory.h"
+#include "worker/cuda/peer_check.h"
+#include "worker/cuda/stream.h"
+
+extern char** environ;
+
+namespace tandem::worker::cuda {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kPoll{1};
+// What NCCL wants of /dev/shm for each pair of ranks that talk through it, with its usual buffers: 9.6 MiB, measured by
+// its users; and what is too little for any.
+constexpr int64_t kShmPerRank = int64_t{32} << 20;
+constexpr int64_t kSelfTestCounts[] = {1 << 10, 1 << 20};  // floats: one that goes by low latency, one by bandwidth
+
+std::string VersionName(int version) {
+  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
+
+// A failure of NCCL's own, with what it says of it.
+absl::Status Failure(absl::string_view what, ncclResult_t error, ncclComm_t comm) {
+  const char* last = ncclGetLastError(comm);
+  return absl::InternalError(absl::StrCat("NCCL, ", what, ": ", ncclGetErrorString(error),
+                                          last == nullptr || *last == '\0' ? "" : absl::StrCat(" (", last, ")")));
+}
+
+ncclDataType_t TypeOf(model::DType type) {
+  switch (type) {
+    case model::DType::kFloat32:
+      return ncclFloat32;
+    case model::DType::kBFloat16:
+      return ncclBfloat16;
+    case model::DType::kFloat16:
+      return ncclFloat16;
+  }
+  return ncclFloat32;
+}
+
+// NCCL's own switches, as an operator set them: the first thing to know when it does something unexpected.
+std::string Environment() {
+  std::vector<std::string> set;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (absl::StartsWith(*variable, "NCCL_")) set.emplace_back(*variable);
+  }
+  std::sort(set.begin(), set.end());
+  return set.empty() ? "no NCCL_ variable set" : absl::StrJoin(set, " ");
+}
+
+int64_t FreeSharedMemory() {
+  struct statvfs shm {};
+  if (statvfs("/dev/shm", &shm) != 0) return -1;
+  return static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize);
+}
+
+// What the ranks tell each other first. Fixed size, the same build on all ranks.
+struct Introduction {
+  int32_t nccl_version = 0;
+  int32_t has_choice = 0;  // the operator has set NCCL_P2P_DISABLE or NCCL_P2P_LEVEL
+  int64_t shm_free = 0;
+};
+
+template <typename T>
+absl::StatusOr<std::vector<T>> Exchange(Communicator& control, const T& mine) {
+  std::vector<T> all(control.size());
+  const absl::Status told =
+      control.AllGather(absl::MakeSpan(reinterpret_cast<const uint8_t*>(&mine), sizeof(T)),
+                        absl::MakeSpan(reinterpret_cast<uint8_t*>(all.data()), all.size() * sizeof(T)));
+  if (!told.ok()) return told;
+  return all;
+}
+
+// Makes all ranks choose the same way between their devices' links and the host's memory.
+absl::Status ChoosePath(Communicator& control, absl::Time deadline) {
+  Introduction mine{.shm_free = FreeSharedMemory()};
+  ncclGetVersion(&mine.nccl_version);
+  mine.has_choice = std::getenv("NCCL_P2P_DISABLE") != nullptr || std::getenv("NCCL_P2P_LEVEL") != nullptr;
+  const absl::StatusOr<std::vector<Introduction>> all = Exchange(control, mine);
+  if (!all.ok()) return all.status();
+  bool has_choice = false;
+  for (int p = 0; p < control.size(); ++p) {
+    const Introduction& theirs = (*all)[p];
+    has_choice |= theirs.has_choice != 0;
+    if (theirs.nccl_version == mine.nccl_version) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("rank ", p, " has NCCL ", VersionName(theirs.nccl_version), ", rank ", control.rank(), " has ",
+                     VersionName(mine.nccl_version), "; the ranks of a group need the same"));
+  }
+  std::string reason = "an operator's choice (NCCL_P2P_DISABLE or NCCL_P2P_LEVEL)";
+  if (!has_choice) {
+    absl::StatusOr<std::string> found = CheckPeerWrites(control, deadline);
+    if (!found.ok()) return found.status();
+    reason = *std::move(found);
+    // NCCL reads it once in a process: the choice stays for the groups that come later, too.
+    if (!reason.empty()) setenv("NCCL_P2P_DISABLE", "1", 1);
+  }
+  const bool through_host = !reason.empty();
+  if (control.rank() == 0) {
+    LOG(INFO) << "NCCL " << VersionName(mine.nccl_version) << ", " << control.size() << " ranks, "
+              << (through_host ? "no direct access between devices: " + reason : "devices write to each other directly")
+              << "; " << Environment();
+  }
+  const int64_t needed = kShmPerRank * control.size();
+  for (int p = 0; through_host && p < control.size(); ++p) {
+    const int64_t free = (*all)[p].shm_free;
+    if (free < 0 || free >= needed) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "/dev/shm has ", free >> 20, " MiB free on rank ", p, ", and ranks that talk through the host's memory need ",
+        needed >> 20, " MiB; in a container, give it more: --shm-size=1g"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// The ncclComm_t and its state. Its owner and the thread that aborts it share it, so that a hung abort holds nothing
+// but this.
+class NcclCommunicator::Handle {
+ public:
+  explicit Handle(const NcclOptions& options) : limit_(options.abort_limit), on_lost_(options.on_lost) {}
+
+  // Under the lock, unless it is spent. NCCL's calls do not block here, so the lock is held for microseconds.
+  template <typename Call>
+  absl::Status Do(absl::string_view what, Call call) {
+    std::lock_guard lock(mu_);
+    if (!spent_.ok()) return spent_;
+    const ncclResult_t result = call(comm_);
+    if (result == ncclSuccess || result == ncclInProgress) return absl::OkStatus();
+    spent_ = Failure(what, result, comm_);
+    return spent_;
+  }
+
+  // True: nothing is under way. An error spends it.
+  absl::StatusOr<bool> Settled(absl::string_view what) {
+    std::lock_guard lock(mu_);
+    if (!spent_.ok()) return spent_;
+    ncclResult_t state = ncclSuccess;
+    ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
+    if (asked == ncclSuccess) asked = state;
+    if (asked == ncclSuccess) return true;
+    if (asked == ncclInProgress) return false;
+    spent_ = Failure(what, asked, comm_);
+    return spent_;
+  }
+
+  absl::Status Health() {
+    const absl::StatusOr<bool> settled = Settled("found on the device");
+    return settled.ok() ? absl::OkStatus() : settled.status();
+  }
+
+  void Spend(absl::Status why) {
+    std::lock_guard lock(mu_);
+    if (spent_.ok()) spent_ = std::move(why);
+  }
+  bool Spent() {
+    std::lock_guard lock(mu_);
+    return !spent_.ok();
+  }
+
+  // Begins the abort, once. Returns at once; the device's work ends when NCCL's kernels see it.
+  static void BeginAbort(const std::shared_ptr<Handle>& self) {
+    std::lock_guard lock(self->mu_);
+    if (self->ending_) return;
+    self->ending_ = true;
+    if (self->comm_ == nullptr) {
+      self->ended_ = true;
+      return;
+    }
+    std::thread([self, comm = self->comm_] {
+      ncclCommAbort(comm);
+      self->End();
+    }).detach();
+  }
+
+  // Whether what BeginAbort began is done in time. If not, the device is lost.
+  void AwaitAbort(absl::string_view why) {
+    std::unique_lock lock(mu_);
+    if (changed_.wait_for(lock, absl::ToChronoNanoseconds(limit_), [this] { return ended_; })) return;
+    if (std::exchange(gave_up_, true)) return;
+    lock.unlock();
+    on_lost_(absl::StrCat("an abort of NCCL did not end within ", absl::FormatDuration(limit_), " (", why,
+                          "); only the end of the process frees the device"));
+  }
+
+  // Only for a communicator in good order: ends it with its peers. False: not in time, or not in order.
+  bool Finalize() {
+    const absl::Time deadline = absl::Now() + limit_;
+    if (!Do("finalizing", [](ncclComm_t comm) { return ncclCommFinalize(comm); }).ok()) return false;
+    while (true) {
+      const absl::StatusOr<bool> settled = Settled("finalizing");
+      if (!settled.ok() || absl::Now() > deadline) return false;
+      if (*settled) break;
+      std::this_thread::sleep_for(kPoll);
+    }
+    std::lock_guard lock(mu_);
+    if (ending_) return false;
+    ending_ = ended_ = true;
+    ncclCommDestroy(comm_);
+    spent_ = absl::CancelledError("the communicator was destroyed");
+    return true;
+  }
+
+  void Put(ncclComm_t comm) { comm_ = comm; }
+
+ private:
+  void End() {
+    std::lock_guard lock(mu_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+
+  const absl::Duration limit_;
+  const std::function<void(absl::string_view)> on_lost_;
+  ncclComm_t comm_ = nullptr;  // fixed once it is put
+
+  std::mutex mu_;
+  std::condition_variable changed_;
+  absl::Status spent_;  // Guarded by mu_, as are:
+  bool ending_ = false;
+  bool ended_ = false;
+  bool gave_up_ = false;
+};
+
+NcclCommunicator::NcclCommunicator(Communicator* control, NcclOptions options, std::shared_ptr<Handle> handle)
+    : control_(*control), options_(std::move(options)), handle_(std::move(handle)) {}
+
+absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Join(Communicator* control, NcclOptions options) {
+  CHECK(options.on_lost != nullptr);
+  const absl::Time deadline = absl::Now() + options.init_limit;
+  if (absl::Status chosen = ChoosePath(*control, deadline); !chosen.ok()) return chosen;
+
+  ncclUniqueId id{};
+  absl::Status made;
+  if (control->rank() == 0) {
+    if (const ncclResult_t error = ncclGetUniqueId(&id); error != ncclSuccess)
+      made = Failure("unique id", error, nullptr);
+  }
+  // A rank 0 without an id still takes part: its peers get none, and everybody knows why.
+  const absl::StatusOr<std::vector<ncclUniqueId>> ids = Exchange(*control, id);
+  if (!ids.ok()) return ids.status();
+  if (!made.ok()) return made;
+  const ncclUniqueId none{};
+  if (std::memcmp(&ids->front(), &none, sizeof(none)) == 0) {
+    return absl::InternalError("rank 0 got no unique id from NCCL");
+  }
+
+  auto handle = std::make_shared<Handle>(options);
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  ncclComm_t comm = nullptr;
+  const ncclResult_t begun = ncclCommInitRankConfig(&comm, control->size(), ids->front(), control->rank(), &config);
+  handle->Put(comm);
+  std::unique_ptr<NcclCommunicator> joined(new NcclCommunicator(control, std::move(options), handle));
+  if (begun != ncclSuccess && begun != ncclInProgress) {
+    absl::Status failed = Failure("starting", begun, nullptr);
+    joined->Abort(failed.message());
+    return failed;
+  }
+  const auto health = [control] { return control->Health(); };
+  absl::Status up = AwaitDevice("NCCL coming up", {.limit = absl::ToChronoNanoseconds(deadline - absl::Now()),
+                                                   .health = health,
+                                                   .passed = [&handle] { return handle->Settled("starting"); }});
+  if (up.ok()) up = joined->SelfTest(deadline);
+  if (up.ok()) return joined;
+  joined->Abort(up.message());
+  return up;
+}
+
+NcclCommunicator::~NcclCommunicator() {
+  if (!handle_->Spent() && control_.Health().ok() && handle_->Finalize()) return;
+  Handle::BeginAbort(handle_);
+  handle_->AwaitAbort("leaving the group");
+}
+
+int NcclCommunicator::rank() const { return control_.rank(); }
+int NcclCommunicator::size() const { return control_.size(); }
+
+std::string NcclCommunicator::numerics() const {
+  int version = 0;
+  ncclGetVersion(&version);
+  return absl::StrCat("nccl-", VersionName(version));
+}
+
+// Numbers of which every rank knows the sum: whole, so that fp32 holds it exactly in any order.
+absl::Status NcclCommunicator::SelfTest(absl::Time deadline) {
+  absl::StatusOr<Stream> stream = Stream::Create();
+  if (!stream.ok()) return stream.status();
+  for (const int64_t count : kSelfTestCounts) {
+    absl::StatusOr<DeviceMemory> memory = DeviceMemory::Allocate(count * 4, "the self-test of NCCL");
+    if (!memory.ok()) return memory.status();
+    std::vector<float> values(count);
+    for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>((rank() + 1) * (i % 97 + 1));
+    const size_t bytes = values.size() * sizeof(float);
+    TANDEM_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(memory->data(), values.data(), bytes, cudaMemcpyHostToDevice, stream->get()));
+    const absl::Status summed = AllReduceSum(memory->data(), count, model::DType::kFloat32, stream->get());
+    if (!summed.ok()) return summed;
+    const auto passed = [&stream]() -> absl::StatusOr<bool> {
+      const cudaError_t error = cudaStreamQuery(stream->get());
+      if (error == cudaErrorNotReady) return false;
+      if (error != cudaSuccess) return ToStatus(error, "the self-test of NCCL");
+      return true;
+    };
+    const absl::Status done =
+        AwaitDevice("the self-test of NCCL", {.limit = absl::ToChronoNanoseconds(deadline - absl::Now()),
+                                              .health = [this] { return Health(); },
+                                              .passed = passed});
+    if (!done.ok()) {
+      // What runs on the stream uses the memory: it has to end before that is given back.
+      Abort(done.message());
+      handle_->AwaitAbort(done.message());
+      return done;
+    }
+    TANDEM_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(values.data(), memory->data(), bytes, cudaMemcpyDeviceToHost, stream->get()));
+    TANDEM_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream->get()));  // of a copy: the group is not in it any more
+    const int ranks = size() * (size() + 1) / 2;
+    for (int64_t i = 0; i < count; ++i) {
+      const auto expected = static_cast<float>(ranks * (i % 97 + 1));
+      if (values[i] == expected) continue;
+      return absl::InternalError(absl::StrCat("NCCL sums wrong on rank ", rank(), ": element ", i, " of ", count,
+                                              " is ", values[i], ", not ", expected));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NcclCommunicator::AllReduceSum(void* buffer, int64_t count, model::DType type, cudaStream_t stream) {
+  const absl::Status accepted = handle_->Do("all-reduce", [&](ncclComm_t comm) {
+    return ncclAllReduce(buffer, buffer, static_cast<size_t>(count), TypeOf(type), ncclSum, comm, stream);
+  });
+  return accepted.ok() ? AwaitAccepted("all-reduce") : accepted;
+}
+
+absl::Status NcclCommunicator::Gather(const void* send, void* receive, int64_t count, model::DType type,
+                                      cudaStream_t stream) {
+  const auto elements = static_cast<size_t>(count);
+  const int64_t bytes = count * model::BytesOf(type);
+  if (rank() == 0) {
+    TANDEM_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(receive, send, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream));
+  }
+  const absl::Status accepted = handle_->Do("gather", [&](ncclComm_t comm) {
+    if (rank() != 0) return ncclSend(send, elements, TypeOf(type), 0, comm, stream);
+    ncclResult_t result = ncclGroupStart();
+    for (int p = 1; p < size() && (result == ncclSuccess || result == ncclInProgress); ++p) {
+      result = ncclRecv(static_cast<uint8_t*>(receive) + p * bytes, elements, TypeOf(type), p, comm, stream);
+    }
+    const ncclResult_t ended = ncclGroupEnd();
+    return result == ncclSuccess || result == ncclInProgress ? ended : result;
+  });
+  return accepted.ok() ? AwaitAccepted("gather") : accepted;
+}
+
+// The first call of a kind connects the ranks, in NCCL's own thread; until it has, no other call may be made.
+absl::Status NcclCommunicator::AwaitAccepted(absl::string_view what) {
+  const absl::StatusOr<bool> settled = handle_->Settled(what);
+  if (!settled.ok()) return settled.status();
+  if (*settled) return absl::OkStatus();
+  return AwaitDevice(absl::StrCat("NCCL, accepting ", what), {.limit = absl::ToChronoNanoseconds(options_.call_limit),
+                                                              .health = [this] { return control_.Health(); },
+                                                              .passed = [&] { return handle_->Settled(what); }});
+}
+
+absl::Status NcclCommunicator::Health() {
+  if (absl::Status health = control_.Health(); !health.ok()) return health;
+  return handle_->Health();
+}
+
+void NcclCommunicator::Abort(absl::string_view reason) {
+  control_.Abort(reason);
+  handle_->Spend(absl::AbortedError(reason));
+  Handle::BeginAbort(handle_);
+}
+
+}  // namespace tandem::worker::cuda

@@ -1,0 +1,70 @@
+// The device communicator over NCCL.
+//
+// How it comes up. The ranks meet through the group's Communicator, which secret and epoch already fence: they compare
+// NCCL's version, find out whether they can write into each other's memory (peer_check.h), and get rank 0's unique id.
+// NCCL is started without blocking and polled against a deadline. An all-reduce of numbers whose sum is known then goes
+// through every rank before anybody trusts it.
+//
+// How it ends. Healthy, it is finalized and destroyed. After any error it is aborted: by a thread of its own, since
+// ncclCommAbort may itself hang in the driver. What hangs longer than `abort_limit` holds the device for good, so
+// `on_lost` is told, and only the end of the process frees it. Nothing here waits without a limit.
+//
+// The calls that enqueue belong to the engine thread; Abort() and Health() are for any.
+#ifndef TANDEM_WORKER_CUDA_NCCL_COMMUNICATOR_H_
+#define TANDEM_WORKER_CUDA_NCCL_COMMUNICATOR_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "worker/comm/communicator.h"
+#include "worker/cuda/device_communicator.h"
+
+namespace tandem::worker::cuda {
+
+struct NcclOptions {
+  absl::Duration init_limit = absl::Seconds(60);  // of coming up, all steps together
+  absl::Duration call_limit = absl::Seconds(30);  // of one call being accepted: the first one connects the ranks
+  absl::Duration abort_limit = absl::Seconds(10);
+  // The device is lost to this process, as CudaExecutorOptions::on_lost. Told once at most, from any thread. Required.
+  std::function<void(absl::string_view reason)> on_lost;
+};
+
+class NcclCommunicator final : public DeviceCommunicator {
+ public:
+  // On the calling thread's current device. Every rank of `control` calls it; `control` outlives what is returned.
+  //   FAILED_PRECONDITION  the ranks differ in their NCCL, or /dev/shm is too small; in words what to do
+  //   DEADLINE_EXCEEDED    not up in time
+  //   INTERNAL             NCCL failed, or summed wrong
+  // or what `control` answers where a peer is gone. After an error nothing is left, or the device is lost.
+  static absl::StatusOr<std::unique_ptr<NcclCommunicator>> Join(Communicator* control, NcclOptions options);
+  ~NcclCommunicator() override;
+
+  int rank() const override;
+  int size() const override;
+  absl::Status AllReduceSum(void* buffer, int64_t count, model::DType type, cudaStream_t stream) override;
+  absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type, cudaStream_t stream) override;
+  bool capturable() const override { return true; }
+  std::string numerics() const override;
+  absl::Status Health() override;
+  void Abort(absl::string_view reason) override;
+
+ private:
+  class Handle;  // of ncclComm_t
+  NcclCommunicator(Communicator* control, NcclOptions options, std::shared_ptr<Handle> handle);
+
+  absl::Status SelfTest(absl::Time deadline);
+  absl::Status AwaitAccepted(absl::string_view what);
+
+  Communicator& control_;
+  const NcclOptions options_;
+  const std::shared_ptr<Handle> handle_;  // shared with the thread that aborts
+};
+
+}  // namespace tandem::worker::cuda
+
+#endif  // TANDEM_WORKER_CUDA_NCCL_COMMUNICATOR_H_

@@ -1,0 +1,258 @@
+// Over the fake NCCL and the fake runtime of tests/emulation. Ranks are processes, as they are in service: this one is
+// rank 0, the others are children. TANDEM_FAKE_NCCL orders the faults.
+#include "worker/cuda/nccl_communicator.h"
+
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/emulation/control.h"
+#include "worker/comm/forked_group_for_test.h"
+#include "worker/cuda/device_memory.h"
+#include "worker/cuda/peer_check.h"
+#include "worker/cuda/stream.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+NcclOptions Patient() {
+  return {.init_limit = absl::Seconds(20), .abort_limit = absl::Seconds(5), .on_lost = [](absl::string_view) {}};
+}
+
+// Waits for the stream as the executor does; what failed is aborted, or the stream would never end.
+absl::Status Await(NcclCommunicator& nccl, const Stream& stream, std::chrono::milliseconds limit) {
+  const absl::Status status = AwaitDevice(
+      "a step", {.limit = limit,
+                 .health = [&] { return nccl.Health(); },
+                 .passed = [&]() -> absl::StatusOr<bool> { return cudaStreamQuery(stream.get()) == cudaSuccess; }});
+  if (!status.ok()) nccl.Abort(status.message());
+  return status;
+}
+
+// Sums rank + 1 over the ranks, `count` times over, and gathers; true if all came out right.
+bool Exchange(NcclCommunicator& nccl) {
+  const int count = 300000;  // more than a slot of the fake
+  absl::StatusOr<Stream> stream = Stream::Create();
+  absl::StatusOr<DeviceMemory> memory = DeviceMemory::Allocate(count * 4, "a test");
+  absl::StatusOr<DeviceMemory> gathered = DeviceMemory::Allocate(nccl.size() * count * 4, "a test");
+  auto* values = reinterpret_cast<float*>(memory->data());
+  std::fill(values, values + count, static_cast<float>(nccl.rank() + 1));
+  if (!nccl.AllReduceSum(values, count, model::DType::kFloat32, stream->get()).ok()) return false;
+  if (!Await(nccl, *stream, std::chrono::seconds(20)).ok()) return false;
+  const auto sum = static_cast<float>(nccl.size() * (nccl.size() + 1) / 2);
+  if (std::count(values, values + count, sum) != count) return false;
+
+  std::fill(values, values + count, static_cast<float>(nccl.rank()));
+  void* const receive = nccl.rank() == 0 ? gathered->data() : nullptr;
+  if (!nccl.Gather(values, receive, count, model::DType::kFloat32, stream->get()).ok()) return false;
+  if (!Await(nccl, *stream, std::chrono::seconds(20)).ok()) return false;
+  for (int i = 0; nccl.rank() == 0 && i < nccl.size() * count; ++i) {
+    if (reinterpret_cast<float*>(gathered->data())[i] != static_cast<float>(i / count)) return false;
+  }
+  return true;
+}
+
+class NcclCommunicatorTest : public testing::Test {
+ protected:
+  void SetUp() override { Order(""); }
+  void TearDown() override {
+    Order("");
+    unsetenv("NCCL_P2P_DISABLE");
+  }
+  static void Order(const char* faults) { setenv("TANDEM_FAKE_NCCL", faults, 1); }
+
+  // A child that joins and then does `next`; a child whose Join fails did as it should where `joins` is false.
+  static std::function<bool(GroupChannel&)> Child(bool joins, std::function<bool(NcclCommunicator&)> next) {
+    return [=](GroupChannel& channel) {
+      absl::StatusOr<std::unique_ptr<NcclCommunicator>> nccl =
+          NcclCommunicator::Join(&channel.communicator(), Patient());
+      if (!nccl.ok()) LOG(INFO) << nccl.status();
+      if (!nccl.ok() || !joins) return nccl.ok() == joins;
+      const bool done = next(**nccl);
+      // Who leaves first looks dead to those that still gather.
+      return channel.Health().ok() ? channel.communicator().Barrier().ok() && done : done;
+    };
+  }
+};
+
+TEST_F(NcclCommunicatorTest, SumsAndGathers) {
+  for (const int ranks : {2, 3}) {
+    ForkedGroup group(ranks, {}, Child(true, Exchange));
+    const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+    ASSERT_TRUE(nccl.ok()) << nccl.status();
+    EXPECT_EQ((*nccl)->numerics(), "nccl-2.28.0");
+    EXPECT_TRUE(Exchange(**nccl));
+    EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+    for (int rank = 1; rank < ranks; ++rank) EXPECT_TRUE(group.Join(rank)) << rank;
+  }
+}
+
+TEST_F(NcclCommunicatorTest, TheSelfTestFindsAWrongSum) {
+  Order("1:wrong@2");
+  ForkedGroup group(2, {}, Child(false, nullptr));
+  // Rank 0 has the right sum; it learns of its peer's by the control plane, at the latest with its next call.
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  EXPECT_TRUE(group.Join(1));
+  EXPECT_THAT(std::string(group.channel().Health().message()), HasSubstr("NCCL sums wrong on rank 1: element 0"));
+}
+
+TEST_F(NcclCommunicatorTest, AnErrorWhileComingUpIsToldInNcclsWords) {
+  Order("0:init-error");
+  ForkedGroup group(2, {}, Child(false, nullptr));
+  const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  EXPECT_THAT(std::string(nccl.status().message()), AllOf(HasSubstr("NCCL, starting: unhandled system error"),
+                                                          HasSubstr("(ordered by the test: init-error)")));
+  EXPECT_TRUE(group.Join(1)) << "the peer is told by the control plane";
+}
+
+TEST_F(NcclCommunicatorTest, ComingUpHasADeadline) {
+  Order("1:init-hang");
+  NcclOptions hasty = Patient();
+  hasty.init_limit = absl::Seconds(1);
+  ForkedGroup group(2, {}, Child(false, nullptr));
+  const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), hasty);
+  EXPECT_EQ(nccl.status().code(), absl::StatusCode::kDeadlineExceeded) << nccl.status();
+  EXPECT_TRUE(group.Join(1));
+}
+
+// An error that NCCL finds later: whoever waits for the stream sees it, and the abort lets the stream go.
+TEST_F(NcclCommunicatorTest, AnErrorOnTheDeviceEndsTheWait) {
+  Order("0:error@3");
+  ForkedGroup group(2, {}, Child(true, [](NcclCommunicator& nccl) { return !Exchange(nccl); }));
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  const Stream stream = *Stream::Create();
+  float value = 1;
+  ASSERT_TRUE((*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get()).ok());
+  const absl::Status ended = Await(**nccl, stream, std::chrono::seconds(20));
+  EXPECT_THAT(std::string(ended.message()), HasSubstr("found on the device: remote process exited"));
+  EXPECT_EQ(cudaStreamSynchronize(stream.get()), cudaSuccess) << "the abort lets the stream go";
+  EXPECT_FALSE((*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get()).ok()) << "it is spent";
+  nccl->reset();
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(NcclCommunicatorTest, AHangIsEndedByTheOneWhoWaits) {
+  Order("1:hang@3");
+  ForkedGroup group(2, {}, Child(true, [](NcclCommunicator& nccl) { return !Exchange(nccl); }));
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  const Stream stream = *Stream::Create();
+  float value = 1;
+  ASSERT_TRUE((*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get()).ok());
+  const absl::Status late = Await(**nccl, stream, std::chrono::milliseconds(300));
+  EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(cudaStreamSynchronize(stream.get()), cudaSuccess) << "the abort lets the stream go";
+  EXPECT_TRUE(group.Join(1)) << "the peer hears of it and ends its own wait";
+}
+
+TEST_F(NcclCommunicatorTest, ASlowRankIsWaitedFor) {
+  Order("1:slow=200");
+  ForkedGroup group(2, {}, Child(true, Exchange));
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  EXPECT_TRUE(Exchange(**nccl));
+  EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(NcclCommunicatorTest, AKilledPeerEndsTheWait) {
+  ForkedGroup group(2, {}, Child(true, [](NcclCommunicator&) { return pause() == 0; }));
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  const Stream stream = *Stream::Create();
+  float value = 1;
+  ASSERT_TRUE((*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get()).ok());
+  kill(group.pid(1), SIGKILL);
+  EXPECT_EQ(Await(**nccl, stream, std::chrono::seconds(20)).code(), absl::StatusCode::kUnavailable);
+  nccl->reset();
+  EXPECT_EQ(cudaStreamSynchronize(stream.get()), cudaSuccess);
+}
+
+TEST_F(NcclCommunicatorTest, AnAbortThatHangsLosesTheDevice) {
+  Order("0:abort-blocks");
+  std::atomic<int> lost{0};
+  std::string why;
+  NcclOptions options = Patient();
+  options.abort_limit = absl::Milliseconds(200);
+  options.on_lost = [&](absl::string_view reason) {
+    why = std::string(reason);
+    ++lost;
+  };
+  ForkedGroup group(2, {}, Child(true, [](NcclCommunicator& nccl) {
+                      while (nccl.Health().ok()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+                      return true;
+                    }));
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), options);
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  (*nccl)->Abort("the test says so");
+  (*nccl)->Abort("and once more");
+  nccl->reset();
+  EXPECT_EQ(lost, 1);
+  EXPECT_THAT(why, HasSubstr("did not end within 200ms"));
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(NcclCommunicatorTest, RanksNeedTheSameNccl) {
+  const auto with_another = [](GroupChannel& channel) {
+    setenv("TANDEM_FAKE_NCCL_VERSION", "22703", 1);
+    return NcclCommunicator::Join(&channel.communicator(), Patient()).status().code() ==
+           absl::StatusCode::kFailedPrecondition;
+  };
+  ForkedGroup group(2, {}, with_another);
+  const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  EXPECT_THAT(std::string(nccl.status().message()), HasSubstr("rank 1 has NCCL 2.27.3, rank 0 has 2.28.0"));
+  EXPECT_TRUE(group.Join(1));
+}
+
+class PeerCheckTest : public NcclCommunicatorTest {
+ protected:
+  static std::string Check(Communicator& control) {
+    const absl::StatusOr<std::string> reason = CheckPeerWrites(control, absl::Now() + absl::Seconds(20));
+    return reason.ok() ? *reason : reason.status().ToString();
+  }
+};
+
+TEST_F(PeerCheckTest, WhatIsWrittenArrives) {
+  ForkedGroup group(2, {}, [](GroupChannel& channel) { return Check(channel.communicator()).empty(); });
+  EXPECT_EQ(Check(group.channel().communicator()), "");
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(PeerCheckTest, AllRanksAgreeOnTheFirstReason) {
+  emulation::FailCall("cudaIpcOpenMemHandle", 1, cudaErrorPeerAccessUnsupported);  // of the children as well
+  const auto same = [](GroupChannel& channel) {
+    return absl::StrContains(Check(channel.communicator()), "rank 0 can not open the memory of rank 1");
+  };
+  ForkedGroup group(2, {}, same);
+  EXPECT_TRUE(same(group.channel()));
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(PeerCheckTest, WithoutPeerAccessTheGroupStillComesUp) {
+  emulation::FailCall("cudaIpcGetMemHandle", 1, cudaErrorNotSupported);
+  ForkedGroup group(2, {}, Child(true, [](NcclCommunicator& nccl) {
+                      return Exchange(nccl) && std::string(std::getenv("NCCL_P2P_DISABLE")) == "1";
+                    }));
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  EXPECT_STREQ(std::getenv("NCCL_P2P_DISABLE"), "1");
+  EXPECT_TRUE(Exchange(**nccl));
+  EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+  EXPECT_TRUE(group.Join(1));
+}
+
+}  // namespace
+}  // namespace tandem::worker::cuda

@@ -1,0 +1,172 @@
+#include "worker/cuda/peer_check.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "worker/cuda/check.h"
+#include "worker/cuda/device_memory.h"
+#include "worker/cuda/stream.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+constexpr int64_t kSlotBytes = 64 << 10;  // of each writer; more than any cache line or write combiner holds back
+constexpr size_t kReasonBytes = 200;
+
+// What a rank tells the others between two steps: what went wrong, if anything did.
+struct Word {
+  cudaIpcMemHandle_t handle;
+  char reason[kReasonBytes];  // empty: all is well
+};
+
+uint8_t PatternByte(int writer, int owner, int64_t i) {
+  return static_cast<uint8_t>(17 + 31 * writer + 7 * owner + i % 251);
+}
+
+void Complain(Word& word, const std::string& reason) {
+  if (word.reason[0] != '\0') return;  // the first reason is the cause
+  std::strncpy(word.reason, reason.c_str(), kReasonBytes - 1);
+}
+
+class PeerCheck {
+ public:
+  PeerCheck(Communicator& control, absl::Time deadline) : control_(control), deadline_(deadline) {
+    for (int p = 0; p < control_.size(); ++p) {
+      if (p != control_.rank()) peers_.push_back(p);
+    }
+  }
+  ~PeerCheck() {
+    for (void* mapped : mapped_) cudaIpcCloseMemHandle(mapped);
+  }
+
+  absl::StatusOr<std::string> Run() {
+    Offer();
+    // Each step ends with a word to all, so that no rank waits for one that gave up, and none opens what is closed.
+    std::string reason;
+    for (void (PeerCheck::*step)() : {&PeerCheck::Write, &PeerCheck::Verify, &PeerCheck::Close}) {
+      absl::StatusOr<std::vector<Word>> words = Tell();
+      if (!words.ok()) return words.status();
+      words_ = *std::move(words);
+      for (const Word& word : words_) {
+        if (reason.empty()) reason.assign(word.reason, strnlen(word.reason, kReasonBytes));
+      }
+      if (reason.empty() || step == &PeerCheck::Close) (this->*step)();
+    }
+    return reason;
+  }
+
+ private:
+  absl::StatusOr<std::vector<Word>> Tell() {
+    std::vector<Word> all(control_.size());
+    const auto bytes = [](Word* words, size_t count) {
+      return absl::MakeSpan(reinterpret_cast<uint8_t*>(words), count * sizeof(Word));
+    };
+    const absl::Status told = control_.AllGather(bytes(&mine_, 1), bytes(all.data(), all.size()));
+    if (!told.ok()) return told;
+    return all;
+  }
+
+  void Check(cudaError_t error, const std::string& what) {
+    if (error != cudaSuccess) Complain(mine_, std::string(ToStatus(error, what).message()));
+    if (error != cudaSuccess) cudaGetLastError();  // a refusal is no fault of what comes next
+  }
+
+  // A buffer of this rank's device, with a slot for each writer.
+  void Offer() {
+    absl::StatusOr<DeviceMemory> memory =
+        DeviceMemory::Allocate(kSlotBytes * control_.size(), "the check of peer access");
+    absl::StatusOr<Stream> stream = Stream::Create();
+    if (!memory.ok() || !stream.ok()) {
+      return Complain(mine_, absl::StrCat("rank ", control_.rank(), ": ",
+                                          (memory.ok() ? stream.status() : memory.status()).message()));
+    }
+    memory_ = *std::move(memory);
+    stream_ = *std::move(stream);
+    Check(cudaMemsetAsync(memory_.data(), 0, static_cast<size_t>(memory_.bytes()), stream_.get()), "clearing a buffer");
+    Await();
+    Check(cudaIpcGetMemHandle(&mine_.handle, memory_.data()),
+          absl::StrCat("rank ", control_.rank(), " can not share its memory"));
+  }
+
+  void Write() {
+    std::vector<uint8_t> pattern(kSlotBytes);
+    for (const int peer : peers_) {
+      void* theirs = nullptr;
+      Check(cudaIpcOpenMemHandle(&theirs, words_[peer].handle, cudaIpcMemLazyEnablePeerAccess),
+            absl::StrCat("rank ", control_.rank(), " can not open the memory of rank ", peer));
+      if (theirs == nullptr) return;
+      mapped_.push_back(theirs);
+      // From this rank's device, as a kernel would: out of its own slot, which nobody else writes.
+      for (int64_t i = 0; i < kSlotBytes; ++i) pattern[i] = PatternByte(control_.rank(), peer, i);
+      uint8_t* const own = memory_.data() + control_.rank() * kSlotBytes;
+      Check(cudaMemcpyAsync(own, pattern.data(), pattern.size(), cudaMemcpyHostToDevice, stream_.get()), "a copy");
+      Check(cudaMemcpyAsync(static_cast<uint8_t*>(theirs) + control_.rank() * kSlotBytes, own, kSlotBytes,
+                            cudaMemcpyDeviceToDevice, stream_.get()),
+            absl::StrCat("rank ", control_.rank(), " can not write to rank ", peer));
+      Await();
+    }
+  }
+
+  void Verify() {
+    std::vector<uint8_t> found(kSlotBytes);
+    for (const int peer : peers_) {
+      Check(cudaMemcpyAsync(found.data(), memory_.data() + peer * kSlotBytes, found.size(), cudaMemcpyDeviceToHost,
+                            stream_.get()),
+            "a copy");
+      Await();
+      for (int64_t i = 0; i < kSlotBytes; ++i) {
+        if (found[i] == PatternByte(peer, control_.rank(), i)) continue;
+        return Complain(mine_, absl::StrCat("what rank ", peer, " wrote to rank ", control_.rank(),
+                                            " did not arrive (byte ", i, "); see the IOMMU and ACS settings"));
+      }
+    }
+  }
+
+  // Before the owners free what is mapped here.
+  void Close() {
+    for (void* mapped : mapped_) cudaIpcCloseMemHandle(mapped);
+    mapped_.clear();
+  }
+
+  void Await() {
+    const auto passed = [this]() -> absl::StatusOr<bool> {
+      const cudaError_t error = cudaStreamQuery(stream_.get());
+      if (error == cudaErrorNotReady) return false;
+      if (error != cudaSuccess) return ToStatus(error, "a copy between devices");
+      return true;
+    };
+    const auto health = [this] { return control_.Health(); };
+    const absl::Status done =
+        AwaitDevice("the check of peer access",
+                    {.limit = absl::ToChronoNanoseconds(deadline_ - absl::Now()), .health = health, .passed = passed});
+    if (!done.ok()) Complain(mine_, absl::StrCat("rank ", control_.rank(), ": ", done.message()));
+  }
+
+  Communicator& control_;
+  const absl::Time deadline_;
+  std::vector<int> peers_;
+  Word mine_{};
+  std::vector<Word> words_;
+  DeviceMemory memory_;
+  Stream stream_;  // goes before the memory
+  std::vector<void*> mapped_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::string> CheckPeerWrites(Communicator& control, absl::Time deadline) {
+  PeerCheck check(control, deadline);
+  absl::StatusOr<std::string> reason = check.Run();
+  if (!reason.ok()) return reason;
+  // Nobody frees a buffer that a peer may still have open.
+  if (absl::Status met = control.Barrier(); !met.ok()) return met;
+  return reason;
+}
+
+}  // namespace tandem::worker::cuda
