@@ -5,6 +5,19 @@
 # The operators and what they stand on: these need the runtime only, and their tests link nothing else.
 set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/check.cc
+  worker/cuda/ops/activation.cu
+  worker/cuda/ops/embedding.cu
+  worker/cuda/ops/gather.cu
+  worker/cuda/ops/gemv.cu
+  worker/cuda/ops/norm.cu
+  worker/cuda/ops/rope.cu
+  worker/cuda/ops/sampling.cu
+)
+# Their tests, built on a device (tests/gpu) and without one (tests/emulation).
+set(TANDEM_CUDA_OP_TESTS
+  worker/cuda/ops/gemv_test.cc
+  worker/cuda/ops/sampling_test.cc
+  worker/cuda/ops/simple_ops_test.cc
 )
 set(TANDEM_CUDA_SOURCES
   worker/cuda/cublaslt_matmul.cc

@@ -26,7 +26,7 @@ struct EmbeddingArgs {
   float* residual = nullptr;                 // [count][hidden], written
 };
 
-// kBFloat16 and kFloat16; INVALID_ARGUMENT for another type. `hidden` is any number; a multiple of 8 with 16-byte
+// kBFloat16 and kFloat16; INVALID_ARGUMENT for another type. `hidden` is any number; a multiple of 4 with 16-byte
 // aligned pointers takes the wide path.
 absl::Status Embed(const EmbeddingArgs& args, cudaStream_t stream);
 

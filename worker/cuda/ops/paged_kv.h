@@ -10,6 +10,8 @@
 #ifndef TANDEM_WORKER_CUDA_OPS_PAGED_KV_H_
 #define TANDEM_WORKER_CUDA_OPS_PAGED_KV_H_
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 #include "base/model/dtype.h"
@@ -24,9 +26,11 @@ struct PagedKv {
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
 
-  constexpr int32_t padded() const { return (head_dim + 15) / 16 * 16; }
-  constexpr int64_t head_stride() const { return int64_t{2} * kKvBlockTokens * padded(); }  // elements
-  constexpr int64_t block_stride() const { return kv_heads * head_stride(); }               // elements
+  __host__ __device__ constexpr int32_t padded() const { return (head_dim + 15) / 16 * 16; }
+  __host__ __device__ constexpr int64_t head_stride() const {
+    return int64_t{2} * kKvBlockTokens * padded();
+  }                                                                                                // elements
+  __host__ __device__ constexpr int64_t block_stride() const { return kv_heads * head_stride(); }  // elements
   constexpr int64_t bytes_per_block() const { return block_stride() * model::BytesOf(type); }
 };
 

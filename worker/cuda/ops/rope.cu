@@ -1,0 +1,104 @@
+#include "worker/cuda/launch.h"
+#include "worker/cuda/ops/element.h"
+#include "worker/cuda/ops/rope.h"
+
+namespace tandem::worker::cuda {
+namespace {
+
+// As in worker/exec/ops/rope_cpu.cc, operation for operation: reduced by multiples of pi/2 in three parts, then the
+// Taylor sums. __dmul_rn and its like keep the compiler from fusing what is not fused there.
+__device__ void SineAndCosine(double angle, double* sine, double* cosine) {
+  constexpr double kTwoByPi = 2 / 3.14159265358979323846;
+  const int64_t quarter = static_cast<int64_t>(__dadd_rn(__dmul_rn(angle, kTwoByPi), 0.5));
+  const double n = static_cast<double>(quarter);
+  const double r = __dadd_rn(__dadd_rn(__dadd_rn(angle, -__dmul_rn(n, 0x1.921fb6p+0)), -__dmul_rn(n, -0x1.777a5cp-25)),
+                             -__dmul_rn(n, -0x1.ee59d9cceba40p-50));
+  const double square = __dmul_rn(r, r);
+  double s = 0;
+  double c = 0;
+  for (int k = 8; k >= 1; --k) {
+    s = __dmul_rn(__dadd_rn(1, s), -square) / ((2 * k) * (2 * k + 1));
+    c = __dmul_rn(__dadd_rn(1, c), -square) / ((2 * k - 1) * (2 * k));
+  }
+  s = __dmul_rn(r, __dadd_rn(1, s));
+  c = __dadd_rn(1, c);
+  const int turn = static_cast<int>(quarter & 3);
+  const double to_sine = turn % 2 == 0 ? s : c;
+  const double to_cosine = turn % 2 == 0 ? c : s;
+  *sine = turn >= 2 ? -to_sine : to_sine;
+  *cosine = turn == 1 || turn == 2 ? -to_cosine : to_cosine;
+}
+
+__global__ void RopeAnglesKernel(RopeAnglesArgs args) {
+  const int32_t half = args.head_dim / 2;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= args.tokens * half) return;
+  const int64_t token = i / half;
+  const int32_t pair = static_cast<int32_t>(i % half);
+  // The product is rounded to float32 as in the models' reference.
+  const float angle = __fmul_rn(static_cast<float>(args.positions[token]), args.frequencies[pair]);
+  double sine, cosine;
+  SineAndCosine(angle, &sine, &cosine);
+  float* const out = args.angles + token * args.head_dim;
+  out[pair] = __fmul_rn(static_cast<float>(cosine), args.magnitude);
+  out[half + pair] = __fmul_rn(static_cast<float>(sine), args.magnitude);
+}
+
+constexpr int kHeadsPerBlock = 4;
+
+// A row of threads for a head of a token: query heads, then key heads, then value heads, as they lie in memory.
+template <class T>
+__global__ void CacheKvKernel(CacheKvArgs args) {
+  const int64_t token = blockIdx.x;
+  const int32_t head = static_cast<int32_t>(blockIdx.y) * kHeadsPerBlock + static_cast<int32_t>(threadIdx.y);
+  const int32_t kv_heads = args.kv.kv_heads;
+  const int32_t slot = args.slots[token];
+  if (slot < 0 || head >= args.heads + 2 * kv_heads) return;
+  const int32_t head_dim = args.kv.head_dim;
+  const int32_t padded = args.kv.padded();
+  const int32_t half = head_dim / 2;
+  T* const from = static_cast<T*>(args.qkv) + token * args.qkv_stride + int64_t{head} * head_dim;
+  const bool is_query = head < args.heads;
+  const bool is_value = head >= args.heads + kv_heads;
+
+  T* to = from;
+  if (!is_query) {
+    const int32_t kv_head = is_value ? head - args.heads - kv_heads : head - args.heads;
+    to = static_cast<T*>(args.kv.layer) + int64_t{slot / kKvBlockTokens} * args.kv.block_stride() +
+         kv_head * args.kv.head_stride() + (is_value ? kKvBlockTokens * padded : 0) + slot % kKvBlockTokens * padded;
+    for (int32_t i = head_dim + static_cast<int32_t>(threadIdx.x); i < padded; i += 32) to[i] = FromFloat<T>(0.0f);
+  }
+  if (is_value || args.angles == nullptr) {
+    if (is_query) return;
+    for (int32_t i = static_cast<int32_t>(threadIdx.x); i < head_dim; i += 32) to[i] = from[i];
+    return;
+  }
+  const float* const cosines = args.angles + token * head_dim;
+  const float* const sines = cosines + half;
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < half; i += 32) {
+    const float a = ToFloat(from[i]);
+    const float b = ToFloat(from[half + i]);
+    to[i] = FromFloat<T>(a * cosines[i] - b * sines[i]);
+    to[half + i] = FromFloat<T>(b * cosines[i] + a * sines[i]);
+  }
+}
+
+}  // namespace
+
+absl::Status RopeAngles(const RopeAnglesArgs& args, cudaStream_t stream) {
+  constexpr unsigned int kThreads = 128;
+  return Launch("RopeAngles", &RopeAnglesKernel,
+                {dim3(BlocksFor(args.tokens * (args.head_dim / 2), kThreads)), dim3(kThreads)}, stream, args);
+}
+
+absl::Status CacheKv(const CacheKvArgs& args, cudaStream_t stream) {
+  return ForSixteenBits("CacheKv", args.kv.type, [&](auto type) {
+    return Launch(
+        "CacheKv", &CacheKvKernel<decltype(type)>,
+        {dim3(static_cast<unsigned int>(args.tokens), BlocksFor(args.heads + 2 * args.kv.kv_heads, kHeadsPerBlock)),
+         dim3(32, kHeadsPerBlock)},
+        stream, args);
+  });
+}
+
+}  // namespace tandem::worker::cuda
