@@ -157,6 +157,8 @@ class World {
       EXPECT_EQ(Known(device), known) << name << " came out of the restart as another";
     }
     for (const DrainRequested& asked : kept_.Undecided(now_)) Step(asked);
+    for (auto last = undeployed_.rbegin(); last != undeployed_.rend(); ++last) models_.erase(models_.begin() + *last);
+    undeployed_.clear();
     for (const ModelSpec& model : models_) Step(ModelConfigured{model});
   }
 
@@ -176,7 +178,9 @@ class World {
   void Arrive() {
     RequestArrived event;
     event.request = {7, ++last_request_};
-    event.model = models_[Draw(static_cast<int>(models_.size()))].name;
+    uint32_t model = static_cast<uint32_t>(Draw(static_cast<int>(models_.size())));
+    while (undeployed_.contains(model) && Chance(900)) model = (model + 1) % static_cast<uint32_t>(models_.size());
+    event.model = models_[model].name;
     event.prompt = {1 + Draw(500)};
     if (Chance(700)) event.max_tokens = Tokens{1 + Draw(300)};
     if (Chance(300)) event.deadline = Milliseconds(Draw(20000));
@@ -312,6 +316,7 @@ class World {
     const ClusterState& state = core_->state();
     if (state.devices.empty()) return;
     const DeviceId device{static_cast<uint32_t>(Draw(static_cast<int>(state.devices.size())))};
+    if (Chance(500)) return ChangeModels();
     switch (Draw(6)) {
       case 0:
         return Step(CordonRequested{device, "drawn"});
@@ -333,6 +338,36 @@ class World {
     }
   }
 
+  // Models come, go, change their shape and their numbers.
+  void ChangeModels() {
+    const uint32_t id = static_cast<uint32_t>(Draw(static_cast<int>(models_.size())));
+    const int live = static_cast<int>(models_.size() - undeployed_.size());
+    if (undeployed_.contains(id) || live == 1 || Chance(950)) {
+      const bool again = undeployed_.contains(id);
+      ModelSpec spec = models_[id];
+      const bool name_free = again && std::none_of(models_.begin() + id + 1, models_.end(),
+                                                   [&](const ModelSpec& later) { return later.name == spec.name; });
+      if (again && !name_free) return;
+      spec.replicas_min = 1 + Draw(2);
+      spec.replicas_max = spec.replicas_min + Draw(3);
+      if (!again && Chance(300)) {
+        models_[id] = spec;
+        return Step(ScaleRequested{{id}, spec.replicas_min, spec.replicas_max, "drawn"});
+      }
+      spec.tensor_parallel = Draw(3);
+      if (Chance(300)) spec.max_sequences = 1 + Draw(4);
+      if (Chance(200)) spec.max_model_len = 256 + 256 * Draw(2);
+      if (!again) {
+        models_[id] = spec;
+        return Step(DeployRequested{{id}, spec, "drawn"});
+      }
+      models_.push_back(spec);
+      return Step(DeployRequested{{static_cast<uint32_t>(models_.size() - 1)}, spec, "drawn"});
+    }
+    undeployed_.insert(id);
+    Step(UndeployRequested{{id}, "drawn"});
+  }
+
   void Step(const Event& event) {
     if (failed_) return;
     if (const auto* found = std::get_if<RequestFound>(&event)) {
@@ -351,8 +386,10 @@ class World {
       for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
       history_.push_back("    " + line);
       ++seen_[line.substr(0, line.find(' '))];
-      for (const char* news : {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants ",
-                               "until replaced", "to other groups", "the drain was undone", "\"parked: "}) {
+      for (const char* news :
+           {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants ", "until replaced",
+            "to other groups", "serves in its new shape", "makes room for the new", "has its shape again",
+            "in another shape", "undeployed", "the drain was undone", "\"parked: "}) {
         if (line.find(news) != std::string::npos) ++seen_[news];
       }
       Judge(action);
@@ -406,7 +443,8 @@ class World {
   Instant beat_{500000};
   Kept kept_;
   std::vector<Worker> workers_;
-  std::deque<ModelSpec> models_;
+  std::deque<ModelSpec> models_;   // by ModelId
+  std::set<uint32_t> undeployed_;  // of them
   std::map<RequestId, Client> clients_;
   std::deque<Event> said_;
   std::deque<std::string> history_;
@@ -460,6 +498,11 @@ TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
                            "until replaced",
                            "to other groups",
                            "the drain was undone",
+                           "serves in its new shape",
+                           "makes room for the new",
+                           "has its shape again",
+                           "in another shape",
+                           "undeployed",
                            "\"parked: ",
                            "migrated",
                            "drained a lost device"}) {

@@ -94,6 +94,14 @@ std::string ScenarioEnv::Run(const std::string& line) {
       Start(command);
     } else if (verb == "model") {
       AddModel(command);
+    } else if (verb == "deploy") {
+      Deploy(command);
+    } else if (verb == "undeploy") {
+      const ModelId id = ModelNamed(command.words.at(0));
+      undeployed_.insert(id.value);
+      Step(UndeployRequested{id, command.Key("reason", "")});
+    } else if (verb == "scale") {
+      Scale(command);
     } else if (verb == "worker") {
       AddWorkers(command);
     } else if (verb == "settle") {
@@ -152,11 +160,46 @@ void ScenarioEnv::Start(const Command& command) {
     for (const DrainRequested& asked : kept_.Undecided(now_)) Step(asked);
   }
   quiet_ = true;
+  for (auto last = undeployed_.rbegin(); last != undeployed_.rend(); ++last) models_.erase(models_.begin() + *last);
+  undeployed_.clear();
   for (const ModelSpec& model : models_) Step(ModelConfigured{model});
   quiet_ = false;
 }
 
+ModelId ScenarioEnv::ModelNamed(const std::string& name) const {
+  for (uint32_t i = 0; i < models_.size(); ++i) {
+    if (models_[i].name == name && !undeployed_.contains(i)) return {i};
+  }
+  throw std::invalid_argument(absl::StrCat("there is no model ", name));
+}
+
+// A name that is known gets the shape that the command says, as the shell does it.
+void ScenarioEnv::Deploy(const Command& command) {
+  const ModelSpec spec = SpecFrom(command);
+  ModelId id{static_cast<uint32_t>(models_.size())};
+  for (uint32_t i = 0; i < models_.size(); ++i) {
+    if (models_[i].name == spec.name && !undeployed_.contains(i)) id = {i};
+  }
+  if (id.value == models_.size()) models_.emplace_back();
+  models_[id.value] = spec;
+  Step(DeployRequested{id, spec, command.Key("reason", "")});
+}
+
+void ScenarioEnv::Scale(const Command& command) {
+  const ModelId id = ModelNamed(command.words.at(0));
+  const std::vector<std::string> replicas = absl::StrSplit(command.Key("replicas", "1"), "..");
+  ModelSpec& spec = models_[id.value];
+  spec.replicas_min = std::stoi(replicas.front());
+  spec.replicas_max = std::stoi(replicas.back());
+  Step(ScaleRequested{id, spec.replicas_min, spec.replicas_max, command.Key("reason", "")});
+}
+
 void ScenarioEnv::AddModel(const Command& command) {
+  models_.push_back(SpecFrom(command));
+  Step(ModelConfigured{models_.back()});
+}
+
+ModelSpec ScenarioEnv::SpecFrom(const Command& command) {
   ModelSpec spec;
   spec.name = command.words.at(0);
   if (command.keys.contains("alias")) spec.aliases = {command.keys.at("alias")};
@@ -175,8 +218,7 @@ void ScenarioEnv::AddModel(const Command& command) {
     cost.kv_bytes_per_token = {Quantity(command.Key("kv", "64KiB")) / degree};
     spec.costs.push_back(cost);
   }
-  models_.push_back(spec);
-  Step(ModelConfigured{spec});
+  return spec;
 }
 
 void ScenarioEnv::AddWorkers(const Command& command) {

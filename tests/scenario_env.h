@@ -29,6 +29,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,10 @@ class ScenarioEnv {
   static Command Split(const std::string& line);
 
   void Start(const Command& command);
+  void Deploy(const Command& command);
+  void Scale(const Command& command);
+  ModelId ModelNamed(const std::string& name) const;
+  static ModelSpec SpecFrom(const Command& command);
   void AddModel(const Command& command);
   void AddWorkers(const Command& command);
   void Arrive(const Command& command);
@@ -79,7 +84,8 @@ class ScenarioEnv {
   CoreOptions options_;
   std::unique_ptr<Core> core_;
   Instant now_ = {1000000};
-  std::deque<ModelSpec> models_;
+  std::deque<ModelSpec> models_;   // by ModelId
+  std::set<uint32_t> undeployed_;  // of them
   struct Named {
     std::string name;
     std::unique_ptr<ScenarioWorker> worker;

@@ -5,6 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "scheduler/core/rollout.h"
+
 namespace tandem::core {
 
 ScenarioWorker::ScenarioWorker(DeviceSpec spec, Incarnation incarnation)
@@ -85,6 +87,7 @@ void ScenarioWorker::Load(const LoadModel& action, const ModelSpec& model) {
     if (cost.tensor_parallel == shard.size) static_bytes = cost.static_bytes, per_token = cost.kv_bytes_per_token;
   }
   shard.model = model.name;
+  shard.deployment = DeploymentOf(model);
   shard.ready = true;
   shard.kv_blocks = static_cast<int32_t>(action.kv_target.value / (per_token.value * 16));
   Report(ModelLoaded{device_, action.group, action.epoch, static_bytes});

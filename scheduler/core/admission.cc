@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
@@ -43,15 +44,7 @@ Refusal CheckNumbers(const RequestArrived& event, const ModelSpec& spec) {
 }  // namespace
 
 void Handle(ClusterState& state, const ModelConfigured& event, Actions& out) {
-  const ModelId id{static_cast<uint32_t>(state.models.size())};
-  Model& model = state.models.emplace_back();
-  model.id = id;
-  model.spec = event.spec;
-  model.waits_for = absl::StrCat(Name(model), " has not been placed yet");
-  // A name beats an alias, and the first claim beats later ones; the shell checked the configuration.
-  state.model_names[model.spec.name] = id;
-  for (const std::string& alias : model.spec.aliases) state.model_names.emplace(alias, id);
-  state.place_wanted = true;
+  const Model& model = AddModel(state, event.spec);
   out.push_back(Tell{Name(model), "configured"});
 }
 
@@ -67,7 +60,9 @@ void Handle(ClusterState& state, const RequestArrived& event, Actions& out) {
   const Model* model = state.FindModel(event.model);
   if (model == nullptr) {
     std::vector<std::string> names;
-    for (const Model& known : state.models) names.push_back(known.spec.name);
+    for (const Model& known : state.models) {
+      if (!known.undeployed) names.push_back(known.spec.name);
+    }
     return refuse({Reason::kModelNotFound,
                    absl::StrCat("no model named '", event.model, "'; there ", names.size() == 1 ? "is " : "are ",
                                 names.empty() ? "none" : List(names, 8))});

@@ -11,6 +11,7 @@
 #include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
 
@@ -20,7 +21,8 @@ namespace {
 bool Complete(const ClusterState& state, const Adoption& adoption) {
   if (adoption.conflict || !adoption.all_ready || adoption.kv_blocks < 1) return false;
   if (static_cast<int>(adoption.ranks.size()) != adoption.size) return false;
-  return state.model_names.contains(adoption.model);
+  const auto model = state.model_names.find(adoption.model);
+  return model != state.model_names.end() && SameWeights(adoption.deployment, state.At(model->second).spec);
 }
 
 void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& out) {
@@ -53,10 +55,13 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
     group.kv_bytes = {cost->kv_bytes_per_token.value * group.block_tokens * group.kv_blocks};
   }
   model.groups.push_back(id);
+  group.deployment = adoption.deployment;
   Group& added = state.AddGroup(std::move(group));
   added.leaving = IsDrained(state, added);
+  added.outdated = IsOutdated(state, added);
   OpenAccount(state, added);
   state.place_wanted = true;
+  state.drains_touched |= added.outdated;
   out.push_back(Tell{Name(id), absl::StrCat("adopted for ", Name(model), " on ", List(state, DevicesOf(added), 8))});
   SeatFound(state, added, out);
   JoinDrains(state, added, out);
@@ -84,9 +89,11 @@ void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions&
     adoption.model = shard.model;
     adoption.size = shard.size;
     adoption.kv_blocks = shard.kv_blocks;
+    adoption.deployment = shard.deployment;
   }
-  const bool fits = shard.epoch == adoption.epoch && shard.model == adoption.model && shard.size == adoption.size &&
-                    shard.rank >= 0 && shard.rank < shard.size && !adoption.ranks.contains(shard.rank);
+  const bool fits = shard.epoch == adoption.epoch && shard.model == adoption.model &&
+                    shard.deployment == adoption.deployment && shard.size == adoption.size && shard.rank >= 0 &&
+                    shard.rank < shard.size && !adoption.ranks.contains(shard.rank);
   if (!fits) {
     adoption.conflict = true;
     return Evict(state, device, shard.group, shard.epoch, "its ranks do not agree on what it is", out);

@@ -50,12 +50,20 @@ Request& ClusterState::At(Serial serial) {
 }
 
 Model* ClusterState::FindModel(absl::string_view name) {
-  auto it = model_names.find(std::string(name));
-  if (it == model_names.end()) it = model_names.find("*");
+  const auto it = model_names.find(std::string(name));
   return it == model_names.end() ? nullptr : &At(it->second);
 }
 const Model* ClusterState::FindModel(absl::string_view name) const {
   return const_cast<ClusterState*>(this)->FindModel(name);
+}
+
+void ClusterState::NameModel(const Model& model) {
+  model_names[model.spec.name] = model.id;
+  for (const std::string& alias : model.spec.aliases) model_names.emplace(alias, model.id);
+}
+
+void ClusterState::UnnameModel(const Model& model) {
+  std::erase_if(model_names, [&](const auto& entry) { return entry.second == model.id; });
 }
 
 void ClusterState::NameDevice(const Device& device) {

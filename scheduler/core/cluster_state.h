@@ -117,6 +117,7 @@ struct Group {
   Ending ending = Ending::kNo;
   bool retiring = false;  // fewer replicas are needed; see pool.h
   bool leaving = false;   // a drain wants it gone; it may serve until a replacement does
+  bool outdated = false;  // its model was deployed in another shape since; likewise. See rollout.h
   bool adopted = false;   // formed by an earlier scheduler
   // It has entries in Model::by_share and by_room, by these keys; none while it admits nothing.
   bool indexed = false;
@@ -149,13 +150,14 @@ struct Group {
   std::string why;     // how it came to be placed here
   std::string reason;  // why it left service
   std::string numerics_id;
+  std::string deployment;  // what it is loaded with; DeploymentOf(spec) when it was formed
 
   DeviceId Rank0() const { return members.front().device; }
   bool InService() const { return ending == Ending::kNo && state != GroupState::kDissolved; }
   // Takes requests now or soon: forming, loading or ready.
   bool Serves() const { return InService() && state != GroupState::kDraining; }
-  // Of the replicas that are wanted: one that a drain wants gone serves, but is to be replaced.
-  bool CountsAsReplica() const { return Serves() && !leaving; }
+  // Of the replicas that are wanted: one that a drain or a new deployment wants gone serves, but is to be replaced.
+  bool CountsAsReplica() const { return Serves() && !leaving && !outdated; }
 };
 
 // ---- models -------------------------------------------------------------------------------------------------------
@@ -192,6 +194,7 @@ struct Model {
   // A model that cannot be served at all: its requests are refused with this until something changes.
   Reason refused = Reason::kNone;
   std::string refused_why;
+  bool undeployed = false;    // has no name any more, and no replica is wanted; its slot stays
   bool blocked = false;       // `refused` came from a worker: no retry before a worker or device changed
   Duration back_off;          // of the next retry; 0 after success
   Instant retry_at = kNever;  // no group is formed before
@@ -346,6 +349,7 @@ struct Adoption {
   int32_t kv_blocks = 0;  // least over the ranks
   std::string numerics_id;
   std::vector<HeldRequest> requests;
+  std::string deployment;
 };
 
 struct ClusterState {
@@ -413,10 +417,13 @@ struct ClusterState {
   Request* Find(RequestId id);
   const Request* Find(RequestId id) const;  // also the ended ones that are remembered
   Request& At(Serial serial);
-  // By name, alias, or the alias "*".
+  // By name or alias. What the alias "*" answers to is the shell's to say: it has made tokens for one model.
   Model* FindModel(absl::string_view name);
   const Model* FindModel(absl::string_view name) const;
 
+  // Enters a model's name and aliases; a name beats an alias, and the first claim beats later ones.
+  void NameModel(const Model& model);
+  void UnnameModel(const Model& model);
   // Enters a device that is the last of `devices` into the tables of names.
   void NameDevice(const Device& device);
   Request& AddRequest(RequestId id);

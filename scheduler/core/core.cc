@@ -16,6 +16,7 @@
 #include "scheduler/core/pool.h"
 #include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/core/waiting_room.h"
 #include "scheduler/core/worker.h"
 
@@ -68,6 +69,7 @@ void Conclude(ClusterState& state, Actions& out) {
     state.pools_touched |= state.place_wanted || state.drains_touched || !state.queued_now.empty();
     if (state.place_wanted) PlaceMissing(state, out);  // before a drain looks whether its replacement is coming
     if (state.drains_touched) {
+      UpdateRollouts(state, out);
       DissolveUnneeded(state, out);
       UpdateDrains(state, out);
     }

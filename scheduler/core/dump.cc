@@ -30,6 +30,7 @@ struct AdoptionLine {
   int32_t kv_blocks = 0;
   std::string numerics_id;
   std::vector<HeldRequest> requests;
+  std::string deployment;
 };
 struct OutputsLine {
   ModelId model;
@@ -85,6 +86,7 @@ struct Fields<AdoptionLine> {
     v("kv_blocks", &T::kv_blocks);
     v("numerics_id", &T::numerics_id);
     v("requests", &T::requests);
+    v("deployment", &T::deployment);
   }
 };
 template <>
@@ -211,8 +213,7 @@ class Loader {
       Rearm(device.quarantined_until, TimerKind::kQuarantine, device.id.value);
     }
     for (const Model& model : state_.models) {
-      state_.model_names[model.spec.name] = model.id;
-      for (const std::string& alias : model.spec.aliases) state_.model_names.emplace(alias, model.id);
+      if (!model.undeployed) state_.NameModel(model);
     }
     for (Group& group : groups_) {
       const GroupId id = group.id;
@@ -240,8 +241,9 @@ class Loader {
       Rearm(added.next_report, TimerKind::kDrain, id.value);
     }
     for (AdoptionLine& line : adoptions_) {
-      Adoption adoption{line.epoch,    line.model,     line.size,        {},           line.all_ready,
-                        line.conflict, line.kv_blocks, line.numerics_id, line.requests};
+      Adoption adoption{line.epoch,     line.model,     line.size,      {},
+                        line.all_ready, line.conflict,  line.kv_blocks, line.numerics_id,
+                        line.requests,  line.deployment};
       for (const AdoptionRank& rank : line.ranks) adoption.ranks[rank.rank] = rank.device;
       state_.adoptions.emplace(line.group, std::move(adoption));
     }
@@ -322,7 +324,8 @@ std::string DumpState(const ClusterState& state) {
                       adoption.conflict,
                       adoption.kv_blocks,
                       adoption.numerics_id,
-                      adoption.requests};
+                      adoption.requests,
+                      adoption.deployment};
     for (const auto& [rank, device] : adoption.ranks) line.ranks.push_back({rank, device});
     Line(out, "adoption", line);
   }

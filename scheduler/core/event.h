@@ -57,6 +57,7 @@ struct HeldShard {
   int32_t kv_blocks = 0;
   std::string numerics_id;
   std::vector<HeldRequest> requests;
+  std::string deployment;  // what it was loaded with, as LoadModel said
 };
 struct WorkerAttached {
   DeviceSpec device;
@@ -173,7 +174,7 @@ struct LinkProbeFailed {
 
 struct RequestArrived {
   RequestId request;
-  std::string model;  // name or alias, as the client wrote it
+  std::string model;  // name or alias
   Tokens prompt;
   Tokens known_output;               // resume_token_ids
   std::optional<Tokens> max_tokens;  // unset: what the context leaves
@@ -256,12 +257,27 @@ struct DrainRequested {
 struct UndrainRequested {
   DeviceId device;
 };
+// `model` is the next free id, for a name that is new; or that of the model of the name, which then gets this shape.
+struct DeployRequested {
+  ModelId model;
+  ModelSpec spec;
+  std::string reason;
+};
+struct UndeployRequested {
+  ModelId model;
+  std::string reason;
+};
+struct ScaleRequested {
+  ModelId model;
+  int replicas_min = 1, replicas_max = 1;
+  std::string reason;
+};
 
-using Event =
-    std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
-                 ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
-                 RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped,
-                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported, RequestFound>;
+using Event = std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived,
+                           GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed,
+                           RequestArrived, RequestCancelled, RequestStarted, RequestPreempted, RequestEnded,
+                           RequestStopped, CordonRequested, UncordonRequested, DrainRequested, UndrainRequested,
+                           HealthReported, RequestFound, DeployRequested, UndeployRequested, ScaleRequested>;
 
 }  // namespace tandem::core
 

@@ -138,6 +138,7 @@ struct Fields<HeldShard> {
     v("kv_blocks", &T::kv_blocks);
     v("numerics_id", &T::numerics_id);
     v("requests", &T::requests);
+    v("deployment", &T::deployment);
   }
 };
 template <>
@@ -439,6 +440,36 @@ struct Fields<RequestFound> {
     v("tenant", &T::tenant);
     v("session", &T::session);
     v("prefix", &T::prefix);
+  }
+};
+template <>
+struct Fields<DeployRequested> {
+  static constexpr const char* kWord = "deploy-requested";
+  static void Visit(auto&& v) {
+    using T = DeployRequested;
+    v("model", &T::model);
+    v("spec", &T::spec);
+    v("reason", &T::reason);
+  }
+};
+template <>
+struct Fields<UndeployRequested> {
+  static constexpr const char* kWord = "undeploy-requested";
+  static void Visit(auto&& v) {
+    using T = UndeployRequested;
+    v("model", &T::model);
+    v("reason", &T::reason);
+  }
+};
+template <>
+struct Fields<ScaleRequested> {
+  static constexpr const char* kWord = "scale-requested";
+  static void Visit(auto&& v) {
+    using T = ScaleRequested;
+    v("model", &T::model);
+    v("replicas_min", &T::replicas_min);
+    v("replicas_max", &T::replicas_max);
+    v("reason", &T::reason);
   }
 };
 

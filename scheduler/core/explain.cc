@@ -167,7 +167,8 @@ absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
   }
   for (GroupId id : model->groups) {
     const Group& group = *state_.Find(id);
-    lines.push_back(absl::StrCat(Name(id), " ", Words(group.state), " on ", List(state_, DevicesOf(group), 8)));
+    lines.push_back(absl::StrCat(Name(id), " ", Words(group.state), " on ", List(state_, DevicesOf(group), 8),
+                                 group.outdated ? ", in an earlier shape" : ""));
   }
   lines.push_back(absl::StrCat(Count(static_cast<int64_t>(model->queue.size()), "request"),
                                " waiting; outputs of 9 in 10 requests end within ",

@@ -11,6 +11,7 @@
 #include "scheduler/core/placement.h"
 #include "scheduler/core/quarantine.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
 
@@ -104,6 +105,11 @@ bool IsOwnFault(const Group& group, GroupFailure failure) {
   return meeting && group.members.size() == 1;
 }
 
+// A group of the model that comes may be what others wait for before they leave.
+bool MayReplace(const ClusterState& state, const Model& model) {
+  return !state.drains.empty() || IsRolling(state, model);
+}
+
 const char* Word(GroupFailure failure) {
   static constexpr const char* kWords[] = {"bootstrap failed", "model unusable", "model mismatch",      "does not fit",
                                            "no memory now",    "peer lost",      "communicator failed", "engine fault",
@@ -136,6 +142,7 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
   group.kv_min = report.kv_min;
   group.kv_target = report.kv_target;
   group.created = state.now;
+  group.deployment = DeploymentOf(model.spec);
   for (DeviceId id : report.chosen) {
     Member member;
     member.device = id;
@@ -148,7 +155,7 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
   model.groups.push_back(group.id);
   model.retry_at = kNever;
   Group& added = state.AddGroup(std::move(group));
-  state.drains_touched |= !state.drains.empty();  // it may replace what one of them takes
+  state.drains_touched |= MayReplace(state, model);
   SetDeadline(state, added, state.now + state.options.form_deadline);
   out.push_back(Tell{Name(added.id), absl::StrCat("FORMING: ", added.why)});
   out.push_back(FormGroup{added.id, added.epoch, model.id, report.chosen, state.options.form_deadline});
@@ -161,7 +168,7 @@ void Handle(ClusterState& state, const GroupFormed& event, Actions& out) {
   if (group->state != GroupState::kForming || !group->InService()) return;
   if (!std::all_of(group->members.begin(), group->members.end(), [](const Member& m) { return m.formed; })) return;
   group->state = GroupState::kLoading;
-  state.drains_touched |= !state.drains.empty();
+  state.drains_touched |= MayReplace(state, state.At(group->model));
   SetDeadline(state, *group, state.now + state.options.load_deadline);
   out.push_back(Tell{Name(group->id), "LOADING: all ranks formed"});
   out.push_back(LoadModel{group->id, group->epoch, group->model, DevicesOf(*group), group->kv_min, group->kv_target,
@@ -194,7 +201,7 @@ void Handle(ClusterState& state, const GroupReady& event, Actions& out) {
   group->numerics_id = event.numerics_id;
   SetDeadline(state, *group, kNever);
   OpenAccount(state, *group);
-  state.drains_touched |= !state.drains.empty();
+  state.drains_touched |= MayReplace(state, model);
   model.back_off = {};
   state.place_wanted |= state.load_awaited;
   out.push_back(Tell{Name(group->id), absl::StrCat("READY: ", group->kv_blocks, " blocks, ", group->kv.capacity.value,
@@ -259,8 +266,8 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
   const std::string what = absl::StrCat(Word(event.failure), event.message.empty() ? "" : ": ", event.message);
   const std::string why = absl::StrCat(Name(state, event.device), ": ", what);
   const Reason permanent = Permanent(event.failure);
-  if (permanent != Reason::kNone && group->InService()) {
-    Model& model = state.At(group->model);
+  Model& model = state.At(group->model);
+  if (permanent != Reason::kNone && group->InService() && !group->outdated && !model.undeployed) {
     model.blocked = true;
     model.refused = permanent;
     model.refused_why = why;

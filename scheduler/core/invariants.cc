@@ -8,6 +8,7 @@
 #include "scheduler/core/drain.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -98,6 +99,10 @@ class Checker {
       Members(name, group);
       Account(name, group);
       const Model& model = state_.At(group.model);
+      Hold(!group.InService() || group.outdated == IsOutdated(state_, group), name, " outdated=", group.outdated,
+           ", and its model says otherwise");
+      Hold(!group.outdated || !group.Serves() || group.state == GroupState::kReady, name, " forms in an old shape");
+      Hold(!model.undeployed || !group.Serves(), name, " serves a model that was undeployed");
       Hold(std::count(model.groups.begin(), model.groups.end(), id) == 1, name, " is not in the list of its model");
       Hold(model.by_share.contains({group.share_key, id}) == group.indexed, name, " is wrong in by_share");
       Hold(model.by_room.contains({group.room_key, id}) == group.indexed, name, " is wrong in by_room");
@@ -158,6 +163,11 @@ class Checker {
         Hold(it != state_.requests.end() && it->second.Waits(), name, " queues what does not wait");
       });
       Line(name, model.queue);
+      const auto named = state_.model_names.find(model.spec.name);
+      const bool has_name = named != state_.model_names.end() && named->second == model.id;
+      Hold(has_name == !model.undeployed, name, model.undeployed ? " was undeployed and is found" : " is not found");
+      Hold(!model.undeployed || (model.queue.empty() && state_.Wanted(model) == 0), name,
+           " was undeployed and something waits for it");
       Hold((model.pace.busy_since == kNever) == model.queue.empty(), name, " does not know whether somebody waits");
     }
   }

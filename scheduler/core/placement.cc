@@ -14,6 +14,7 @@
 #include "scheduler/core/planning.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -174,7 +175,7 @@ PlacementReport Placed(const ClusterState& state, const Model& model, const Plan
 
 // What the requests of a model without a replica, now or soon, are told.
 void Judge(ClusterState& state, Model& model, Actions& out) {
-  if (model.blocked) return;
+  if (model.blocked || model.undeployed) return;
   const bool served = state.IsServed(model);
   Reason refused = Reason::kNone;
   if (!served && model.report.verdict == Verdict::kNever) refused = Reason::kNeverFits;
@@ -280,6 +281,7 @@ void PlaceMissing(ClusterState& state, Actions& out) {
     if (WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model)) {
       state.SetTimer(state.placement_at, std::min(state.placement_at, model.retry_at), TimerKind::kPlacement, 0);
     }
+    state.drains_touched |= IsRolling(state, model);  // what it found may let a group close
     Judge(state, model, out);
   }
 }

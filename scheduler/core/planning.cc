@@ -157,7 +157,7 @@ Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device) {
 }
 
 bool InTheWay(const ClusterState& state, ModelId model, int degree, const Group& there) {
-  return !state.options.sharing || there.model == model || (degree > 1 && there.members.size() > 1);
+  return !state.options.sharing || (there.model == model && !there.outdated) || (degree > 1 && there.members.size() > 1);
 }
 
 std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model, const Need& need,
@@ -226,6 +226,8 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
   }
   for (const auto& [id, group] : state.groups) {
     if (Contains(what_if.gone, id)) continue;
+    // Its successor may have several ranks and yet live beside it, until it closes.
+    if (state.options.sharing && group.outdated && group.members.size() == 1) continue;
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
     existing.fixed = true;  // to move one is the drain's business: it has requests
@@ -237,6 +239,22 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
   }
   planning.plan = placement::MakePlan(planning.topology, demand);
   return planning;
+}
+
+bool WouldFit(const ClusterState& state, const Model& model, const std::vector<GroupId>& gone) {
+  std::vector<int> wanted;
+  for (const Model& other : state.models) {
+    const auto given = std::count_if(gone.begin(), gone.end(), [&](GroupId id) {
+      const Group& group = *state.Find(id);
+      return group.model == other.id && group.CountsAsReplica();
+    });
+    const int there = state.Replicas(other) - static_cast<int>(given);
+    wanted.push_back(other.blocked || given > 0 ? there : std::max(there, state.Wanted(other)));
+  }
+  const Planning planning = PlanAll(state, wanted, {.gone = gone});
+  return std::any_of(planning.plan.groups.begin(), planning.plan.groups.end(), [&](const auto& group) {
+    return group.model == static_cast<int>(model.id.value) && group.kept < 0;
+  });
 }
 
 }  // namespace tandem::core

@@ -52,6 +52,9 @@ struct WhatIf {
 // `wanted`: replicas, by ModelId. Changes nothing.
 Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const WhatIf& what_if = {});
 
+// Whether the model would get one replica more if these groups were not there.
+bool WouldFit(const ClusterState& state, const Model& model, const std::vector<GroupId>& gone);
+
 }  // namespace tandem::core
 
 #endif  // TANDEM_SCHEDULER_CORE_PLANNING_H_

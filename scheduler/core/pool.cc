@@ -180,23 +180,6 @@ std::vector<Model*> Donors(ClusterState& state, const Model& hungry) {
   return donors;
 }
 
-// Whether the hungry model would get one replica more if these groups were not there.
-bool WouldFit(const ClusterState& state, const Model& hungry, const std::vector<GroupId>& gone) {
-  std::vector<int> wanted;
-  for (const Model& model : state.models) {
-    const auto given = std::count_if(gone.begin(), gone.end(), [&](GroupId id) {
-      const Group& group = *state.Find(id);
-      return group.model == model.id && group.CountsAsReplica();
-    });
-    const int there = state.Replicas(model) - static_cast<int>(given);
-    wanted.push_back(model.blocked || given > 0 ? there : std::max(there, state.Wanted(model)));
-  }
-  const Planning planning = PlanAll(state, wanted, {.gone = gone});
-  return std::any_of(planning.plan.groups.begin(), planning.plan.groups.end(), [&](const auto& group) {
-    return group.model == static_cast<int>(hungry.id.value) && group.kept < 0;
-  });
-}
-
 // Has a replica leave for the hungry model. False: none would help, or what leaves already is enough.
 bool Feed(ClusterState& state, const Model& hungry, Actions& out) {
   const std::vector<Model*> donors = Donors(state, hungry);
@@ -276,7 +259,7 @@ void TakeBackNeeded(ClusterState& state, Actions& out) {
     for (GroupId id : model.groups) {
       Group& group = *state.Find(id);
       if (missing <= 0) break;
-      if (!group.retiring || !group.InService() || IsDrained(state, group)) continue;
+      if (!group.retiring || !group.InService() || group.outdated || IsDrained(state, group)) continue;
       --missing;
       group.retiring = false;
       Reopen(state, group, "it is needed again", out);

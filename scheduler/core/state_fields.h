@@ -203,6 +203,8 @@ struct Fields<Group> {
     v("end_reason", &T::end_reason);
     v("retiring", &T::retiring);
     v("leaving", &T::leaving);
+    v("outdated", &T::outdated);
+    v("deployment", &T::deployment);
     v("adopted", &T::adopted);
     v("kv_min", &T::kv_min);
     v("kv_target", &T::kv_target);
@@ -272,6 +274,7 @@ struct Fields<Model> {
     v("waits_for", &T::waits_for);
     v("refused", &T::refused);
     v("refused_why", &T::refused_why);
+    v("undeployed", &T::undeployed);
     v("blocked", &T::blocked);
     v("back_off", &T::back_off);
     v("retry_at", &T::retry_at);
