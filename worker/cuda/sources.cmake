@@ -6,6 +6,7 @@
 set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/check.cc
   worker/cuda/ops/activation.cu
+  worker/cuda/ops/decode_attention.cu
   worker/cuda/ops/embedding.cu
   worker/cuda/ops/gather.cu
   worker/cuda/ops/gemv.cu
@@ -15,6 +16,7 @@ set(TANDEM_CUDA_OP_SOURCES
 )
 # Their tests, built on a device (tests/gpu) and without one (tests/emulation).
 set(TANDEM_CUDA_OP_TESTS
+  worker/cuda/ops/decode_attention_test.cc
   worker/cuda/ops/gemv_test.cc
   worker/cuda/ops/sampling_test.cc
   worker/cuda/ops/simple_ops_test.cc
