@@ -11,6 +11,7 @@ set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/ops/gather.cu
   worker/cuda/ops/gemv.cu
   worker/cuda/ops/norm.cu
+  worker/cuda/ops/prefill_attention.cu
   worker/cuda/ops/rope.cu
   worker/cuda/ops/sampling.cu
 )
@@ -18,6 +19,7 @@ set(TANDEM_CUDA_OP_SOURCES
 set(TANDEM_CUDA_OP_TESTS
   worker/cuda/ops/decode_attention_test.cc
   worker/cuda/ops/gemv_test.cc
+  worker/cuda/ops/prefill_attention_test.cc
   worker/cuda/ops/sampling_test.cc
   worker/cuda/ops/simple_ops_test.cc
 )
