@@ -25,6 +25,11 @@ bool WordBefore(absl::string_view utf8, size_t pos) {
 
 bool WordAt(absl::string_view utf8, size_t pos) { return pos < utf8.size() && IsWord(TakeChar(utf8, &pos)); }
 
+bool Overlaps(absl::Span<const Range> ranges, size_t begin, size_t end) {
+  const auto at = std::partition_point(ranges.begin(), ranges.end(), [&](const Range& r) { return r.end <= begin; });
+  return at != ranges.end() && at->begin < end;
+}
+
 }  // namespace
 
 TokenMatcher::TokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)), token_at_node_{-1} {
@@ -53,7 +58,7 @@ const AddedToken* TokenMatcher::MatchAt(absl::string_view utf8, size_t pos) cons
   return longest;
 }
 
-absl::Status TokenMatcher::Split(absl::string_view utf8, bool parse_special,
+absl::Status TokenMatcher::Split(absl::string_view utf8, bool parse_special, absl::Span<const Range> plain,
                                  absl::FunctionRef<absl::Status(absl::string_view, size_t)> text,
                                  absl::FunctionRef<absl::Status(const AddedToken&)> token) const {
   size_t done = 0;  // everything before was handed out
@@ -72,6 +77,10 @@ absl::Status TokenMatcher::Split(absl::string_view utf8, bool parse_special,
     size_t end = pos + match->content.size();
     pos = end;  // Also a match that does not count hides the ones inside it.
     if (match->special && !parse_special) continue;
+    if (match->special && Overlaps(plain, begin, end)) {
+      pos = begin + 1;  // one that begins a byte later may be wholly outside of it
+      continue;
+    }
     if (match->single_word && (WordBefore(utf8, begin) || WordAt(utf8, end))) continue;
     if (match->lstrip) {
       size_t before = 0;

@@ -13,6 +13,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "scheduler/tokenizer/utf8.h"
 
 namespace tandem::tokenizer {
 
@@ -35,8 +37,9 @@ class TokenMatcher {
   bool empty() const { return tokens_.empty(); }
 
   // Calls `text` for each stretch between tokens and `token` for each token, in order; the first error ends it.
-  // `offset` is where the stretch begins. Special tokens are plain text unless `parse_special`.
-  absl::Status Split(absl::string_view utf8, bool parse_special,
+  // `offset` is where the stretch begins. Special tokens are plain text unless `parse_special`, and always where they
+  // would take a byte of `plain` (ascending ranges).
+  absl::Status Split(absl::string_view utf8, bool parse_special, absl::Span<const Range> plain,
                      absl::FunctionRef<absl::Status(absl::string_view stretch, size_t offset)> text,
                      absl::FunctionRef<absl::Status(const AddedToken& found)> token) const;
 

@@ -35,7 +35,7 @@ SentencePieceText::Word SentencePieceText::Spell(absl::string_view utf8) const {
   if (user_defined != nullptr) {
     size_t pos = 0;
     const absl::Status status = user_defined->Split(
-        word.text, true,
+        word.text, true, {},
         [&](absl::string_view stretch, size_t offset) {
           pos = offset + stretch.size();
           return absl::OkStatus();

@@ -197,10 +197,8 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text, c
     max_ids -= parts.suffix.size();
   }
   absl::Status status = impl_->raw.Split(
-      text, options.parse_special,
-      [&](absl::string_view stretch, size_t offset) {
-        return EncodeStretch(stretch, offset == 0, options, max_ids, &ids);
-      },
+      text, options.parse_special, options.plain,
+      [&](absl::string_view stretch, size_t offset) { return EncodeStretch(stretch, offset, options, max_ids, &ids); },
       [&](const AddedToken& token) {
         if (ids.size() >= max_ids) return too_many();
         ids.push_back(token.id);
@@ -213,16 +211,56 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text, c
   return ids;
 }
 
-absl::Status Tokenizer::EncodeStretch(absl::string_view text, bool starts_prompt, const EncodeOptions& options,
+// Tokens that are looked for after normalization cannot be told apart by where they stood before it. So a stretch in
+// whose plain bytes there is one is encoded in pieces, plain and not plain; any other as a whole.
+absl::Status Tokenizer::EncodeStretch(absl::string_view text, size_t offset, const EncodeOptions& options,
                                       size_t max_ids, std::vector<int32_t>* ids) const {
   const TokenizerParts& parts = impl_->parts;
-  std::string buffer;
-  if (!parts.normalizer.empty()) {
-    absl::StatusOr<std::string> normalized = parts.normalizer.Apply(text);
+  const auto normalize = [&](absl::string_view piece, std::string* buffer) -> absl::StatusOr<absl::string_view> {
+    if (parts.normalizer.empty()) return piece;
+    absl::StatusOr<std::string> normalized = parts.normalizer.Apply(piece);
     if (!normalized.ok()) return normalized.status();
-    buffer = *std::move(normalized);
-    text = buffer;
+    *buffer = *std::move(normalized);
+    return absl::string_view(*buffer);
+  };
+  const auto encode = [&](absl::string_view piece, bool starts_prompt, bool parse_special) {
+    std::string buffer;
+    const auto normalized = normalize(piece, &buffer);
+    return normalized.ok() ? EncodeNormalized(*normalized, starts_prompt, parse_special, max_ids, ids)
+                           : normalized.status();
+  };
+  std::vector<Range> plain;  // within `text`
+  bool has_special = false;
+  for (const Range& range : options.plain) {
+    if (range.end <= offset || range.begin >= offset + text.size() || impl_->normalized.empty()) continue;
+    plain.push_back({std::max(range.begin, offset) - offset, std::min(range.end - offset, text.size())});
+    std::string buffer;
+    const auto piece = normalize(text.substr(plain.back().begin, plain.back().end - plain.back().begin), &buffer);
+    if (!piece.ok()) return piece.status();
+    const auto ignore = [](absl::string_view, size_t) { return absl::OkStatus(); };
+    const auto note = [&](const AddedToken& token) {
+      has_special = has_special || token.special;
+      return absl::OkStatus();
+    };
+    if (absl::Status status = impl_->normalized.Split(*piece, true, {}, ignore, note); !status.ok()) return status;
   }
+  if (!has_special || !options.parse_special) return encode(text, offset == 0, options.parse_special);
+  size_t done = 0;
+  for (const Range& range : plain) {
+    if (range.begin > done) {
+      absl::Status status = encode(text.substr(done, range.begin - done), offset + done == 0, true);
+      if (!status.ok()) return status;
+    }
+    absl::Status status = encode(text.substr(range.begin, range.end - range.begin), offset + range.begin == 0, false);
+    if (!status.ok()) return status;
+    done = range.end;
+  }
+  return done < text.size() ? encode(text.substr(done), false, true) : absl::OkStatus();
+}
+
+absl::Status Tokenizer::EncodeNormalized(absl::string_view text, bool starts_prompt, bool parse_special, size_t max_ids,
+                                         std::vector<int32_t>* ids) const {
+  const TokenizerParts& parts = impl_->parts;
   const auto encode_words = [&](absl::string_view stretch, size_t offset) -> absl::Status {
     if (const auto* words = std::get_if<SentencePieceText>(&parts.words)) {
       const SentencePieceText::Word word = words->Spell(stretch);
@@ -232,7 +270,7 @@ absl::Status Tokenizer::EncodeStretch(absl::string_view text, bool starts_prompt
       return parts.bpe->Encode(word, {}, max_ids, ids);
     });
   };
-  return impl_->normalized.Split(text, options.parse_special, encode_words, [&](const AddedToken& token) {
+  return impl_->normalized.Split(text, parse_special, {}, encode_words, [&](const AddedToken& token) {
     if (ids->size() >= max_ids) return absl::OutOfRangeError("more tokens than allowed");
     ids->push_back(token.id);
     return absl::OkStatus();

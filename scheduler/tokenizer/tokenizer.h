@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "scheduler/tokenizer/utf8.h"
 
 namespace tandem::tokenizer {
 
@@ -33,6 +34,9 @@ struct EncodeOptions {
   // "<|im_start|>" in the text is that token, as a rendered chat template needs it. Switch it off for text that must
   // not steer the model; the characters are then ordinary text.
   bool parse_special = true;
+  // Bytes of the text, as ascending ranges, of which no special token may be made all the same: what people said within
+  // a rendered chat template. Text without such tokens in it has the same ids either way.
+  absl::Span<const Range> plain = {};
   // OutOfRange as soon as more are certain, usually long before the whole text was looked at.
   size_t max_tokens = std::numeric_limits<size_t>::max();
 };
@@ -82,8 +86,10 @@ class Tokenizer {
  private:
   struct Impl;
   explicit Tokenizer(std::unique_ptr<const Impl> impl);
-  absl::Status EncodeStretch(absl::string_view text, bool starts_prompt, const EncodeOptions& options, size_t max_ids,
+  absl::Status EncodeStretch(absl::string_view text, size_t offset, const EncodeOptions& options, size_t max_ids,
                              std::vector<int32_t>* ids) const;
+  absl::Status EncodeNormalized(absl::string_view text, bool starts_prompt, bool parse_special, size_t max_ids,
+                                std::vector<int32_t>* ids) const;
 
   const std::unique_ptr<const Impl> impl_;
 };

@@ -18,6 +18,8 @@ namespace tandem::tokenizer {
 struct Range {
   size_t begin;
   size_t end;
+
+  bool operator==(const Range&) const = default;
 };
 
 // What stands at the beginning of a byte sequence.
