@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/prefix_hash/prefix_hash.h"
+#include "scheduler/chat_prompt.h"
 #include "scheduler/clock.h"
 #include "scheduler/ids.h"
 #include "scheduler/stream_call.h"
@@ -41,6 +43,10 @@ uint64_t Fingerprint(const v1::GenerateRequest& request, const std::string& mode
   };
   take(model.c_str(), model.size() + 1);
   if (request.has_text()) take(request.text().data(), request.text().size());
+  if (request.has_chat()) {  // without maps, so equal conversations have equal bytes
+    const std::string chat = request.chat().SerializeAsString();
+    take(chat.data(), chat.size());
+  }
   const auto& ids = request.token_ids().ids();
   take(ids.data(), ids.size() * sizeof(ids.data()[0]));
   return std::max<uint64_t>(hash, 1);
@@ -85,7 +91,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     }
     if (AttachToRunning()) return;
     if (request_.has_token_ids() && request_.token_ids().ids_size() <= kFewIds) return Enter({});
-    const size_t bytes = request_.has_text() ? request_.text().size() : request_.token_ids().ids_size() * 4;
+    const size_t bytes = request_.ByteSizeLong();
     auto self = shared_from_this();
     if (!service_->parts_.pool->Submit(bytes, [this, self] { Tokenize(); })) {
       Refuse({kQueueFull, std::string(kBehind)});
@@ -123,8 +129,14 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
 
   void Tokenize() {
     if (Cancelled()) return End(grpc::Status(grpc::StatusCode::CANCELLED, "the client left"));
-    if (!request_.has_text()) return Enter({});
-    const auto ids = model_->tokenizer->Encode(request_.text(), {.max_tokens = MostPromptTokens(model_->limits)});
+    if (request_.has_token_ids()) return Enter({});
+    const size_t most = MostPromptTokens(model_->limits);
+    chat::Text rendered;
+    if (request_.has_chat()) {
+      if (const auto error = RenderChat(request_.chat(), *model_->chat_template, &rendered)) return Refuse(*error);
+    }
+    const auto ids = request_.has_chat() ? EncodeChat(rendered, *model_->tokenizer, most)
+                                         : model_->tokenizer->Encode(request_.text(), {.max_tokens = most});
     if (ids.ok()) return Enter(*ids);
     if (ids.status().code() != absl::StatusCode::kOutOfRange) {
       return Refuse({kInvalidParameter, std::string(ids.status().message())});
@@ -132,21 +144,26 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     Refuse({kContextLengthExceeded,
             absl::StrFormat("the prompt has more than %d tokens (%d bytes); the context of model %s is %d tokens, "
                             "prompt and completion together",
-                            MostPromptTokens(model_->limits), request_.text().size(), model_->spec.name,
+                            most, request_.has_chat() ? rendered.size() : request_.text().size(), model_->spec.name,
                             model_->limits.max_model_len)});
   }
 
-  // `ids` are those of a text; given ids are in the request.
+  // `ids` are those of a text or conversation; given ids are in the request.
   void Enter(const std::vector<int32_t>& ids) {
-    const size_t prompt_tokens = request_.has_text() ? ids.size() : request_.token_ids().ids_size();
+    const size_t prompt_tokens = request_.has_token_ids() ? request_.token_ids().ids_size() : ids.size();
     if (const auto error = ValidateLengths(request_, prompt_tokens, model_->limits)) return Refuse(*error);
 
     v1::AssignRequest payload;
     FillAssignment(request_, model_->limits, &payload);
-    if (request_.has_text()) {
-      payload.mutable_prompt_ids()->Add(ids.begin(), ids.end());
-    } else {
+    if (request_.has_token_ids()) {
       *payload.mutable_prompt_ids() = request_.token_ids().ids();
+    } else {
+      payload.mutable_prompt_ids()->Add(ids.begin(), ids.end());
+    }
+    // A turn ends with the tokenizer's end token, which a model's generation settings need not name.
+    const auto end_of_turn = model_->tokenizer->eos_id();
+    if (request_.has_chat() && !request_.stopping().ignore_eos() && end_of_turn) {
+      payload.add_stop_token_ids(static_cast<uint32_t>(*end_of_turn));
     }
     // Tenants never share a cached prefix: whether one is there could be told from the time it takes.
     payload.set_cache_salt(service_->parts_.cache_salt + request_.tenant());
@@ -274,10 +291,18 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      v1::TokenizeResponse* response) {
   const ServedModel* model;
   if (const auto error = FindModel(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
-  if (const auto error = ValidateUtf8(request->text(), "text")) return FinishNow(context, ToGrpc(*error));
+  if (const auto error = ValidateTokenize(*request, model->limits)) return FinishNow(context, ToGrpc(*error));
   auto* reactor = context->DefaultReactor();
-  const bool taken = parts_.pool->Submit(request->text().size(), [=] {
-    const auto ids = model->tokenizer->Encode(request->text(), {.add_special_tokens = !request->no_special_tokens()});
+  const bool taken = parts_.pool->Submit(request->ByteSizeLong(), [=] {
+    chat::Text rendered;
+    if (request->has_chat()) {
+      const auto error = RenderChat(request->chat(), *model->chat_template, &rendered);
+      if (error) return reactor->Finish(ToGrpc(*error));
+    }
+    constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
+    const auto ids = request->has_chat() ? EncodeChat(rendered, *model->tokenizer, kUnlimited)
+                                         : model->tokenizer->Encode(
+                                               request->text(), {.add_special_tokens = !request->no_special_tokens()});
     if (!ids.ok()) return reactor->Finish(ToGrpc({kInvalidParameter, std::string(ids.status().message())}));
     response->mutable_token_ids()->Add(ids->begin(), ids->end());
     response->set_max_model_len(model->limits.max_model_len);

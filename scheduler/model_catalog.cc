@@ -89,6 +89,19 @@ absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& c
   return costs;
 }
 
+absl::StatusOr<std::shared_ptr<const chat::ChatTemplate>> LoadChatTemplate(const std::string& folder,
+                                                                           const std::string& override_path,
+                                                                           const tokenizer::Tokenizer& tokenizer) {
+  auto files = chat::ReadTemplateFiles(folder, override_path);
+  if (!files.ok()) return files.status();
+  const auto default_to = [&](const char* name, std::optional<int32_t> id) {
+    if (id) files->special_tokens.emplace(name, std::string(tokenizer.TokenBytes(*id)));
+  };
+  default_to("bos_token", tokenizer.bos_id());
+  default_to("eos_token", tokenizer.eos_id());
+  return chat::ChatTemplate::Make(*files);
+}
+
 absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model::FolderSearch& search) {
   if (from.task != "generate") {
     return absl::UnimplementedError(absl::StrCat("task ", from.task, " is not served yet; only generate is"));
@@ -101,6 +114,8 @@ absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model
   if (!manifest.ok()) return manifest.status();
   auto tokenizer = tokenizer::Tokenizer::Load(*folder);
   if (!tokenizer.ok()) return tokenizer.status();
+  auto chat_template = LoadChatTemplate(*folder, from.chat_template, **tokenizer);
+  if (!chat_template.ok()) return chat_template.status();
   const auto file_dtype = FileDType(*config, *folder);
   if (!file_dtype.ok()) return file_dtype.status();
 
@@ -150,6 +165,8 @@ absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model
   ReadSamplingDefaults(*folder, &served.limits);
   served.manifest = std::move(manifest->files);
   served.tokenizer = *std::move(tokenizer);
+  served.chat_template = *std::move(chat_template);
+  served.limits.has_chat_template = served.chat_template != nullptr;
   return served;
 }
 

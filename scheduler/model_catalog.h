@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "base/model/model_folder.h"
 #include "config/cluster_config.h"
+#include "scheduler/chat_template/chat_template.h"
 #include "scheduler/core/types.h"
 #include "scheduler/tokenizer/tokenizer.h"
 #include "scheduler/validate_request.h"
@@ -25,6 +26,7 @@ struct ServedModel {
   ModelLimits limits;
   std::vector<model::ManifestEntry> manifest;
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+  std::shared_ptr<const chat::ChatTemplate> chat_template;  // null: none, and no chat
 };
 
 class ModelCatalog {

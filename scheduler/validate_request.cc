@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "scheduler/chat_prompt.h"
 #include "scheduler/ids.h"
 #include "scheduler/tokenizer/utf8.h"
 
@@ -98,6 +99,14 @@ std::optional<Error> ValidateStopping(const v1::StoppingCriteria& s, const Model
   return ValidateIds(s.stop_token_ids(), "stopping.stop_token_ids", model);
 }
 
+std::optional<Error> ValidateChatFor(const ModelLimits& model, const v1::ChatPrompt& chat) {
+  if (model.has_chat_template) return ValidateChat(chat);
+  return Unsupported(absl::StrCat("model ", model.name,
+                                  " has no chat template; send text or token_ids, or give it one as chat_template in "
+                                  "the configuration"),
+                     "chat");
+}
+
 std::optional<Error> ValidatePrompt(const v1::GenerateRequest& request, const ModelLimits& model) {
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText:
@@ -109,11 +118,11 @@ std::optional<Error> ValidatePrompt(const v1::GenerateRequest& request, const Mo
       }
       return ValidateIds(request.token_ids().ids(), "token_ids", model);
     case v1::GenerateRequest::kChat:
-      return Error{kNotServed, "chat prompts need chat templates, which are not served yet; send text or token_ids"};
+      return ValidateChatFor(model, request.chat());
     case v1::GenerateRequest::PROMPT_NOT_SET:
       break;
   }
-  return Invalid("the request has no prompt; set text or token_ids", "prompt");
+  return Invalid("the request has no prompt; set text, token_ids or chat", "prompt");
 }
 
 float EffectiveTemperature(const v1::SamplingParams& s, const ModelLimits& model) {
@@ -140,6 +149,12 @@ std::optional<Error> ValidateIds(const google::protobuf::RepeatedField<uint32_t>
                    field);
   }
   return std::nullopt;
+}
+
+std::optional<Error> ValidateTokenize(const v1::TokenizeRequest& request, const ModelLimits& model) {
+  if (!request.has_chat()) return ValidateUtf8(request.text(), "text");
+  if (!request.text().empty()) return Invalid("the request has text and chat; set one of them", "chat");
+  return ValidateChatFor(model, request.chat());
 }
 
 std::optional<Error> ValidateGenerate(const v1::GenerateRequest& request, const ModelLimits& model) {

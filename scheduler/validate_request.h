@@ -20,6 +20,7 @@ struct ModelLimits {
   std::string name;
   uint32_t max_model_len = 0;  // tokens, prompt and completion together
   uint32_t vocab_size = 0;     // ids below are valid
+  bool has_chat_template = false;
   // From generation_config.json; used where the request says nothing.
   std::optional<float> temperature, top_p, repetition_penalty;
   std::optional<int32_t> top_k;
@@ -31,6 +32,9 @@ std::optional<Error> ValidateGenerate(const v1::GenerateRequest& request, const 
 // The rest, once the prompt's length is known: what does not fit the context, with the numbers.
 std::optional<Error> ValidateLengths(const v1::GenerateRequest& request, size_t prompt_tokens,
                                      const ModelLimits& model);
+
+// A Tokenize: a text, or a conversation for a model with a chat template.
+std::optional<Error> ValidateTokenize(const v1::TokenizeRequest& request, const ModelLimits& model);
 
 // INVALID_PARAMETER with the byte offset, unless `text` is valid UTF-8. `field` is how the caller knows it.
 std::optional<Error> ValidateUtf8(const std::string& text, const char* field);

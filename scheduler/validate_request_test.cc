@@ -95,7 +95,7 @@ TEST_F(ValidateRequestTest, ThePromptIsThereAndWhole) {
   EXPECT_THAT(After([](auto& r) { r.mutable_token_ids()->add_ids(512); }), HasSubstr("token_ids[0] is 512"));
   EXPECT_THAT(After([](auto& r) { r.set_text("abc\xFF"); }), HasSubstr("offset 3 of 4"));
   EXPECT_THAT(After([](auto& r) { r.set_text("ab\xE2\x82"); }), HasSubstr("offset 2 of 4"));
-  EXPECT_THAT(After([](auto& r) { r.mutable_chat(); }), HasSubstr("UNIMPLEMENTED"));
+  EXPECT_THAT(After([](auto& r) { r.mutable_chat(); }), HasSubstr("has no chat template"));
 }
 
 TEST_F(ValidateRequestTest, NothingQuotesThePrompt) {
