@@ -63,7 +63,10 @@ absl::StatusOr<model::DType> FileDType(const model::DecoderConfig& config, const
 
 absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& config, core::ModelSpec& spec,
                                                    model::DType file_dtype) {
-  const auto stored = model::ChooseStoredDType(spec.dtype, file_dtype);
+  // GPUs compute in float16; a CPU that is given such a model says so when it loads.
+  const bool half = spec.dtype == model::NameOf(model::DType::kFloat16);
+  const absl::StatusOr<model::DType> stored =
+      half ? model::DType::kFloat16 : model::ChooseStoredDType(spec.dtype, file_dtype);
   if (!stored.ok()) return stored.status();
   std::vector<core::ShardCost> costs;
   for (int degree : kDegrees) {
