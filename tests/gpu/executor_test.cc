@@ -1,8 +1,10 @@
 // The CUDA executor against the reference implementation's logits, and against itself: however a prompt is cut, with
 // whom a step is shared, through a graph or launch by launch.
 //
-// Tolerances: weights and activations are rounded to 8 bits of mantissa between products, so a logit is off by about a
-// hundredth of the logits' size; sums in another order change much less.
+// Tolerances are shares of the logits' size. Between products bfloat16 keeps 8 bits of mantissa and float16 11, which
+// leaves errors of about 1e-2 and 1e-3 after a few layers; two computations that both round are off by the sum. What is
+// really wrong (a row, a position, a mask) is off by 0.1 and more. Where only the order of things is at stake, float16
+// is the sharper one.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,8 +15,8 @@
 namespace tandem::worker::cuda {
 namespace {
 
-constexpr float kNearGolden = 2.5e-2f;
-constexpr float kNearSelf = 1.5e-2f;
+float NearGolden(const std::string& dtype) { return dtype == "float16" ? 4e-3f : 2.5e-2f; }
+float NearSelf(const std::string& dtype) { return 2 * NearGolden(dtype); }
 
 std::vector<TokenId> Tokens(uint32_t seed, int count) {
   std::vector<TokenId> tokens;
@@ -45,7 +47,7 @@ TEST_P(GoldenOnDevice, LogitsStayNearTheReferenceOnTheSameWeights) {
     const auto rows = TwoRows(&model, golden.prompts[i], golden.greedy[i]);
     for (size_t j = 0; j < 2; ++j) {
       const std::vector<float>& wanted = reference[2 * i + j];
-      EXPECT_LE(RelativeError(rows[j], wanted), kNearGolden) << "prompt " << i << ", row " << j;
+      EXPECT_LE(RelativeError(rows[j], wanted), NearGolden(dtype)) << "prompt " << i << ", row " << j;
       if (TopGap(wanted) > 4 * Distance(rows[j], wanted)) {
         EXPECT_EQ(Best(rows[j]), Best(wanted)) << "prompt " << i << ", row " << j;
       }
@@ -53,9 +55,12 @@ TEST_P(GoldenOnDevice, LogitsStayNearTheReferenceOnTheSameWeights) {
   }
 }
 
-TEST_P(GoldenOnDevice, DecodingOneByOneStaysNearThePrefill) {
+class DecodingOnDevice : public testing::TestWithParam<std::tuple<const char*, int>> {};
+
+TEST_P(DecodingOnDevice, OneByOneStaysNearThePrefill) {
   SKIP_WITHOUT_DEVICES(1);
-  const auto& [name, dtype, ranks] = GetParam();
+  const auto& [name, ranks] = GetParam();
+  const char* const dtype = "float16";
   const Golden golden = ReadGolden(GoldenFolder(name));
   CudaExecutorOptions options = SmallOptions(GoldenFolder(name));
   options.dtype = dtype;
@@ -65,25 +70,38 @@ TEST_P(GoldenOnDevice, DecodingOneByOneStaysNearThePrefill) {
   for (const TokenId token : golden.greedy[0]) {
     sequence.tokens.push_back(token);
     const std::vector<float> decoded = model.Run({sequence.Next(1, true)})[0];
+    if (sequence.tokens.size() % 8 != 0) continue;
     const std::vector<float> whole = Alone(&model, sequence.tokens, 50);
-    EXPECT_LE(RelativeError(decoded, whole), kNearSelf) << "after " << sequence.tokens.size() << " tokens";
+    EXPECT_LE(RelativeError(decoded, whole), NearSelf(dtype)) << "after " << sequence.tokens.size() << " tokens";
   }
 }
 
+std::string Named(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+const auto kFamilies = testing::Values("llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases", "mistral-window",
+                                       "qwen2-bias", "gpt2");
+
 INSTANTIATE_TEST_SUITE_P(Families, GoldenOnDevice,
-                         testing::Combine(testing::Values("llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases",
-                                                          "mistral-window", "qwen2-bias", "gpt2"),
-                                          testing::Values("bfloat16", "float16"), testing::Values(1, 2)),
+                         testing::Combine(kFamilies, testing::Values("bfloat16", "float16"), testing::Values(1, 2)),
                          [](const auto& info) {
-                           std::string name = absl::StrCat(std::get<0>(info.param), "_", std::get<1>(info.param), "_tp",
-                                                           std::get<2>(info.param));
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
+                           return Named(absl::StrCat(std::get<0>(info.param), "_", std::get<1>(info.param), "_tp",
+                                                     std::get<2>(info.param)));
+                         });
+
+INSTANTIATE_TEST_SUITE_P(Families, DecodingOnDevice, testing::Combine(kFamilies, testing::Values(1, 2)),
+                         [](const auto& info) {
+                           return Named(absl::StrCat(std::get<0>(info.param), "_tp", std::get<1>(info.param)));
                          });
 
 class OnDevice : public testing::Test {
  protected:
-  void SetUp() override { SKIP_WITHOUT_DEVICES(1); }
+  void SetUp() override {
+    SKIP_WITHOUT_DEVICES(1);
+    options_.dtype = "float16";
+  }
   CudaExecutorOptions options_ = SmallOptions(GoldenFolder("llama-llama3-rope"));
 };
 
@@ -98,7 +116,7 @@ TEST_F(OnDevice, AnyChunkingOfThePromptGivesNearlyTheSame) {
       const int32_t count = std::min(chunk, sequence.left());
       rows = model.Run({sequence.Next(count, count == sequence.left())});
     }
-    EXPECT_LE(RelativeError(rows[0], whole), kNearSelf) << "chunks of " << chunk;
+    EXPECT_LE(RelativeError(rows[0], whole), NearSelf(options_.dtype)) << "chunks of " << chunk;
   }
 }
 
@@ -122,7 +140,8 @@ TEST_F(OnDevice, ARaggedBatchKeepsItsSequencesApart) {
   }
   const auto rows = model.Run(step);
   ASSERT_EQ(rows.size(), 4u);
-  for (size_t r = 0; r < rows.size(); ++r) EXPECT_LE(RelativeError(rows[r], alone[2 * r]), kNearSelf) << "row " << r;
+  for (size_t r = 0; r < rows.size(); ++r)
+    EXPECT_LE(RelativeError(rows[r], alone[2 * r]), NearSelf(options_.dtype)) << "row " << r;
 }
 
 TEST_F(OnDevice, APrefixOfAnotherSequenceIsAsGoodAsItsOwn) {
@@ -134,7 +153,7 @@ TEST_F(OnDevice, APrefixOfAnotherSequenceIsAsGoodAsItsOwn) {
   TestSequence owner{first, 0, {40, 41, 42, 43}};
   model.Run({owner.Next(owner.left(), true)});
   TestSequence guest{second, 32, {40, 41, 60}};
-  EXPECT_LE(RelativeError(model.Run({guest.Next(guest.left(), true)})[0], alone), kNearSelf);
+  EXPECT_LE(RelativeError(model.Run({guest.Next(guest.left(), true)})[0], alone), NearSelf(options_.dtype));
 }
 
 TEST_F(OnDevice, APreemptedSequenceIsRecomputedInOtherBlocks) {
@@ -145,7 +164,7 @@ TEST_F(OnDevice, APreemptedSequenceIsRecomputedInOtherBlocks) {
   const std::vector<float> before = model.Run({sequence.Next(1, true)})[0];
   Alone(&model, Tokens(8, 90), 1);  // Takes its blocks.
   TestSequence again{sequence.tokens, 0, {30, 20, 10}};
-  EXPECT_LE(RelativeError(model.Run({again.Next(40, true)})[0], before), kNearSelf);
+  EXPECT_LE(RelativeError(model.Run({again.Next(40, true)})[0], before), NearSelf(options_.dtype));
 }
 
 // Decode steps of 1 to 12 sequences, of which only some are sampled, over graphs of 1, 2, 4, 8 and 12.
@@ -175,7 +194,8 @@ TEST_F(OnDevice, AGraphComputesWhatItsLaunchesDo) {
     const auto wanted = DecodeSteps(&eager);
     const auto got = DecodeSteps(&captured);
     ASSERT_EQ(got.size(), wanted.size());
-    for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(RelativeError(got[i], wanted[i]), kNearSelf) << "row " << i;
+    for (size_t i = 0; i < got.size(); ++i)
+      EXPECT_LE(RelativeError(got[i], wanted[i]), NearSelf(options_.dtype)) << "row " << i;
   }
 }
 
@@ -212,7 +232,7 @@ TEST_F(OnDevice, WhatIsHeldIsReported) {
   ASSERT_TRUE((*executor)->AllocateKv(10).ok());
   EXPECT_EQ((*executor)->memory().kv_bytes, 10 * (*executor)->facts().kv_bytes_per_block);
   EXPECT_THAT((*executor)->numerics_id(), testing::AllOf(testing::StartsWith("cuda/sm_"), testing::EndsWith("/near"),
-                                                         testing::HasSubstr("/bf16/tp1/solo/")));
+                                                         testing::HasSubstr("/fp16/tp1/solo/")));
 }
 
 TEST_F(OnDevice, WhatDoesNotFitIsRefusedWithNumbers) {

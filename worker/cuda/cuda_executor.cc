@@ -174,10 +174,33 @@ absl::Status Prepare(const CudaExecutor::Parts& parts, const DecoderBuffers& buf
   return AwaitDevice("clearing the arena", {limit, health, [&] { return done->Passed(); }});
 }
 
+DecoderLayout LayoutFor(const CudaExecutorOptions& options, const DecoderConfig& config, const ShardPlan& plan,
+                        DType type) {
+  const int32_t asked = options.max_model_len;
+  return {.config = &config,
+          .shape = plan.shape,
+          .limits = {.tokens = std::max(options.max_batch_tokens, options.max_sequences),
+                     .sequences = options.max_sequences,
+                     .positions = asked > 0 ? std::min(config.max_positions, asked) : config.max_positions},
+          .type = type,
+          .first_rank = plan.rank == 0};
+}
+
 // The most that one call of the communicator carries.
 int64_t LargestCollective(const DecoderLayout& layout) {
   const int64_t sum = int64_t{layout.limits.tokens} * layout.config->hidden * 4;
   return std::max(sum, int64_t{layout.limits.sequences} * layout.shape.padded_vocab * 4);
+}
+
+// Everything that a step needs and that is loaded, chosen or captured at a first use.
+absl::Status WarmUp(const CudaExecutorOptions& options, CudaExecutor::Parts* parts) {
+  const KvBlocks over_one_block{parts->stand_in.data(), 0};
+  StepRunner& runner = *parts->runner;
+  if (absl::Status warm = runner.WarmUp(over_one_block); !warm.ok()) return warm;
+  if (!options.graphs || !parts->communicator->capturable()) return absl::OkStatus();
+  parts->graph_sizes = GraphSizes(options.max_sequences);
+  if (absl::Status captured = runner.CaptureGraphs(parts->graph_sizes, over_one_block); !captured.ok()) return captured;
+  return runner.AwaitStream("bringing graphs to the device");
 }
 
 }  // namespace
@@ -210,16 +233,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOpt
   const absl::StatusOr<std::string> architecture = Architecture(parts.device);
   if (!architecture.ok()) return architecture.status();
 
-  parts.layout = {.config = parts.config.get(),
-                  .shape = plan.shape,
-                  .limits = {.tokens = std::max(options.max_batch_tokens, options.max_sequences),
-                             .sequences = options.max_sequences,
-                             .positions = config.max_positions},
-                  .type = *type,
-                  .first_rank = control->rank() == 0};
-  if (options.max_model_len > 0) {
-    parts.layout.limits.positions = std::min(parts.layout.limits.positions, options.max_model_len);
-  }
+  parts.layout = LayoutFor(options, config, plan, *type);
   const int64_t weight_bytes = DeviceWeightBytes(plan, *type);
   const int64_t arena_bytes = DecoderBufferBytes(parts.layout);
   const int64_t block_bytes = KvBlockBytes(parts.layout);
@@ -264,17 +278,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOpt
   if (!runner.ok()) return runner.status();
   parts.runner = *std::move(runner);
 
-  const KvBlocks over_one_block{parts.stand_in.data(), 0};
-  if (absl::Status warm = parts.runner->WarmUp(over_one_block); !warm.ok()) return warm;
-  if (options.graphs && parts.communicator->capturable()) {
-    parts.graph_sizes = GraphSizes(options.max_sequences);
-    if (absl::Status captured = parts.runner->CaptureGraphs(parts.graph_sizes, over_one_block); !captured.ok()) {
-      return captured;
-    }
-    if (absl::Status uploaded = parts.runner->AwaitStream("bringing graphs to the device"); !uploaded.ok()) {
-      return uploaded;
-    }
-  }
+  if (absl::Status warm = WarmUp(options, &parts); !warm.ok()) return warm;
 
   const absl::StatusOr<DeviceMemoryInfo> after = ReadDeviceMemory();
   if (!after.ok()) return after.status();
