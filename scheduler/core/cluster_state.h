@@ -88,6 +88,7 @@ struct Member {
   Bytes estimated;       // weights and activations by the formula
   Bytes planned;         // the same with what was learned: what it was placed with
   Bytes measured;        // the same as the worker measured it; 0 until loaded
+  Bytes held_before;     // by its process, when it was told to load
   uint64_t progress = 0;
   Instant progress_at;  // when `progress` changed, or the rank said that it was idle
   Instant moved_at;     // when `progress` changed, or the group had no request: its word does not count here

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/core/words.h"
 
@@ -22,7 +23,7 @@ std::vector<GroupId> Open(const ClusterState& state, const Drain& drain) {
   return open;
 }
 
-// ", replacement groups/12 loading" for each model that gets one; `open`: or why it gets none.
+// ", replacement groups/12 loading 62 %" for each model that gets one; `open`: or why it gets none.
 std::string Replacements(const ClusterState& state, const Drain& drain, bool open, bool with_times) {
   std::set<ModelId> models;
   for (GroupId id : drain.groups) {
@@ -36,8 +37,10 @@ std::string Replacements(const ClusterState& state, const Drain& drain, bool ope
       const Group& group = *state.Find(group_id);
       if (!group.CountsAsReplica() || group.state == GroupState::kReady) continue;
       any = true;
-      absl::StrAppend(&text, ", replacement ", Name(group_id),
-                      group.state == GroupState::kForming ? " forming" : " loading");
+      const bool loads = group.state == GroupState::kLoading;
+      absl::StrAppend(&text, ", replacement ", Name(group_id), loads ? " loading" : " forming");
+      const int percent = loads ? LoadedPercent(state, group) : -1;
+      if (with_times && percent >= 0) absl::StrAppend(&text, " ", percent, " %");
     }
     if (any || !open) continue;
     if (WaitsToRetry(state, model)) {

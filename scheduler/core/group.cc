@@ -170,6 +170,7 @@ void Handle(ClusterState& state, const GroupFormed& event, Actions& out) {
   group->state = GroupState::kLoading;
   state.drains_touched |= MayReplace(state, state.At(group->model));
   SetDeadline(state, *group, state.now + state.options.load_deadline);
+  for (Member& rank : group->members) rank.held_before = state.At(rank.device).memory_process;
   out.push_back(Tell{Name(group->id), "LOADING: all ranks formed"});
   out.push_back(LoadModel{group->id, group->epoch, group->model, DevicesOf(*group), group->kv_min, group->kv_target,
                           state.options.load_deadline});

@@ -108,6 +108,17 @@ void CountLoaded(ClusterState& state, const Device& device) {
   }
 }
 
+int LoadedPercent(const ClusterState& state, const Group& group) {
+  int64_t least = 100;
+  for (const Member& member : group.members) {
+    if (member.loaded) continue;
+    if (member.planned <= kNothing) return -1;
+    const Bytes grown = state.At(member.device).memory_process - member.held_before;
+    least = std::min(least, std::clamp<int64_t>(grown.value / std::max<int64_t>(1, member.planned.value / 100), 0, 99));
+  }
+  return static_cast<int>(least);
+}
+
 Bytes ForeignMemory(const Device& device) {
   if (device.state == DeviceState::kLost) return kNothing;  // nobody is there to say
   return std::max(kNothing, device.spec.memory_total - device.memory_free - device.memory_process);

@@ -40,6 +40,9 @@ Bytes MemoryOurs(const ClusterState& state, const Device& device);
 Bytes FreeToUse(const ClusterState& state, const Device& device);
 // A heartbeat came: the free memory in it is without what the device's ranks had loaded by then.
 void CountLoaded(ClusterState& state, const Device& device);
+// How far a LOADING group is: of its slowest rank, by what the process grew since it was told to load, against what it
+// was planned with. 0 to 99, 100 once all ranks have said so; -1 where no rank can tell.
+int LoadedPercent(const ClusterState& state, const Group& group);
 // Used by processes that are not this device's worker.
 Bytes ForeignMemory(const Device& device);
 

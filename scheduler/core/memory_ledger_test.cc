@@ -115,6 +115,29 @@ TEST_F(MemoryLedgerTest, WhatIsNeitherFreeNorOursIsForeign) {
   EXPECT_EQ(ForeignMemory(device).value, 0) << "nobody is there to say";
 }
 
+TEST_F(MemoryLedgerTest, ALoadIsAsFarAsItsSlowestRank) {
+  Group group;
+  group.members.resize(2);
+  for (int rank = 0; rank < 2; ++rank) {
+    Member& member = group.members[rank];
+    member.device = {static_cast<uint32_t>(rank)};
+    member.planned = {1000 * kMiB};
+    member.held_before = {50 * kMiB};
+    state_.devices[rank].memory_process = {(rank == 0 ? 670 : 950) * kMiB};
+  }
+  EXPECT_EQ(LoadedPercent(state_, group), 62);
+  group.members[0].loaded = true;
+  EXPECT_EQ(LoadedPercent(state_, group), 90);
+  state_.devices[1].memory_process = {5000 * kMiB};
+  EXPECT_EQ(LoadedPercent(state_, group), 99) << "it has not said that it is done";
+  state_.devices[1].memory_process = {};
+  EXPECT_EQ(LoadedPercent(state_, group), 0);
+  group.members[1].loaded = true;
+  EXPECT_EQ(LoadedPercent(state_, group), 100);
+  group.members[1] = {};
+  EXPECT_EQ(LoadedPercent(state_, group), -1) << "without a formula nobody knows";
+}
+
 TEST_F(MemoryLedgerTest, DifferencesAreShownInHundredths) {
   EXPECT_EQ(EstimateAgainstMeasurement({1000 * kMiB}, {1018 * kMiB}),
             "1000.00 MiB by the formula, 1018.00 MiB measured (+1.8 %)");

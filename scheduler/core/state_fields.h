@@ -171,6 +171,7 @@ struct Fields<Member> {
     v("estimated", &T::estimated);
     v("planned", &T::planned);
     v("measured", &T::measured);
+    v("held_before", &T::held_before);
     v("progress", &T::progress);
     v("progress_at", &T::progress_at);
     v("moved_at", &T::moved_at);
