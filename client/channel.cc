@@ -1,5 +1,8 @@
 #include "client/channel.h"
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
@@ -12,7 +15,7 @@ constexpr int kMostMessageBytes = 64 << 20;  // four times what the scheduler ac
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // http_proxy is for the web, not for a scheduler on loopback
   // A scheduler that restarts is back within a second; streams that broke wait for it.
@@ -20,7 +23,11 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& ad
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
-  auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout) {
+  auto channel = MakeChannel(address);
   const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
   for (auto state = channel->GetState(/*try_to_connect=*/true); state != GRPC_CHANNEL_READY;
        state = channel->GetState(true)) {
@@ -55,6 +62,16 @@ absl::Status FromGrpc(const grpc::Status& status) {
 
 void SetDeadline(grpc::ClientContext& context, absl::Time deadline) {
   if (deadline != absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline));
+}
+
+void AddMetadata(grpc::ClientContext& context, const Metadata& metadata) {
+  const auto is_key = [](unsigned char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-'; };
+  const auto is_text = [](unsigned char c) { return c >= 0x20 && c < 0x7F; };
+  for (const auto& [key, value] : metadata) {
+    if (key.empty() || !std::all_of(key.begin(), key.end(), is_key)) continue;
+    if (!std::all_of(value.begin(), value.end(), is_text)) continue;
+    context.AddMetadata(key, value);
+  }
 }
 
 }  // namespace tandem::client

@@ -11,8 +11,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/client.h"
 
 namespace tandem::client {
+
+// A channel that connects when it is first used, and again whenever the connection is lost.
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
 
 // A channel that is connected. Fails at once where nobody listens, and after `timeout` where nobody answers.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout);
@@ -22,6 +26,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& ad
 absl::Status FromGrpc(const grpc::Status& status);
 
 void SetDeadline(grpc::ClientContext& context, absl::Time deadline);
+void AddMetadata(grpc::ClientContext& context, const Metadata& metadata);
 
 }  // namespace tandem::client
 

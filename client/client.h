@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,6 +24,9 @@ struct ClientOptions {
   absl::Duration connect_timeout = absl::Seconds(5);
   absl::Duration call_timeout = absl::Seconds(30);  // of every call but Generate
 };
+
+// Sent along with a call; keys in lower case. What is no legal gRPC metadata is left out.
+using Metadata = std::vector<std::pair<std::string, std::string>>;
 
 struct GenerateOptions {
   absl::Duration timeout = absl::InfiniteDuration();  // of the whole, repetitions and resumptions included
@@ -40,6 +44,7 @@ struct GenerateOptions {
   std::function<void(const absl::Status&, size_t)> on_resume;
   // While it waits: place in the queue and what for. Called on the thread that is in Next().
   std::function<void(const v1::Progress&)> on_progress;
+  Metadata metadata;
 };
 
 class Client {
