@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/plant.h"
@@ -19,6 +20,22 @@ constexpr size_t kMostTokensPerChunkWithLogprobs = 256;  // up to 21 pairs each
 void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
   out->set_leader(leader);
   out->set_counter(counter);
+}
+
+// Alternatives repeat from token to token, so each id is spelled once.
+void AddTokenTexts(const tokenizer::Tokenizer& tokenizer, v1::Chunk* chunk) {
+  absl::flat_hash_set<uint32_t> spelled;
+  const auto spell = [&](uint32_t id) {
+    if (!spelled.insert(id).second) return;
+    const absl::string_view text = tokenizer.TokenBytes(static_cast<int32_t>(id));
+    v1::TokenText& out = *chunk->add_token_texts();
+    out.set_token_id(id);
+    out.set_text(text.data(), text.size());
+  };
+  for (const v1::PositionLogprobs& position : chunk->logprobs()) {
+    spell(position.chosen().token_id());
+    for (const v1::TokenLogprob& token : position.top()) spell(token.token_id());
+  }
 }
 
 }  // namespace
@@ -395,6 +412,7 @@ void RequestStream::ComposeChunk(Reader* reader) {
   chunk.set_text(text.data(), text.size());
   if (facts_.logprobs) {
     for (size_t i = reader->next; i < end; ++i) *chunk.add_logprobs() = logprobs_[i];
+    AddTokenTexts(*facts_.tokenizer, &chunk);
   }
   reader->next = end;
 }
