@@ -21,7 +21,7 @@ struct UnaryCall {
   AsyncClient::Handler<Response> handler;
 };
 
-using Async = v1::InferenceService::Stub::async;
+using Async = class v1::InferenceService::Stub::async;  // a function has that name too
 
 template <typename Request, typename Response>
 AsyncClient::Canceller Start(const std::shared_ptr<AsyncLink>& link,

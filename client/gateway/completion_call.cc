@@ -1,0 +1,146 @@
+#include "client/gateway/completion_call.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "client/gateway/gateway.h"
+#include "client/gateway/http_text.h"
+
+namespace tandem::gateway {
+
+CompletionCall::CompletionCall(CompletionRequest request, std::shared_ptr<RoutedExchange> exchange,
+                               client::AsyncClient* client, Metrics* metrics)
+    : request_(std::move(request)),
+      format_(request_, exchange->request().id, absl::ToUnixSeconds(absl::Now())),
+      logprobs_style_{.chat = request_.chat, .tokens_as_ids = request_.tokens_as_ids},
+      exchange_(std::move(exchange)),
+      client_(client),
+      metrics_(metrics),
+      choices_(request_.choices()) {}
+
+void CompletionCall::Start(absl::Duration timeout) {
+  const auto metadata = MetadataOf(exchange_->request());
+  exchange_->OnGone([self = shared_from_this()] {
+    self->Fail({.status = 499,
+                .message = "the client closed its side of the connection before the answer was whole; keep it open",
+                .code = "client_closed_request"});
+  });
+  for (int i = 0; i < request_.choices(); ++i) {
+    choices_[i].logprobs = LogprobsJson(logprobs_style_);
+    // Who asks once is told at once that there is no room, since whoever routes between services can go elsewhere. The
+    // other choices of one that was taken up wait for theirs.
+    client::GenerateOptions options{.timeout = timeout, .retries = i == 0 ? 0 : 4, .metadata = metadata};
+    streams_.push_back(client_->Generate(request_.ForChoice(i), std::move(options),
+                                         [exchange = exchange_, weak = weak_from_this(), i](client::StreamEvent event) {
+                                           exchange->Post([weak, i, event = std::move(event)]() mutable {
+                                             if (const auto self = weak.lock()) self->OnEvent(i, std::move(event));
+                                           });
+                                         }));
+  }
+  for (client::AsyncStream& stream : streams_) stream.Next();
+}
+
+void CompletionCall::OnEvent(int index, client::StreamEvent event) {
+  if (done_) return;
+  if (std::holds_alternative<v1::Accepted>(event)) {
+    OnAccepted(index);
+  } else if (const auto* chunk = std::get_if<v1::Chunk>(&event)) {
+    OnAccepted(index);
+    OnChunk(index, *chunk);
+  } else if (auto* end = std::get_if<absl::StatusOr<client::GenerateResult>>(&event)) {
+    return end->ok() ? OnEnd(index, std::move((*end)->finished)) : Fail(FromStatus(end->status()));
+  } else if (begun_) {
+    exchange_->Write(": waiting\n\n");  // so that no proxy takes the stream for dead
+  }
+  AskForMore(index);
+}
+
+// Comes again when a request has moved to other devices; the answer has begun once.
+void CompletionCall::OnAccepted(int index) {
+  if (std::exchange(choices_[index].accepted, true) || !request_.stream) return;
+  if (!std::exchange(begun_, true)) {
+    exchange_->BeginStream("text/event-stream; charset=utf-8",
+                           {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}});
+  }
+  event_.clear();
+  format_.AppendBegin(index, &event_);
+  exchange_->Write(event_);
+}
+
+void CompletionCall::OnChunk(int index, const v1::Chunk& chunk) {
+  if (!std::exchange(text_seen_, true)) metrics_->OnFirstToken(exchange_->route(), absl::Now() - exchange_->begin());
+  Choice& choice = choices_[index];
+  if (!request_.stream) {
+    choice.text += chunk.text();
+    choice.logprobs.Add(chunk);
+    return;
+  }
+  if (chunk.text().empty() && chunk.logprobs().empty()) return;  // a token that only begins a character
+  LogprobsJson delta(logprobs_style_, choice.logprobs.text_offset());
+  delta.Add(chunk);
+  event_.clear();
+  format_.AppendDelta(index, chunk.text(), delta, &event_);
+  exchange_->Write(event_);
+  choice.logprobs = LogprobsJson(logprobs_style_, delta.text_offset());
+}
+
+void CompletionCall::OnEnd(int index, v1::Finished finished) {
+  Choice& choice = choices_[index];
+  if (request_.include_stop && finished.has_stop_string()) {
+    v1::Chunk stop;
+    stop.set_text(finished.stop_string());
+    OnChunk(index, stop);
+  }
+  choice.finished = std::move(finished);
+  choice.ended = true;
+  if (request_.stream) {
+    OnAccepted(index);  // a request that had ended already when it was attached to
+    event_.clear();
+    format_.AppendEnd(index, choice.finished, &event_);
+    exchange_->Write(event_);
+  }
+  if (++ended_ == choices_.size()) Complete();
+}
+
+void CompletionCall::AskForMore(int index) {
+  if (!exchange_->Congested()) return streams_[index].Next();
+  if (stalled_.empty()) exchange_->OnWritable([self = shared_from_this()] { self->AskStalled(); });
+  stalled_.push_back(index);
+}
+
+void CompletionCall::AskStalled() {
+  for (const int index : std::exchange(stalled_, {})) streams_[index].Next();
+}
+
+void CompletionCall::Complete() {
+  done_ = true;
+  uint64_t prompt = 0, completion = 0;
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    const v1::Usage& usage = choices_[i].finished.usage();
+    if (i % request_.n == 0) prompt += usage.prompt_tokens();
+    completion += usage.completion_tokens();
+  }
+  metrics_->OnTokens(prompt, completion);
+  if (!request_.stream) return exchange_->Respond({.body = format_.Whole(choices_)});
+  event_.clear();
+  format_.AppendUsage(choices_, &event_);
+  AnswerFormat::AppendDone(&event_);
+  exchange_->Write(event_);
+  exchange_->EndStream();
+}
+
+void CompletionCall::Fail(const ApiError& error) {
+  if (std::exchange(done_, true)) return;
+  CancelAll();
+  if (!begun_) return exchange_->Respond(ToResponse(error));
+  event_.clear();
+  AnswerFormat::AppendError(error, &event_);
+  exchange_->Write(event_);
+  exchange_->EndStream();
+}
+
+void CompletionCall::CancelAll() {
+  for (client::AsyncStream& stream : streams_) stream.Cancel();
+}
+
+}  // namespace tandem::gateway

@@ -1,0 +1,43 @@
+// /v1/embeddings and the rerank routes.
+#include "client/gateway/embedding_request.h"
+#include "client/gateway/gateway.h"
+#include "client/gateway/json_body.h"
+#include "client/gateway/unary_call.h"
+
+namespace tandem::gateway {
+namespace {
+
+// A batch of long texts on a slow device, behind others.
+constexpr absl::Duration kLongest = absl::Minutes(10);
+
+}  // namespace
+
+void Gateway::Embeddings(std::shared_ptr<RoutedExchange> exchange) {
+  auto parsed = ParseWith(ParseEmbedding, exchange->request());
+  if (auto* error = std::get_if<ApiError>(&parsed)) return exchange->Respond(ToResponse(*error));
+  auto& request = std::get<EmbeddingRequest>(parsed);
+  v1::EmbedRequest call = request.call;
+  request.call.clear_inputs();  // the answer needs the rest
+  CallScheduler<v1::EmbedRequest, v1::EmbedResponse>(
+      exchange, client_, &client::AsyncClient::Embed, std::move(call), kLongest,
+      [metrics = metrics_, request = std::move(request)](const v1::EmbedResponse& response) {
+        metrics->OnTokens(response.usage().prompt_tokens(), 0);
+        return HttpResponse{.body = EmbeddingsJson(request, response)};
+      });
+}
+
+void Gateway::Rerank(std::shared_ptr<RoutedExchange> exchange) {
+  auto parsed = ParseWith(ParseRerank, exchange->request());
+  if (auto* error = std::get_if<ApiError>(&parsed)) return exchange->Respond(ToResponse(*error));
+  auto& question = std::get<RerankQuestion>(parsed);
+  v1::RerankRequest call = question.call;
+  CallScheduler<v1::RerankRequest, v1::RerankResponse>(
+      exchange, client_, &client::AsyncClient::Rerank, std::move(call), kLongest,
+      [metrics = metrics_, id = exchange->request().id,
+       question = std::move(question)](const v1::RerankResponse& response) {
+        metrics->OnTokens(response.usage().prompt_tokens(), 0);
+        return HttpResponse{.body = RerankJson(question, id, response)};
+      });
+}
+
+}  // namespace tandem::gateway

@@ -1,0 +1,179 @@
+#include "client/gateway/gateway.h"
+
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+#include <array>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "client/gateway/completion_call.h"
+#include "client/gateway/http_text.h"
+#include "client/gateway/json_text.h"
+#include "client/gateway/routed_exchange.h"
+
+namespace tandem::gateway {
+namespace {
+
+using Digest = std::array<unsigned char, SHA256_DIGEST_LENGTH>;
+
+Digest DigestOf(absl::string_view text) {
+  Digest digest;
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  return digest;
+}
+
+constexpr absl::Duration kLongestTimeout = absl::Hours(24);
+
+}  // namespace
+
+absl::Duration TimeoutOf(const HttpRequest& request) {
+  double seconds;
+  if (!absl::SimpleAtod(request.Header("x-request-timeout"), &seconds) || !(seconds > 0)) {
+    return absl::InfiniteDuration();
+  }
+  return std::min(absl::Seconds(seconds), kLongestTimeout);
+}
+
+struct Gateway::Route {
+  const char* path;
+  const char* method;
+  enum class Guard { kOpen, kModels, kKey } guard;
+  Handler handler;
+  bool prefix = false;  // more of the path may follow
+};
+
+const std::vector<Gateway::Route>& Gateway::Routes() {
+  using Guard = Route::Guard;
+  static const auto* routes = new std::vector<Route>{
+      {"/health", "GET", Guard::kOpen, &Gateway::Ready},
+      {"/health/live", "GET", Guard::kOpen, &Gateway::Live},
+      {"/health/ready", "GET", Guard::kOpen, &Gateway::Ready},
+      {"/ping", "GET", Guard::kOpen, &Gateway::Ready},
+      {"/version", "GET", Guard::kOpen, &Gateway::Version},
+      {"/metrics", "GET", Guard::kOpen, &Gateway::MetricsText},
+      {"/v1/models", "GET", Guard::kModels, &Gateway::Models},
+      {"/v1/models/", "GET", Guard::kModels, &Gateway::Models, true},
+      {"/v1/completions", "POST", Guard::kKey, &Gateway::Completions},
+      {"/v1/chat/completions", "POST", Guard::kKey, &Gateway::Chat},
+      {"/v1/embeddings", "POST", Guard::kKey, &Gateway::Embeddings},
+      {"/rerank", "POST", Guard::kKey, &Gateway::Rerank},
+      {"/v1/rerank", "POST", Guard::kKey, &Gateway::Rerank},
+      {"/v2/rerank", "POST", Guard::kKey, &Gateway::Rerank},
+      {"/tokenize", "POST", Guard::kKey, &Gateway::Tokenize},
+      {"/detokenize", "POST", Guard::kKey, &Gateway::Detokenize},
+  };
+  return *routes;
+}
+
+const Gateway::Route* Gateway::FindRoute(absl::string_view path) {
+  for (const Route& route : Routes()) {
+    if (route.prefix ? absl::StartsWith(path, route.path) : path == route.path) return &route;
+  }
+  return nullptr;
+}
+
+Gateway::Gateway(GatewayOptions options, client::AsyncClient* client, Metrics* metrics,
+                 const std::atomic<bool>* closing)
+    : options_(std::move(options)),
+      client_(client),
+      metrics_(metrics),
+      closing_(closing),
+      started_(absl::ToUnixSeconds(absl::Now())) {}
+
+void Gateway::Handle(std::shared_ptr<Exchange> plain) {
+  const HttpRequest& request = plain->request();
+  const Route* route = FindRoute(request.path);
+  const auto exchange =
+      std::make_shared<RoutedExchange>(plain, route == nullptr ? "other" : route->path, metrics_, CorsHeaders(request));
+  if (request.method == "OPTIONS" && !options_.allowed_origins.empty()) {
+    return exchange->Respond({.status = 204,
+                              .headers = {{"access-control-allow-methods", "GET, POST, OPTIONS"},
+                                          {"access-control-allow-headers", "authorization, content-type, x-request-id"},
+                                          {"access-control-max-age", "600"}}});
+  }
+  if (route == nullptr) {
+    return exchange->Respond(
+        ToResponse({.status = 404, .message = "there is nothing at this path", .code = "not_found"}));
+  }
+  if (request.method != route->method) {
+    HttpResponse response = ToResponse(
+        {.status = 405, .message = absl::StrCat(route->path, " takes ", route->method), .code = "method_not_allowed"});
+    response.headers.emplace_back("allow", route->method);
+    return exchange->Respond(std::move(response));
+  }
+  const bool guarded =
+      route->guard == Route::Guard::kKey || (route->guard == Route::Guard::kModels && options_.guard_models);
+  if (guarded && !MayAsk(request)) {
+    HttpResponse response = ToResponse({.status = 401,
+                                        .message = "this service needs a key: send \"Authorization: Bearer KEY\"",
+                                        .type = "authentication_error",
+                                        .code = "invalid_api_key"});
+    response.headers.emplace_back("www-authenticate", "Bearer");
+    return exchange->Respond(std::move(response));
+  }
+  (this->*route->handler)(exchange);
+}
+
+// Digests of equal length are compared in a time that says nothing about where they differ, and all of them are.
+bool Gateway::MayAsk(const HttpRequest& request) const {
+  if (options_.api_keys.empty()) return true;
+  absl::string_view given = request.Header("authorization");
+  if (!absl::StartsWithIgnoreCase(given, "bearer ")) return false;
+  given = absl::StripAsciiWhitespace(given.substr(7));
+  const Digest digest = DigestOf(given);
+  bool found = false;
+  for (const std::string& key : options_.api_keys) {
+    found |= CRYPTO_memcmp(digest.data(), DigestOf(key).data(), digest.size()) == 0;
+  }
+  return found;
+}
+
+Headers Gateway::CorsHeaders(const HttpRequest& request) const {
+  const absl::string_view origin = request.Header("origin");
+  if (origin.empty()) return {};
+  for (const std::string& allowed : options_.allowed_origins) {
+    if (allowed == "*") return {{"access-control-allow-origin", "*"}};
+    if (allowed == origin) return {{"access-control-allow-origin", allowed}, {"vary", "origin"}};
+  }
+  return {};
+}
+
+client::Metadata MetadataOf(const HttpRequest& request) {
+  client::Metadata metadata = {{"x-request-id", request.id}};
+  for (const char* name : {"traceparent", "tracestate"}) {
+    if (const auto value = request.Header(name); !value.empty()) metadata.emplace_back(name, std::string(value));
+  }
+  return metadata;
+}
+
+// ---- health and numbers -------------------------------------------------------------------------------------------
+
+void Gateway::Live(std::shared_ptr<RoutedExchange> exchange) { exchange->Respond({.body = "{\"status\":\"live\"}"}); }
+
+void Gateway::Version(std::shared_ptr<RoutedExchange> exchange) {
+  exchange->Respond({.body = absl::StrCat("{\"version\":", JsonString(options_.version), "}")});
+}
+
+void Gateway::MetricsText(std::shared_ptr<RoutedExchange> exchange) {
+  exchange->Respond({.body = metrics_->Text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"});
+}
+
+// ---- completions --------------------------------------------------------------------------------------------------
+
+void Gateway::Completions(std::shared_ptr<RoutedExchange> exchange) { Complete(std::move(exchange), ParseCompletion); }
+void Gateway::Chat(std::shared_ptr<RoutedExchange> exchange) { Complete(std::move(exchange), ParseChat); }
+
+void Gateway::Complete(std::shared_ptr<RoutedExchange> exchange, CompletionParser parser) {
+  auto request = ParseWith(parser, exchange->request());
+  if (auto* error = std::get_if<ApiError>(&request)) return exchange->Respond(ToResponse(*error));
+  const absl::Duration timeout = TimeoutOf(exchange->request());
+  std::make_shared<CompletionCall>(std::move(std::get<CompletionRequest>(request)), exchange, client_, metrics_)
+      ->Start(timeout);
+}
+
+}  // namespace tandem::gateway

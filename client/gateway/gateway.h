@@ -1,0 +1,76 @@
+// The gateway's surface: which path means what, who may ask, and what every answer carries. A client of the scheduler's
+// gRPC API and of nothing else.
+//
+// Handle() is called on connections' loops, on any number of threads. Fixed after construction; the parts that change
+// (metrics, client) synchronise themselves.
+#ifndef TANDEM_CLIENT_GATEWAY_GATEWAY_H_
+#define TANDEM_CLIENT_GATEWAY_GATEWAY_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "client/async_client.h"
+#include "client/gateway/completion_request.h"
+#include "client/gateway/http.h"
+#include "client/gateway/metrics.h"
+#include "client/gateway/routed_exchange.h"
+
+namespace tandem::gateway {
+
+struct GatewayOptions {
+  std::vector<std::string> api_keys;         // none: everybody may ask
+  bool guard_models = false;                 // the list of models needs a key too
+  std::vector<std::string> allowed_origins;  // of browsers; "*": all; none: no CORS
+  std::string version;
+};
+
+class Gateway {
+ public:
+  // `closing`: set when the process is about to end.
+  Gateway(GatewayOptions options, client::AsyncClient* client, Metrics* metrics, const std::atomic<bool>* closing);
+
+  void Handle(std::shared_ptr<Exchange> exchange);
+
+ private:
+  using Handler = void (Gateway::*)(std::shared_ptr<RoutedExchange>);
+  struct Route;
+  static const std::vector<Route>& Routes();
+  static const Route* FindRoute(absl::string_view path);
+
+  bool MayAsk(const HttpRequest& request) const;
+  Headers CorsHeaders(const HttpRequest& request) const;
+
+  void Live(std::shared_ptr<RoutedExchange> exchange);
+  void Ready(std::shared_ptr<RoutedExchange> exchange);
+  void Version(std::shared_ptr<RoutedExchange> exchange);
+  void MetricsText(std::shared_ptr<RoutedExchange> exchange);
+  void Models(std::shared_ptr<RoutedExchange> exchange);
+  void Completions(std::shared_ptr<RoutedExchange> exchange);
+  void Chat(std::shared_ptr<RoutedExchange> exchange);
+  using CompletionParser = std::variant<CompletionRequest, ApiError> (*)(const nlohmann::json& body);
+  void Complete(std::shared_ptr<RoutedExchange> exchange, CompletionParser parser);
+  void Embeddings(std::shared_ptr<RoutedExchange> exchange);
+  void Rerank(std::shared_ptr<RoutedExchange> exchange);
+  void Tokenize(std::shared_ptr<RoutedExchange> exchange);
+  void Detokenize(std::shared_ptr<RoutedExchange> exchange);
+
+  const GatewayOptions options_;
+  client::AsyncClient* const client_;
+  Metrics* const metrics_;
+  const std::atomic<bool>* const closing_;
+  const int64_t started_;  // seconds since 1970
+};
+
+// What is passed on to the scheduler with every call that is made for a request.
+client::Metadata MetadataOf(const HttpRequest& request);
+// What the caller allows itself to wait, by x-request-timeout in seconds; for ever where it does not say.
+absl::Duration TimeoutOf(const HttpRequest& request);
+
+}  // namespace tandem::gateway
+
+#endif  // TANDEM_CLIENT_GATEWAY_GATEWAY_H_

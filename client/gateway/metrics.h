@@ -1,0 +1,58 @@
+// The gateway's own numbers, in Prometheus' text format. Any thread; one lock, held for a few additions.
+//
+// Labels come from fixed sets (routes, codes) and from the names of served models, so that no client can grow them.
+#ifndef TANDEM_CLIENT_GATEWAY_METRICS_H_
+#define TANDEM_CLIENT_GATEWAY_METRICS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace tandem::gateway {
+
+class Metrics {
+ public:
+  explicit Metrics(std::string version) : version_(std::move(version)) {}
+
+  void OnRequest(absl::string_view route, int status, absl::Duration took);
+  void OnFirstToken(absl::string_view route, absl::Duration after);
+  void OnClientGone(absl::string_view route);
+  void OnTokens(uint64_t prompt, uint64_t completion);
+
+  // Moved by their owners.
+  std::atomic<int64_t> connections = 0;
+  std::atomic<int64_t> requests_running = 0;
+  std::atomic<int64_t> streams_open = 0;
+
+  std::string Text() const;
+
+ private:
+  struct Histogram {
+    std::array<uint64_t, 23> counts{};  // of each bucket alone; the last one is +Inf
+    double sum = 0;
+    void Add(absl::Duration value);
+  };
+  static void AppendHistogram(absl::string_view name, const std::map<std::string, Histogram>& by_route,
+                              std::string* out);
+
+  const std::string version_;
+  mutable absl::Mutex mu_;
+  std::map<std::pair<std::string, int>, uint64_t> requests_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Histogram> durations_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Histogram> first_tokens_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, uint64_t> gone_ ABSL_GUARDED_BY(mu_);
+  uint64_t prompt_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace tandem::gateway
+
+#endif  // TANDEM_CLIENT_GATEWAY_METRICS_H_

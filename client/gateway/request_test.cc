@@ -1,0 +1,225 @@
+// What bodies mean: the parsers of requests, as tables of bodies and of what comes out.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/gateway/completion_request.h"
+#include "client/gateway/embedding_request.h"
+#include "client/gateway/tokenize_request.h"
+
+namespace tandem::gateway {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+template <typename Request>
+std::variant<Request, ApiError> Parse(std::variant<Request, ApiError> (*parser)(const nlohmann::json&),
+                                      const std::string& body) {
+  HttpRequest http;
+  http.body = body;
+  return ParseWith(parser, http);
+}
+
+CompletionRequest Completion(const std::string& fields) {
+  auto parsed = Parse(ParseCompletion, "{\"model\":\"m\"," + fields + "}");
+  if (const auto* error = std::get_if<ApiError>(&parsed)) ADD_FAILURE() << fields << ": " << error->message;
+  return std::holds_alternative<CompletionRequest>(parsed) ? std::get<CompletionRequest>(parsed) : CompletionRequest();
+}
+CompletionRequest Chat(const std::string& fields) {
+  auto parsed = Parse(ParseChat, "{\"model\":\"m\"," + fields + "}");
+  if (const auto* error = std::get_if<ApiError>(&parsed)) ADD_FAILURE() << fields << ": " << error->message;
+  return std::holds_alternative<CompletionRequest>(parsed) ? std::get<CompletionRequest>(parsed) : CompletionRequest();
+}
+template <typename Request>
+ApiError Refused(std::variant<Request, ApiError> (*parser)(const nlohmann::json&), const std::string& body) {
+  auto parsed = Parse(parser, body);
+  if (auto* error = std::get_if<ApiError>(&parsed)) return *error;
+  ADD_FAILURE() << "was taken: " << body;
+  return {.status = 0};
+}
+
+constexpr char kHello[] = R"("messages":[{"role":"user","content":"hello"}])";
+
+TEST(CompletionRequest, EveryFormOfPrompt) {
+  EXPECT_EQ(Completion(R"("prompt":"once")").prompts[0].text(), "once");
+  EXPECT_EQ(Completion(R"("prompt":["a","b"])").prompts[1].text(), "b");
+  EXPECT_THAT(Completion(R"("prompt":[1,2])").prompts[0].token_ids().ids(), ElementsAre(1, 2));
+  EXPECT_THAT(Completion(R"("prompt":[[1],[2,3]])").prompts[1].token_ids().ids(), ElementsAre(2, 3));
+  for (const char* bad : {"[]", "{}", "7", "[1,\"a\"]", "[-1]", "[4294967296]", "[[]]", "[1.5]"}) {
+    EXPECT_EQ(Refused(ParseCompletion, absl::StrCat("{\"model\":\"m\",\"prompt\":", bad, "}")).param, "prompt") << bad;
+  }
+}
+
+TEST(CompletionRequest, SamplingAndStopping) {
+  const auto request = Completion(
+      R"("prompt":"a","temperature":0.5,"top_p":0.9,"top_k":7,"min_p":0.1,"presence_penalty":1,"frequency_penalty":-1,)"
+      R"("repetition_penalty":1.1,"seed":-3,"max_tokens":9,"min_tokens":2,"stop":["x","y"],"stop_token_ids":[5],)"
+      R"("ignore_eos":true,"logprobs":3,"stream":true,"stream_options":{"include_usage":true},"priority":-4,)"
+      R"("prompt_cache_key":"s","include_stop_str_in_output":true)");
+  const v1::GenerateRequest& call = request.prompts[0];
+  EXPECT_FLOAT_EQ(call.sampling().temperature(), 0.5f);
+  EXPECT_EQ(call.sampling().top_k(), 7);
+  EXPECT_EQ(call.sampling().seed(), static_cast<uint64_t>(-3));
+  EXPECT_EQ(call.stopping().max_tokens(), 9u);
+  EXPECT_THAT(call.stopping().stop(), ElementsAre("x", "y"));
+  EXPECT_THAT(call.stopping().stop_token_ids(), ElementsAre(5));
+  EXPECT_TRUE(call.stopping().ignore_eos());
+  EXPECT_EQ(call.logprobs(), 3u);
+  EXPECT_EQ(call.priority(), 4) << "vLLM serves the lowest number first";
+  EXPECT_EQ(call.session_id(), "s");
+  EXPECT_TRUE(request.stream && request.include_usage && request.include_stop);
+}
+
+TEST(CompletionRequest, NullIsAbsentAndTheUnknownIsTolerated) {
+  const auto request = Completion(
+      R"("prompt":"a","temperature":null,"max_tokens":null,"stop":null,"tools":null,"logit_bias":null,"n":null,)"
+      R"("stream_options":null,"user":"u","metadata":{"a":1},"store":true,"whatever":[1])");
+  EXPECT_FALSE(request.prompts[0].sampling().has_temperature());
+  EXPECT_EQ(request.prompts[0].stopping().max_tokens(), 16u) << "OpenAI's default";
+  EXPECT_EQ(request.n, 1);
+}
+
+TEST(CompletionRequest, WhatChangesTheMeaningIsRefusedByName) {
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{"echo", "true"},
+                                                        {"suffix", "\"s\""},
+                                                        {"best_of", "3"},
+                                                        {"logit_bias", "{\"5\":1}"},
+                                                        {"response_format", "{\"type\":\"json_schema\"}"},
+                                                        {"response_format", "{\"type\":\"json_object\"}"},
+                                                        {"guided_json", "{}"},
+                                                        {"use_beam_search", "true"},
+                                                        {"prompt_logprobs", "0"},
+                                                        {"truncate_prompt_tokens", "5"},
+                                                        {"skip_special_tokens", "false"},
+                                                        {"add_special_tokens", "false"}}) {
+    const ApiError error =
+        Refused(ParseCompletion, absl::StrCat(R"({"model":"m","prompt":"a",")", name, "\":", value, "}"));
+    EXPECT_EQ(error.status, 400);
+    EXPECT_EQ(error.param, name);
+    EXPECT_EQ(error.code, "unsupported_parameter") << name;
+    EXPECT_THAT(error.message, HasSubstr(name));
+  }
+  // The same names with values that change nothing.
+  Completion(R"("prompt":"a","echo":false,"suffix":"","best_of":1,"logit_bias":{},"response_format":{"type":"text"},)"
+             R"("skip_special_tokens":true,"use_beam_search":false,"tools":[],"tool_choice":"none")");
+}
+
+TEST(CompletionRequest, ChoicesHaveSeedsOfTheirOwn) {
+  const auto request = Completion(R"("prompt":["a","b"],"n":2,"seed":1)");
+  ASSERT_EQ(request.choices(), 4);
+  EXPECT_EQ(request.ForChoice(0).sampling().seed(), 1u) << "one choice under a seed is the first of several";
+  EXPECT_NE(request.ForChoice(1).sampling().seed(), request.ForChoice(0).sampling().seed());
+  EXPECT_EQ(request.ForChoice(2).text(), "b");
+  EXPECT_FALSE(Completion(R"("prompt":"a","n":2)").ForChoice(1).sampling().has_seed());
+  EXPECT_EQ(Refused(ParseCompletion, R"({"model":"m","prompt":["a","b"],"n":100})").param, "n");
+}
+
+TEST(CompletionRequest, WrongKindsAreNamed) {
+  EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","temperature":"hot"})").message,
+              HasSubstr("temperature must be a number, and is a string"));
+  EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","max_tokens":1.5})").message,
+              HasSubstr("max_tokens must be a whole number, and is a fraction"));
+  EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","max_tokens":-1})").message,
+              HasSubstr("max_tokens is -1"));
+  EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","seed":1e300})").message,
+              HasSubstr("out of range"));
+  EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","stop":[1]})").message,
+              HasSubstr("must hold strings"));
+  EXPECT_EQ(Refused(ParseCompletion, R"({"prompt":"a"})").param, "model");
+  EXPECT_EQ(Completion(R"("prompt":"a","max_tokens":5.0)").prompts[0].stopping().max_tokens(), 5u);
+}
+
+TEST(ChatRequest, Messages) {
+  const auto request = Chat(
+      R"("messages":[{"role":"system","content":"be kind"},)"
+      R"({"role":"user","name":"ann","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},)"
+      R"({"role":"assistant","content":null,"tool_calls":[{"id":"1"}]},)"
+      R"({"role":"tool","tool_call_id":"1","content":"7"}],)"
+      R"("chat_template_kwargs":{"enable_thinking":false},"continue_final_message":true,"add_generation_prompt":false)");
+  const v1::ChatPrompt& chat = request.prompts[0].chat();
+  ASSERT_EQ(chat.messages_size(), 4);
+  EXPECT_EQ(chat.messages(0).content(), "be kind");
+  EXPECT_EQ(chat.messages(1).parts(1).text(), "b");
+  EXPECT_EQ(chat.messages(1).name(), "ann");
+  EXPECT_EQ(chat.messages(2).tool_calls_json(), R"([{"id":"1"}])");
+  EXPECT_EQ(chat.messages(3).tool_call_id(), "1");
+  EXPECT_EQ(chat.template_kwargs_json(), R"({"enable_thinking":false})");
+  EXPECT_TRUE(chat.continue_final_message() && chat.has_add_generation_prompt() && !chat.add_generation_prompt());
+}
+
+TEST(ChatRequest, LengthsAndLogprobs) {
+  EXPECT_FALSE(Chat(kHello).prompts[0].stopping().has_max_tokens()) << "what the context leaves";
+  EXPECT_EQ(Chat(absl::StrCat(kHello, R"(,"max_tokens":5)")).prompts[0].stopping().max_tokens(), 5u);
+  EXPECT_EQ(
+      Chat(absl::StrCat(kHello, R"(,"max_tokens":5,"max_completion_tokens":7)")).prompts[0].stopping().max_tokens(),
+      7u);
+  EXPECT_EQ(Chat(absl::StrCat(kHello, R"(,"logprobs":true,"top_logprobs":4)")).prompts[0].logprobs(), 4u);
+  EXPECT_FALSE(Chat(absl::StrCat(kHello, R"(,"logprobs":false,"top_logprobs":0)")).prompts[0].has_logprobs());
+  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, R"(,"top_logprobs":4})")).param,
+            "top_logprobs");
+}
+
+TEST(ChatRequest, ToolsAreRefusedUnlessTheyMayNotBeCalled) {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
+  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, ",", tools, "}")).param, "tools");
+  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, R"(,"tool_choice":"auto"})")).param,
+            "tool_choice");
+  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, R"(,"functions":[{"name":"f"}]})")).param,
+            "functions");
+  Chat(absl::StrCat(kHello, ",", tools, R"(,"tool_choice":"none")"));
+}
+
+TEST(ChatRequest, BadMessagesAreNamed) {
+  const auto param = [](const std::string& messages) {
+    return Refused(ParseChat, absl::StrCat(R"({"model":"m","messages":)", messages, "}")).param;
+  };
+  EXPECT_EQ(param("[]"), "messages");
+  EXPECT_EQ(param("\"hi\""), "messages");
+  EXPECT_EQ(param("[7]"), "messages[0]");
+  EXPECT_EQ(param(R"([{"content":"a"}])"), "messages[0].role");
+  EXPECT_EQ(param(R"([{"role":"user","content":7}])"), "messages[0].content");
+  EXPECT_EQ(param(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://a/b"}}]}])"),
+            "messages[0].content[0]");
+}
+
+TEST(Body, BombsAreRefusedBeforeTheyAreParsed) {
+  const auto message = [](const std::string& body) { return Refused(ParseCompletion, body).message; };
+  EXPECT_THAT(message(std::string(1 << 20, '[')), HasSubstr("nested deeper than 32"));
+  EXPECT_THAT(message("{\"a\":[" + std::string(2 << 20, ',') + "]}"), HasSubstr("more than 1048576 values"));
+  EXPECT_THAT(message("{\"a\":"), HasSubstr("at byte 6 of 5"));
+  EXPECT_THAT(message(""), HasSubstr("not JSON"));
+  EXPECT_THAT(message("[1]"), HasSubstr("must be a JSON object, and is an array"));
+  EXPECT_THAT(message("{\"a\":1e999}"), HasSubstr("out of range"));
+  EXPECT_THAT(message("{\"a\":\"\xff\"}"), HasSubstr("not JSON"));
+  EXPECT_THAT(message("{\"a\":\"\\ud800\"}"), HasSubstr("not JSON"));
+}
+
+TEST(Embedding, EveryFormOfInput) {
+  const auto parse = [](const std::string& fields) {
+    return std::get<EmbeddingRequest>(Parse(ParseEmbedding, "{\"model\":\"m\"," + fields + "}"));
+  };
+  EXPECT_EQ(parse(R"("input":"a")").call.inputs(0).text(), "a");
+  EXPECT_EQ(parse(R"("input":["a","b"])").call.inputs_size(), 2);
+  EXPECT_THAT(parse(R"("input":[1,2])").call.inputs(0).token_ids().ids(), ElementsAre(1, 2));
+  EXPECT_EQ(parse(R"("input":[[1],[2]])").call.inputs_size(), 2);
+  EXPECT_FALSE(parse(R"("input":"a","encoding_format":null)").base64);
+  EXPECT_TRUE(parse(R"("input":"a","encoding_format":"base64","dimensions":8)").base64);
+  EXPECT_EQ(Refused(ParseEmbedding, R"({"model":"m","input":[]})").param, "input");
+  EXPECT_EQ(Refused(ParseEmbedding, R"({"model":"m","input":"a","encoding_format":"hex"})").param, "encoding_format");
+}
+
+TEST(Rerank, DocumentsAsStringsOrObjects) {
+  const auto question = std::get<RerankQuestion>(
+      Parse(ParseRerank, R"({"model":"m","query":"q","documents":["a",{"text":"b"}],"top_n":1,"rank_fields":null})"));
+  EXPECT_THAT(question.call.documents(), ElementsAre("a", "b"));
+  EXPECT_EQ(question.call.top_n(), 1u);
+  EXPECT_EQ(Refused(ParseRerank, R"({"model":"m","query":"q","documents":[7]})").param, "documents");
+  EXPECT_EQ(Refused(ParseRerank, R"({"model":"m","documents":["a"]})").param, "query");
+}
+
+}  // namespace
+}  // namespace tandem::gateway

@@ -1,0 +1,70 @@
+// An exchange whose route is known: it counts the answer, and adds what answers of this request carry.
+#ifndef TANDEM_CLIENT_GATEWAY_ROUTED_EXCHANGE_H_
+#define TANDEM_CLIENT_GATEWAY_ROUTED_EXCHANGE_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "client/gateway/http.h"
+#include "client/gateway/metrics.h"
+
+namespace tandem::gateway {
+
+class RoutedExchange final : public Exchange {
+ public:
+  RoutedExchange(std::shared_ptr<Exchange> inner, const char* route, Metrics* metrics, Headers headers)
+      : inner_(std::move(inner)), route_(route), metrics_(metrics), headers_(std::move(headers)) {
+    ++metrics_->requests_running;
+  }
+  ~RoutedExchange() override {
+    --metrics_->requests_running;
+    if (streaming_) --metrics_->streams_open;
+    metrics_->OnRequest(route_, status_, absl::Now() - begin_);
+  }
+
+  HttpRequest& request() override { return inner_->request(); }
+  void Post(std::function<void()> work) override { inner_->Post(std::move(work)); }
+
+  void Respond(HttpResponse response) override {
+    if (status_ == kGone) status_ = response.status;
+    response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
+    inner_->Respond(std::move(response));
+  }
+  void BeginStream(std::string content_type, Headers headers) override {
+    status_ = 200;
+    streaming_ = true;
+    ++metrics_->streams_open;
+    headers.insert(headers.end(), headers_.begin(), headers_.end());
+    inner_->BeginStream(std::move(content_type), std::move(headers));
+  }
+  void Write(absl::string_view bytes) override { inner_->Write(bytes); }
+  void EndStream() override { inner_->EndStream(); }
+  bool Congested() const override { return inner_->Congested(); }
+  void OnWritable(std::function<void()> writable) override { inner_->OnWritable(std::move(writable)); }
+  void OnGone(std::function<void()> gone) override {
+    inner_->OnGone([gone = std::move(gone), metrics = metrics_, route = route_] {
+      metrics->OnClientGone(route);
+      gone();
+    });
+  }
+
+  const char* route() const { return route_; }
+  absl::Time begin() const { return begin_; }
+
+ private:
+  static constexpr int kGone = 499;  // of a client that left before it had an answer
+
+  const std::shared_ptr<Exchange> inner_;
+  const char* const route_;
+  Metrics* const metrics_;
+  const Headers headers_;
+  const absl::Time begin_ = absl::Now();
+  int status_ = kGone;
+  bool streaming_ = false;
+};
+
+}  // namespace tandem::gateway
+
+#endif  // TANDEM_CLIENT_GATEWAY_ROUTED_EXCHANGE_H_
