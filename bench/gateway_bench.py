@@ -30,6 +30,8 @@ from gateway_rig import Gateway  # noqa: E402
 from harness import Cluster, eventually, free_ports  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
+KEY = "sk-" + "0123456789abcdef" * 4  # LiteLLM wants one; the others read over it
+HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
 
 
 def cpu_seconds(pid):
@@ -46,7 +48,7 @@ def cpu_seconds(pid):
 def program(command, port, folder, name):
     with open(folder / f"{name}.log", "wb") as log:
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=folder,
-                                   env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1"})
+                                   env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY, "NO_PROXY": "127.0.0.1"})
 
     def listens():
         assert process.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
@@ -97,7 +99,7 @@ class Http:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def get(self, path):
-        self.connection.request("GET", path)
+        self.connection.request("GET", path, headers=HEADERS)
         return self.connection.getresponse().read()
 
     def complete(self, tokens, stream):
@@ -105,7 +107,7 @@ class Http:
         body = json.dumps({"model": "tiny", "prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": True, "temperature": 0,
                            "stream": stream})
         begin = time.perf_counter()
-        self.connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+        self.connection.request("POST", "/v1/completions", body, HEADERS)
         response = self.connection.getresponse()
         first = None
         if stream:

@@ -230,6 +230,7 @@ void Connection::Dispatch() {
   if (in_.size() < kMostAhead) Read();
   const auto exchange = exchange_;
   if (!path.has_value()) {
+    keep_alive_ = false;
     return exchange->Respond({400, ErrorJson(InvalidParameter("", "the path of the request is malformed"))});
   }
   host_->handle(exchange);
