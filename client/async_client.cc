@@ -11,10 +11,9 @@ namespace {
 // One unary call; gRPC's completion holds it.
 template <typename Request, typename Response>
 struct UnaryCall {
-  explicit UnaryCall(std::shared_ptr<AsyncLink> l) : link(std::move(l)) { link->calls.Add(); }
-  ~UnaryCall() { link->calls.Remove(); }
+  explicit UnaryCall(AsyncLink* l) : link(l) {}
 
-  const std::shared_ptr<AsyncLink> link;
+  const CallToken link;
   grpc::ClientContext context;
   Request request;
   Response response;
@@ -24,7 +23,7 @@ struct UnaryCall {
 using Async = class v1::InferenceService::Stub::async;  // a function has that name too
 
 template <typename Request, typename Response>
-AsyncClient::Canceller Start(const std::shared_ptr<AsyncLink>& link,
+AsyncClient::Canceller Start(AsyncLink* link,
                              void (Async::*method)(grpc::ClientContext*, const Request*, Response*,
                                                    std::function<void(grpc::Status)>),
                              Request request, const CallOptions& options, AsyncClient::Handler<Response> handler) {
@@ -47,45 +46,49 @@ AsyncClient::Canceller Start(const std::shared_ptr<AsyncLink>& link,
 }  // namespace
 
 struct AsyncClient::Impl {
-  std::shared_ptr<AsyncLink> link = std::make_shared<AsyncLink>();
+  AsyncLink link;
 };
 
 AsyncClient::AsyncClient(const std::string& address) : impl_(std::make_unique<Impl>()) {
-  impl_->link->channel = MakeChannel(address);
-  impl_->link->stub = v1::InferenceService::NewStub(impl_->link->channel);
+  impl_->link.channel = MakeChannel(address);
+  impl_->link.stub = v1::InferenceService::NewStub(impl_->link.channel);
 }
 
-AsyncClient::~AsyncClient() { impl_->link->calls.AwaitNone(); }
+AsyncClient::~AsyncClient() {
+  absl::MutexLock lock(&impl_->link.mu);
+  impl_->link.mu.Await(absl::Condition(
+      +[](int* calls) { return *calls == 0; }, &impl_->link.calls));
+}
 
 AsyncStream AsyncClient::Generate(v1::GenerateRequest request, GenerateOptions options,
                                   std::function<void(StreamEvent)> handler) {
   return AsyncStream(
-      std::make_shared<AsyncStream::Impl>(impl_->link, std::move(request), std::move(options), std::move(handler)));
+      std::make_shared<AsyncStream::Impl>(&impl_->link, std::move(request), std::move(options), std::move(handler)));
 }
 
 AsyncClient::Canceller AsyncClient::Tokenize(v1::TokenizeRequest request, CallOptions options,
                                              Handler<v1::TokenizeResponse> handler) {
-  return Start<v1::TokenizeRequest, v1::TokenizeResponse>(impl_->link, &Async::Tokenize, std::move(request), options,
+  return Start<v1::TokenizeRequest, v1::TokenizeResponse>(&impl_->link, &Async::Tokenize, std::move(request), options,
                                                           std::move(handler));
 }
 AsyncClient::Canceller AsyncClient::Detokenize(v1::DetokenizeRequest request, CallOptions options,
                                                Handler<v1::DetokenizeResponse> handler) {
-  return Start<v1::DetokenizeRequest, v1::DetokenizeResponse>(impl_->link, &Async::Detokenize, std::move(request),
+  return Start<v1::DetokenizeRequest, v1::DetokenizeResponse>(&impl_->link, &Async::Detokenize, std::move(request),
                                                               options, std::move(handler));
 }
 AsyncClient::Canceller AsyncClient::Embed(v1::EmbedRequest request, CallOptions options,
                                           Handler<v1::EmbedResponse> handler) {
-  return Start<v1::EmbedRequest, v1::EmbedResponse>(impl_->link, &Async::Embed, std::move(request), options,
+  return Start<v1::EmbedRequest, v1::EmbedResponse>(&impl_->link, &Async::Embed, std::move(request), options,
                                                     std::move(handler));
 }
 AsyncClient::Canceller AsyncClient::Rerank(v1::RerankRequest request, CallOptions options,
                                            Handler<v1::RerankResponse> handler) {
-  return Start<v1::RerankRequest, v1::RerankResponse>(impl_->link, &Async::Rerank, std::move(request), options,
+  return Start<v1::RerankRequest, v1::RerankResponse>(&impl_->link, &Async::Rerank, std::move(request), options,
                                                       std::move(handler));
 }
 AsyncClient::Canceller AsyncClient::ListModels(v1::ListModelsRequest request, CallOptions options,
                                                Handler<v1::ListModelsResponse> handler) {
-  return Start<v1::ListModelsRequest, v1::ListModelsResponse>(impl_->link, &Async::ListModels, std::move(request),
+  return Start<v1::ListModelsRequest, v1::ListModelsResponse>(&impl_->link, &Async::ListModels, std::move(request),
                                                               options, std::move(handler));
 }
 

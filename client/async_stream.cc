@@ -33,8 +33,8 @@ class AsyncStream::Impl::Attempt {
     SetDeadline(context_, stream_->course_.deadline());
     AddMetadata(context_, stream_->options_.metadata);
   }
-  grpc::ClientContext context_;
   const std::shared_ptr<Impl> stream_;
+  grpc::ClientContext context_;
 };
 
 template <typename Response>
@@ -71,16 +71,12 @@ class AsyncStream::Impl::AttemptOf final : public Attempt, public grpc::ClientRe
   Response response_;
 };
 
-AsyncStream::Impl::Impl(std::shared_ptr<AsyncLink> link, v1::GenerateRequest request, GenerateOptions options,
+AsyncStream::Impl::Impl(AsyncLink* link, v1::GenerateRequest request, GenerateOptions options,
                         std::function<void(StreamEvent)> handler)
-    : link_(std::move(link)),
+    : link_(link),
       options_(std::move(options)),
       handler_(std::move(handler)),
-      course_(std::move(request), options_, absl::Now()) {
-  link_->calls.Add();
-}
-
-AsyncStream::Impl::~Impl() { link_->calls.Remove(); }
+      course_(std::move(request), options_, absl::Now()) {}
 
 void AsyncStream::Impl::Next() {
   absl::MutexLock lock(&mu_);
@@ -164,16 +160,15 @@ void AsyncStream::Impl::Cancel() {
 // A request with a key outlives its stream, so that a broken one can be taken up again. Nobody will.
 void AsyncStream::Impl::AbortWhatIsLeft() {
   struct Call {
-    explicit Call(std::shared_ptr<AsyncLink> l) : link(std::move(l)) { link->calls.Add(); }
-    ~Call() { link->calls.Remove(); }
-    const std::shared_ptr<AsyncLink> link;
+    explicit Call(AsyncLink* l) : link(l) {}
+    const CallToken link;
     grpc::ClientContext context;
     v1::AbortRequest request;
     v1::AbortResponse response;
   };
   auto request = course_.AbortOfWhatIsLeft();
   if (!request.has_value()) return;
-  auto call = std::make_shared<Call>(link_);
+  auto call = std::make_shared<Call>(link_.get());
   call->request = *std::move(request);
   SetDeadline(call->context, absl::Now() + kAbortTimeout);
   link_->stub->async()->Abort(&call->context, &call->request, &call->response, [call](const grpc::Status&) {});

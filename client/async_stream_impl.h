@@ -16,33 +16,35 @@
 
 namespace tandem::client {
 
-// Counts calls, so that a client can wait for the last one.
-class CallCount {
- public:
-  void Add() {
-    absl::MutexLock lock(&mu_);
-    ++count_;
-  }
-  void Remove() {
-    absl::MutexLock lock(&mu_);
-    --count_;
-  }
-  void AwaitNone() {
-    absl::MutexLock lock(&mu_);
-    mu_.Await(absl::Condition(
-        +[](int* count) { return *count == 0; }, &count_));
-  }
-
- private:
-  absl::Mutex mu_;
-  int count_ ABSL_GUARDED_BY(mu_) = 0;
-};
-
-// What a stream needs of its client, and may need longer than the client lives.
+// What calls need of their client. It is theirs to use while they hold a CallToken.
 struct AsyncLink {
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::InferenceService::Stub> stub;
-  CallCount calls;
+
+  absl::Mutex mu;
+  int calls ABSL_GUARDED_BY(mu) = 0;
+};
+
+// Counts a call. The client's end waits for the last one, and so the channel never ends on a thread of gRPC's own,
+// which would wait for itself. REQUIRES: the first member of its owner, hence the last to go.
+class CallToken {
+ public:
+  explicit CallToken(AsyncLink* link) : link_(link) {
+    absl::MutexLock lock(&link_->mu);
+    ++link_->calls;
+  }
+  ~CallToken() {
+    absl::MutexLock lock(&link_->mu);
+    --link_->calls;
+  }
+  CallToken(const CallToken&) = delete;
+  CallToken& operator=(const CallToken&) = delete;
+
+  AsyncLink* operator->() const { return link_; }
+  AsyncLink* get() const { return link_; }
+
+ private:
+  AsyncLink* const link_;
 };
 
 // Life: idle -> [calling -> (waiting -> calling)*] -> ended. While a call runs its Attempt holds this; while it waits,
@@ -50,9 +52,7 @@ struct AsyncLink {
 // mu_ may be held while an operation is started, and is never held while the handler runs.
 class AsyncStream::Impl : public std::enable_shared_from_this<AsyncStream::Impl> {
  public:
-  Impl(std::shared_ptr<AsyncLink> link, v1::GenerateRequest request, GenerateOptions options,
-       std::function<void(StreamEvent)> handler);
-  ~Impl();
+  Impl(AsyncLink* link, v1::GenerateRequest request, GenerateOptions options, std::function<void(StreamEvent)> handler);
 
   void Next();
   void Cancel();
@@ -70,7 +70,7 @@ class AsyncStream::Impl : public std::enable_shared_from_this<AsyncStream::Impl>
   void AbortWhatIsLeft() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // Fixed after construction.
-  const std::shared_ptr<AsyncLink> link_;
+  const CallToken link_;
   const GenerateOptions options_;
   const std::function<void(StreamEvent)> handler_;
 
