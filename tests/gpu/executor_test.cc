@@ -9,6 +9,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "tests/gpu/gpu_model_for_test.h"
 #include "worker/cuda/graph_sizes.h"
 
@@ -167,6 +170,21 @@ TEST_F(OnDevice, APreemptedSequenceIsRecomputedInOtherBlocks) {
   EXPECT_LE(RelativeError(model.Run({again.Next(40, true)})[0], before), NearSelf(options_.dtype));
 }
 
+TEST_F(OnDevice, TheShippedModelSaysWhatTheReferenceSays) {
+  const absl::StatusOr<std::string> text = model::ReadSmallFile(SourcePath("tests/golden/tiny_greedy.json"), 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  const nlohmann::json cases = nlohmann::json::parse(*text).at("cases");
+  CudaExecutorOptions options = SmallOptions(SourcePath("models/tandem-tiny"));
+  options.dtype = "float16";  // keeps the margins between the best tokens of a small model
+  TestModel model = GpuModel(options);
+  for (size_t i = 0; i < 2; ++i) {
+    const auto prompt = cases.at(i).at("prompt_ids").get<std::vector<TokenId>>();
+    auto wanted = cases.at(i).at("greedy_ids").get<std::vector<TokenId>>();
+    wanted.resize(16);
+    EXPECT_EQ(Greedy(&model, prompt, wanted.size()), wanted) << "case " << i;
+  }
+}
+
 // Decode steps of 1 to 12 sequences, of which only some are sampled, over graphs of 1, 2, 4, 8 and 12.
 std::vector<std::vector<float>> DecodeSteps(TestModel* model) {
   std::vector<std::vector<float>> all;
@@ -271,6 +289,65 @@ TEST_F(OnDevice, APeerThatDoesNotComeEndsTheStepAndNotTheThread) {
   EXPECT_THAT(lost, testing::IsEmpty()) << "the device came to rest once the group was aborted";
   EXPECT_FALSE(model.communicator(1).Health().ok()) << "the peer is told";
   EXPECT_EQ(model.rank(0).Run({{sequence}}).status(), stuck.status()) << "the executor is spent";
+}
+
+// Work of it, once it is stuck, holds the device until it is let go: no abort reaches it.
+class StuckCommunicator final : public DeviceCommunicator {
+ public:
+  StuckCommunicator(std::unique_ptr<DeviceCommunicator> inner, const std::atomic<bool>* stuck)
+      : inner_(std::move(inner)), stuck_(*stuck) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  absl::Status AllReduceSum(void* buffer, int64_t count, model::DType type, cudaStream_t stream) override {
+    if (cudaLaunchHostFunc(stream, &Hold, const_cast<std::atomic<bool>*>(&stuck_)) != cudaSuccess) {
+      return absl::InternalError("a host function");
+    }
+    return inner_->AllReduceSum(buffer, count, type, stream);
+  }
+  absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type, cudaStream_t stream) override {
+    return inner_->Gather(send, receive, count, type, stream);
+  }
+  bool capturable() const override { return true; }
+  std::string numerics() const override { return inner_->numerics(); }
+  absl::Status Health() override { return inner_->Health(); }
+  void Abort(absl::string_view reason) override { inner_->Abort(reason); }
+
+ private:
+  static void Hold(void* stuck) { static_cast<std::atomic<bool>*>(stuck)->wait(true); }
+
+  const std::unique_ptr<DeviceCommunicator> inner_;
+  const std::atomic<bool>& stuck_;
+};
+
+TEST_F(OnDevice, ADeviceThatDoesNotComeToRestIsLost) {
+  options_.wait_limit = std::chrono::minutes(2);
+  options_.drain_limit = std::chrono::milliseconds(300);
+  std::atomic<bool> stuck{false};
+  std::vector<std::string> lost;
+  options_.on_lost = [&](absl::string_view reason) {
+    lost.emplace_back(reason);
+    stuck = false;  // A process would end here; this one has to come out of its test.
+    stuck.notify_all();
+  };
+  const MakeDeviceCommunicator make = [&](Communicator* control,
+                                          int64_t bytes) -> absl::StatusOr<std::unique_ptr<DeviceCommunicator>> {
+    absl::StatusOr<std::unique_ptr<DeviceCommunicator>> inner = MakeStaged(control, bytes);
+    if (!inner.ok()) return inner.status();
+    return std::make_unique<StuckCommunicator>(*std::move(inner), &stuck);
+  };
+  TestModel model([&](Communicator* control) { return LoadOnDevice(options_, control, make); }, 2);
+  stuck = true;
+  // Rank 1 gives up, as an engine whose scheduler fences the group would.
+  std::thread fence([&] { model.communicator(1).Abort("fenced"); });
+  const std::vector<TokenId> tokens = {3, 4, 5};
+  const std::vector<BlockId> blocks = {1};
+  const SequenceInput sequence{tokens, 0, blocks, true};
+  const auto ended = model.rank(0).Run({{sequence}});
+  fence.join();
+  EXPECT_FALSE(ended.ok());
+  ASSERT_EQ(lost.size(), 1u);
+  EXPECT_THAT(lost[0], testing::HasSubstr("fenced"));
+  EXPECT_THAT(lost[0], testing::HasSubstr("coming to rest: the device is not done after"));
 }
 
 }  // namespace

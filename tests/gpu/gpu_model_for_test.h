@@ -48,12 +48,12 @@ inline CudaExecutorOptions SmallOptions(const std::string& folder) {
 }
 
 // Ranks share the devices there are.
-inline absl::StatusOr<std::unique_ptr<Executor>> LoadOnDevice(const CudaExecutorOptions& options,
-                                                              Communicator* control) {
+inline absl::StatusOr<std::unique_ptr<Executor>> LoadOnDevice(const CudaExecutorOptions& options, Communicator* control,
+                                                              const MakeDeviceCommunicator& make = MakeStaged) {
   if (const cudaError_t error = cudaSetDevice(control->rank() % std::max(1, Devices())); error != cudaSuccess) {
     return absl::UnavailableError(cudaGetErrorString(error));
   }
-  return LoadCudaExecutor(options, control, MakeStaged);
+  return LoadCudaExecutor(options, control, make);
 }
 
 inline TestModel GpuModel(const CudaExecutorOptions& options, int ranks = 1) {

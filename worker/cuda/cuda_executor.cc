@@ -273,8 +273,9 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOpt
   if (!matmul.ok()) return matmul.status();
   auto decoder = std::make_unique<CudaDecoder>(parts.layout, buffers, *std::move(weights), *std::move(matmul),
                                                parts.communicator.get());
-  absl::StatusOr<std::unique_ptr<StepRunner>> runner = StepRunner::Create(
-      {options.wait_limit, options.on_lost}, *std::move(stream), std::move(decoder), control, parts.communicator.get());
+  absl::StatusOr<std::unique_ptr<StepRunner>> runner =
+      StepRunner::Create({options.wait_limit, options.drain_limit, options.on_lost}, *std::move(stream),
+                         std::move(decoder), control, parts.communicator.get());
   if (!runner.ok()) return runner.status();
   parts.runner = *std::move(runner);
 

@@ -12,7 +12,7 @@
 // one by one, the host is never more than kLayersAhead of the device: a full queue of launches would hold it without a
 // deadline. A graph's layers are counted when it is done.
 //
-// When a wait ends in an error, the communicator is aborted, and the device gets kDrainLimit to come to rest. A device
+// When a wait ends in an error, the communicator is aborted, and the device gets drain_limit to come to rest. A device
 // that does not, or that has an error which stays, is of no use to this process any more, and the executor could not
 // even be destroyed: `on_lost` is told, and ends the process.
 //
@@ -50,7 +50,8 @@ struct CudaExecutorOptions {
   int32_t max_model_len = 0;       // longest context that will come; 0: the model's own
   int64_t memory_limit_bytes = 0;  // for all but the KV pool; 0: what the device has free now
   bool graphs = true;
-  std::chrono::nanoseconds wait_limit = std::chrono::minutes(10);  // of one wait for the device
+  std::chrono::nanoseconds wait_limit = std::chrono::minutes(10);   // of one wait for the device
+  std::chrono::nanoseconds drain_limit = std::chrono::seconds(10);  // for it to come to rest after an error
   // The device is lost to this process. Should not return; where it does, every later step fails with the reason.
   std::function<void(absl::string_view reason)> on_lost;
 };

@@ -14,8 +14,6 @@ namespace {
 
 // Launches of so many layers fit in any device's queue (1024 launches, at most 16 for each layer).
 constexpr size_t kLayersAhead = 24;
-// For a device that was told to stop what it does.
-constexpr std::chrono::seconds kDrainLimit{10};
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
@@ -190,7 +188,7 @@ absl::Status StepRunner::Fail(absl::Status why) {
       return true;
     };
     const auto healthy = [] { return absl::OkStatus(); };
-    const absl::Status rest = AwaitDevice("coming to rest", {kDrainLimit, healthy, idle});
+    const absl::Status rest = AwaitDevice("coming to rest", {options_.drain_limit, healthy, idle});
     if (!rest.ok()) lost = absl::StrCat(Text(why), "; then: ", Text(rest));
   }
   if (!lost.empty()) {

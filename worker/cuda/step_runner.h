@@ -33,6 +33,7 @@ class StepRunner {
  public:
   struct Options {
     std::chrono::nanoseconds wait_limit;                    // of one wait for the device
+    std::chrono::nanoseconds drain_limit;                   // for it to come to rest after an error
     std::function<void(absl::string_view reason)> on_lost;  // may be empty
   };
 
