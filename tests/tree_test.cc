@@ -30,7 +30,7 @@ std::vector<SourceFile> ReadTree() {
   for (const char* folder : {"base", "placement", "config", "scheduler", "worker", "client", "bench", "tests"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension();
-      if (extension != ".h" && extension != ".cc") continue;
+      if (extension != ".h" && extension != ".cc" && extension != ".cu") continue;
       SourceFile file{fs::relative(entry.path(), root), {}, {}};
       std::ifstream in(entry.path());
       for (std::string line; std::getline(in, line);) {
