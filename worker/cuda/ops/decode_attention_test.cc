@@ -92,6 +92,13 @@ TEST_F(DecodeAttentionTest, ContextsOfSeveralPartitions) {
   }
 }
 
+TEST_F(DecodeAttentionTest, PartitionsInTurnsWhereSequencesAreMany) {
+  std::vector<int32_t> contexts(600, 1);
+  contexts[7] = 600;
+  contexts[599] = 1030;
+  Check(AttentionCase(5, model::DType::kBFloat16, 2, 2, 16, contexts), 0, 1100);
+}
+
 TEST_F(DecodeAttentionTest, WindowsBeginAnywhere) {
   for (const int32_t window : {1, 5, 16, 64, 300}) {
     Check(AttentionCase(4, model::DType::kBFloat16, 4, 1, 32, {1, 4, 16, 40, 300, 600}), window, 600);
