@@ -1,0 +1,201 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Dict, Iterator, List, Optional, Sequence
+
+import grpc
+
+from tandem_client import requests, types
+from tandem_client._proto.tandem.v1 import inference_pb2 as pb, inference_pb2_grpc
+from tandem_client.errors import TandemError, fault, from_grpc
+from tandem_client.session import Session
+
+CHANNEL_OPTIONS = [("grpc.max_send_message_length", 32 << 20), ("grpc.max_receive_message_length", 32 << 20)]
+_ABORT_TIMEOUT = 1.0  # a word to a scheduler that is there takes a millisecond
+
+
+def cancelled() -> TandemError:
+    return TandemError(grpc.StatusCode.CANCELLED, "cancelled")
+
+
+class TokenStream:
+    """One completion as it comes: iterate over its chunks, then read `result`.
+
+    Belongs to one thread; cancel() alone may be called from others. Leaving it early (close(), or the end of a `with`)
+    cancels the request.
+    """
+
+    def __init__(self, stub, session: Session, timeout: Optional[float]):
+        self._stub = stub
+        self._session = session
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self._chunks: List[types.Chunk] = []
+        self._call = None
+        self._cancelled = threading.Event()
+        self._error: Optional[TandemError] = None
+        self._ended = False
+        self._steps = self._run()
+
+    def __iter__(self) -> Iterator[types.Chunk]:
+        return self
+
+    def __next__(self) -> types.Chunk:
+        return next(self._steps)
+
+    @property
+    def request_id(self) -> str:
+        """Empty until the scheduler has said it."""
+        return self._session.accepted.request_id
+
+    @property
+    def result(self) -> types.Completion:
+        """The whole answer. Reads what has not been read; raises what ended the stream."""
+        for _ in self:
+            pass
+        if self._error is not None:
+            raise self._error
+        return requests.completion(self._chunks, self._session.accepted, self._session.finished, self._session.attempts,
+                                   self._session.resumes)
+
+    def cancel(self) -> None:
+        """Any thread, any time: the stream ends with CANCELLED unless it had ended before."""
+        self._cancelled.set()
+        call = self._call
+        if call is not None:
+            call.cancel()
+
+    def close(self) -> None:
+        if not self._ended:
+            self.cancel()
+            self._steps.close()
+            self._end()
+
+    def __enter__(self) -> "TokenStream":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self.close()
+
+    def _run(self) -> Iterator[types.Chunk]:
+        try:
+            while True:
+                try:
+                    for message in self._open():
+                        chunk = self._session.on_message(message)
+                        if chunk is not None:
+                            self._chunks.append(chunk)
+                            yield chunk
+                    if self._session.finished is None:
+                        raise fault("it ended without saying how")
+                    self._ended = True
+                    return
+                except grpc.RpcError as error:
+                    if self._cancelled.is_set():
+                        raise cancelled() from None
+                    wait = self._session.on_error(from_grpc(error), time.monotonic())
+                if self._cancelled.wait(wait):
+                    raise cancelled()
+        except TandemError as error:
+            self._error = error
+            self._end()
+            raise
+
+    def _open(self):
+        if self._cancelled.is_set():
+            raise cancelled()
+        method, request = self._session.next_call()
+        timeout = None if self._deadline == math.inf else max(0.001, self._deadline - time.monotonic())
+        self._call = getattr(self._stub, method)(request, timeout=timeout)
+        if self._cancelled.is_set():
+            self._call.cancel()
+        return self._call
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._call is not None:
+            self._call.cancel()
+        abort = self._session.abort_request()
+        if abort is not None:
+            try:
+                self._stub.Abort(abort, timeout=_ABORT_TIMEOUT)
+            except grpc.RpcError:
+                pass  # a scheduler that is away forgets it by itself
+
+
+class Client:
+    """A connection to a scheduler, or to several behind one name. Mends itself; serves any number of threads."""
+
+    def __init__(self, address: str, *, timeout: float = 30.0, options: types.Options = types.Options(),
+                 channel: Optional[grpc.Channel] = None):
+        """`timeout` is of every call but generate()."""
+        self._channel = channel or grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
+        self._timeout = timeout
+        self._options = options
+
+    def generate(self, model: str, prompt=None, *, timeout: Optional[float] = None, options: Optional[types.Options] = None,
+                 **arguments) -> TokenStream:
+        """Streams an answer to a prompt (text or token ids) or to messages; see requests.generate_request for the rest.
+
+        `timeout` is of the whole, repetitions and resumptions included.
+        """
+        request = requests.generate_request(model, prompt, **arguments)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        return TokenStream(self._stub, Session(request, options or self._options, deadline), timeout)
+
+    def complete(self, model: str, prompt=None, **arguments) -> types.Completion:
+        """The same, whole."""
+        with self.generate(model, prompt, **arguments) as stream:
+            return stream.result
+
+    def tokenize(self, model: str, text=None, *, messages=None, no_special_tokens: bool = False, **chat) -> List[int]:
+        request = requests.tokenize_request(model, text, messages, no_special_tokens, **chat)
+        return list(self._ask("Tokenize", request).token_ids)
+
+    def detokenize(self, model: str, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
+        request = pb.DetokenizeRequest(model=model, token_ids=token_ids, keep_special_tokens=keep_special_tokens)
+        return self._ask("Detokenize", request).text.decode()
+
+    def embed(self, model: str, texts: Sequence[str]) -> List[List[float]]:
+        answer = self._ask("Embed", pb.EmbedRequest(model=model, texts=[t.encode() for t in texts]))
+        return [list(embedding.values) for embedding in answer.embeddings]
+
+    def rerank(self, model: str, query: str, documents: Sequence[str]) -> List[types.RankedDocument]:
+        """Highest first."""
+        request = pb.RerankRequest(model=model, query=query.encode(), documents=[d.encode() for d in documents])
+        return [types.RankedDocument(result.index, result.score) for result in self._ask("Rerank", request).results]
+
+    def models(self) -> Dict[str, types.Model]:
+        return {m.name: requests.model(m) for m in self._ask("ListModels", pb.ListModelsRequest()).models}
+
+    def abort(self, request_ids: Sequence[str]) -> List[str]:
+        """The ids of those that were alive."""
+        return list(self._ask("Abort", pb.AbortRequest(request_ids=request_ids)).aborted)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self.close()
+
+    def _ask(self, method: str, request):
+        """One call, repeated as often and as late as the scheduler asks."""
+        deadline = time.monotonic() + self._timeout
+        for attempt in range(self._options.retries + 1):
+            try:
+                return getattr(self._stub, method)(request, timeout=max(0.001, deadline - time.monotonic()))
+            except grpc.RpcError as error:
+                failure = from_grpc(error)
+                wait = failure.retry_after
+                last = attempt == self._options.retries or wait is None or time.monotonic() + wait >= deadline
+                if last:
+                    raise failure from None
+                time.sleep(wait)
+        raise AssertionError("not reached")

@@ -1,0 +1,157 @@
+"""The Python package: installed as users install it, against a running service, through the death of the scheduler."""
+
+import asyncio
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from harness import MODEL, ROOT, SLOW, Cluster, eventually
+
+PACKAGE = ROOT / "client" / "python"
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    """Builds the wheel and imports from it, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-q", "-w", folder, PACKAGE],
+                   check=True, timeout=120 * SLOW)
+    wheel = next(pathlib.Path(folder).glob("tandem_client-*.whl"))
+    sys.path.insert(0, str(wheel))  # pure Python: a wheel is a package as it is
+    import tandem_client
+    assert tandem_client.__file__.startswith(str(wheel))
+    return tandem_client
+
+
+@pytest.fixture
+def client(package, cluster):
+    with package.Client(f"127.0.0.1:{cluster.clients}") as client:
+        yield client
+
+
+def test_a_stream_is_the_text_of_the_service(client, cluster):
+    chunks = list(client.generate("tiny", "Once upon a time", max_tokens=40, temperature=0.0, ignore_eos=True, timeout=30))
+    same = cluster.generate("Once upon a time", max_tokens=40)
+    assert "".join(c.text for c in chunks) == same.text.decode()
+    assert [i for c in chunks for i in c.token_ids] == same.ids
+    assert [c.offset for c in chunks] == sorted({c.offset for c in chunks})
+
+
+def test_a_conversation_is_answered(package, client):
+    messages = [{"role": "user", "content": "What is the capital of Spain?"}]
+    answer = client.complete("tiny", messages=messages, temperature=0.0, max_tokens=32)
+    assert "Madrid" in answer.text
+    assert answer.finish_reason == "stop" and answer.usage.completion_tokens >= len(answer.token_ids)
+    typed = client.complete("tiny", messages=[package.Message("user", ["What is the capital of Spain?"])], temperature=0.0, max_tokens=32)
+    assert typed.text == answer.text
+    assert client.tokenize("tiny", messages=messages)[0] == client.tokenize("tiny", "a")[0]
+
+
+def test_the_rest_of_the_service(client):
+    ids = client.tokenize("tiny", "The garden")
+    assert client.detokenize("tiny", ids) == "The garden"
+    assert client.models()["tiny"].ready and client.models()["tiny"].task == "generate"
+    assert client.abort(["00" * 16]) == []
+    answer = client.complete("tiny", [1998, 10, 11], max_tokens=3, logprobs=2, temperature=0.0, ignore_eos=True)
+    assert len(answer.logprobs) == 3 and len(answer.logprobs[0].top) == 2
+    stopped = client.complete("tiny", "Once upon a time", max_tokens=50, temperature=0.0, stop=["the"])
+    assert stopped.stop_string == "the" and "the" not in stopped.text
+
+
+def test_a_refusal_has_its_reason(package, client):
+    with pytest.raises(package.TandemError) as caught:
+        client.complete("nobody", "a")
+    assert caught.value.reason == "MODEL_NOT_FOUND" and caught.value.retry_after is None
+    with pytest.raises(package.TandemError) as caught:
+        client.complete("tiny", "a", temperature=9.0)
+    assert caught.value.reason == "INVALID_PARAMETER" and caught.value.metadata["field"] == "sampling.temperature"
+    with pytest.raises(TypeError):
+        client.generate("tiny", "a", no_such_argument=1)
+    with pytest.raises(ValueError):
+        client.generate("tiny", "a", messages=[])
+
+
+def test_nobody_there_is_told_in_time(package):
+    with package.Client("127.0.0.1:1", options=package.Options(retries=1, first_backoff=0.01)) as client:
+        with pytest.raises(package.TandemError) as caught:
+            client.complete("tiny", "a", timeout=5)
+    assert caught.value.unreachable
+
+
+def test_cancel_ends_stream_and_request(package, client, cluster):
+    stream = client.generate("tiny", "Once upon a time", max_tokens=900, ignore_eos=True)
+    next(stream)
+    threading.Timer(0.05, stream.cancel).start()
+    with pytest.raises(package.TandemError) as caught:
+        stream.result
+    assert caught.value.message == "cancelled"
+    eventually(lambda: cluster.status().requests_running == 0, 10, "the request ends")
+
+
+def test_leaving_a_stream_ends_the_request(client, cluster):
+    with client.generate("tiny", "Once upon a time", max_tokens=900, ignore_eos=True) as stream:
+        next(stream)
+    eventually(lambda: cluster.status().requests_running == 0, 10, "the request ends")
+
+
+def test_asyncio_streams_at_once(package, cluster):
+    prompts = [f"Once upon a time {i}" for i in range(8)]
+
+    async def run():
+        async with package.AsyncClient(f"127.0.0.1:{cluster.clients}") as client:
+            async def one(prompt):
+                chunks = [c async for c in client.generate("tiny", prompt, max_tokens=30, temperature=0.0, ignore_eos=True)]
+                return [i for c in chunks for i in c.token_ids]
+
+            assert (await client.models())["tiny"].ready
+            return await asyncio.gather(*map(one, prompts))
+
+    for prompt, ids in zip(prompts, asyncio.run(run())):
+        assert ids == cluster.generate(prompt, max_tokens=30).ids
+
+
+def test_a_cancelled_task_ends_its_request(package, cluster):
+    async def run():
+        async with package.AsyncClient(f"127.0.0.1:{cluster.clients}") as client:
+            async def read():
+                async for _ in client.generate("tiny", "Once upon a time", max_tokens=900, ignore_eos=True):
+                    pass
+
+            task = asyncio.create_task(read())
+            while cluster.status().requests_running == 0:
+                await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    eventually(lambda: cluster.status().requests_running == 0, 10, "the request ends")
+
+
+@pytest.mark.parametrize("victims", [["scheduler"], ["scheduler", "cpu:0"]], ids="+".join)
+def test_streams_go_on_when_the_scheduler_dies(package, tmp_path, victims):
+    arguments = dict(max_tokens=700, ignore_eos=True, temperature=0.9, seed=5)
+    resumed = []
+    with Cluster(tmp_path, devices=1, tensor_parallel=1, model=MODEL) as cluster:
+        with package.Client(f"127.0.0.1:{cluster.clients}") as client:
+            calm = client.complete("tiny", "Once upon a time", **arguments)
+            options = package.Options(on_resume=lambda error, tokens: resumed.append(tokens))
+            text, ids = "", []
+            with client.generate("tiny", "Once upon a time", options=options, timeout=90 * SLOW, **arguments) as stream:
+                for chunk in stream:
+                    assert chunk.offset == len(ids)
+                    text, ids = text + chunk.text, ids + list(chunk.token_ids)
+                    if 50 <= len(ids) < 50 + len(chunk.token_ids):
+                        pids = cluster.children()
+                        for victim in victims:
+                            os.kill(pids[victim], signal.SIGKILL)
+                broken = stream.result
+        assert (text, tuple(ids)) == (calm.text, calm.token_ids) == (broken.text, broken.token_ids)
+        assert broken.resumes == len(resumed) > 0 and resumed[0] >= 50
+        eventually(cluster.ready, 30, "the service is whole again")
