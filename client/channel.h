@@ -1,5 +1,5 @@
-// The library's own end of gRPC: opening a channel and reading a status. Included by client.cc and admin_client.cc
-// only, so that whoever uses the library does not compile gRPC's headers.
+// The library's own end of gRPC: opening a channel and reading a status. Included by client.cc, admin_client.cc
+// and the load generator only, so that whoever uses the library does not compile gRPC's headers.
 #ifndef TANDEM_CLIENT_CHANNEL_H_
 #define TANDEM_CLIENT_CHANNEL_H_
 

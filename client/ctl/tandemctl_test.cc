@@ -361,7 +361,7 @@ TEST_F(TandemctlTest, TopologyIsAMatrix) {
 TEST_F(TandemctlTest, HelpNamesOnlyWhatIsBuilt) {
   EXPECT_EQ(Ctl({"--help"}), 0);
   for (const char* verb : {"up", "generate", "drain", "events"}) EXPECT_THAT(out_, HasSubstr(verb));
-  for (const char* verb : {"  serve", "  simulate", "  bench", "  deploy", "  configure"}) {
+  for (const char* verb : {"  serve", "  simulate", "  deploy", "  configure"}) {
     EXPECT_THAT(out_, Not(HasSubstr(verb)));
   }
   EXPECT_EQ(Ctl({}), 2);

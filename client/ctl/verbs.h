@@ -23,6 +23,7 @@ void AddEvents(CLI::App& app, Context& context);
 void AddPlan(CLI::App& app, Context& context);
 void AddReplay(CLI::App& app, Context& context);
 void AddConfig(CLI::App& app, Context& context);
+void AddBench(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);
 
 }  // namespace tandem::client::ctl
