@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import grpc
 import pytest
 
 from harness import MODEL, ROOT, SLOW, Cluster, eventually
@@ -155,3 +156,98 @@ def test_streams_go_on_when_the_scheduler_dies(package, tmp_path, victims):
         assert (text, tuple(ids)) == (calm.text, calm.token_ids) == (broken.text, broken.token_ids)
         assert broken.resumes == len(resumed) > 0 and resumed[0] >= 50
         eventually(cluster.ready, 30, "the service is whole again")
+
+
+class TestSession:
+    """The rules alone, without a service: any fault can be played."""
+
+    @pytest.fixture
+    def play(self, package):
+        from tandem_client import requests, session
+        from tandem_client._proto.tandem.v1 import inference_pb2 as pb
+
+        class Play:
+            def __init__(self, **arguments):
+                self.session = session.Session(requests.generate_request("m", "p", **arguments), package.Options(), float("inf"))
+
+            def call(self):
+                return self.session.next_call()
+
+            def accept(self, request_id="r1", seed=9):
+                self.session.on_message(pb.GenerateResponse(accepted=pb.Accepted(request_id=request_id, seed=seed)))
+
+            def chunk(self, offset, *ids, text=b""):
+                return self.session.on_message(pb.GenerateResponse(chunk=pb.Chunk(offset=offset, token_ids=ids, text=text)))
+
+            def fail(self, code, reason="", now=0.0, retry_after=None):
+                error = package.TandemError(getattr(grpc.StatusCode, code), "", reason, retry_after=retry_after)
+                return self.session.on_error(error, now)
+
+        return Play
+
+    def test_before_the_first_token_the_same_is_asked_again(self, play):
+        one = play()
+        _, first = one.call()
+        key = first.idempotency_key
+        assert one.fail("UNAVAILABLE", "QUEUE_FULL", retry_after=0.7) == 0.7
+        method, again = one.call()
+        assert method == "Generate" and again.idempotency_key == key and not again.resume_token_ids
+
+    def test_what_will_not_pass_is_raised_at_once(self, package, play):
+        for code, reason in (("INVALID_ARGUMENT", "INVALID_PARAMETER"), ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")):
+            one = play()
+            one.call()
+            with pytest.raises(package.TandemError):
+                one.fail(code, reason)
+
+    def test_retries_have_an_end(self, package, play):
+        one = play()
+        for _ in range(4):
+            one.call()
+            one.fail("UNAVAILABLE", "QUEUE_FULL")
+        one.call()
+        with pytest.raises(package.TandemError):
+            one.fail("UNAVAILABLE", "QUEUE_FULL")
+
+    def test_a_broken_stream_is_resumed_by_index(self, play):
+        one = play()
+        one.call()
+        one.accept()
+        one.chunk(0, 5, 6)
+        one.fail("UNAVAILABLE")
+        method, request = one.call()
+        assert method == "Resume" and (request.request_id, request.next_index) == ("r1", 2)
+        assert one.chunk(2, 7).token_ids == (7,)
+
+    def test_a_lost_request_goes_on_from_its_tokens(self, play):
+        one = play(max_tokens=3)
+        _, first = one.call()
+        one.accept()
+        one.chunk(0, 5, 6, 7)
+        one.fail("UNAVAILABLE")
+        one.call()
+        assert one.fail("NOT_FOUND", "RESUME_UNKNOWN") == 0
+        method, request = one.call()
+        assert method == "Generate" and request.idempotency_key == first.idempotency_key + "+1"
+        assert list(request.resume_token_ids) == [5, 6] and request.sampling.seed == 9, "the last one is computed once more"
+        assert one.chunk(2, 7) is None, "the caller has it"
+
+    def test_a_token_twice_or_lost_is_a_fault(self, package, play):
+        for offset in (0, 2):
+            one = play()
+            one.call()
+            one.accept()
+            one.chunk(0, 5)
+            with pytest.raises(package.TandemError, match="not whole"):
+                one.chunk(offset, 6)
+
+    def test_an_outage_is_waited_for_so_long_and_no_longer(self, package, play):
+        one = play()
+        one.call()
+        one.accept()
+        one.chunk(0, 5)
+        for now in (0.0, 30.0, 59.0):
+            assert one.fail("UNAVAILABLE", now=now) <= 1
+            one.call()
+        with pytest.raises(package.TandemError):
+            one.fail("UNAVAILABLE", now=61.0)
