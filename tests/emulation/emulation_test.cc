@@ -297,6 +297,7 @@ TEST_F(Emulation, ACallFailsWhenItIsToldTo) {
   FailCall("cudaMemcpyAsync", 2, cudaErrorIllegalAddress);
   int host = 0;
   EXPECT_EQ(cudaMemcpyAsync(&host, data_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);  // Before the device is lost: nobody waits for it then.
   const absl::Status failed =
       worker::cuda::ToStatus(cudaMemcpyAsync(&host, data_, 4, cudaMemcpyDeviceToHost, stream_), "copying the result");
   EXPECT_TRUE(worker::cuda::IsSticky(failed));
