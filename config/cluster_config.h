@@ -71,6 +71,14 @@ struct SchedulingConfig {
   std::string link_probe = "once";  // off, once, periodic: whether the links of a host are measured while it is idle
 };
 
+struct MetricsConfig {
+  std::vector<std::string> compat;  // "vllm": its names too
+};
+
+struct LogConfig {
+  std::string format = "text";  // text, json: of all programs that `tandemctl up` starts
+};
+
 struct ClusterConfig {
   std::string profile = "production";  // development, staging, production: memory utilisation 0.80, 0.85, 0.90
   std::string state_dir;               // absolute
@@ -80,6 +88,8 @@ struct ClusterConfig {
   ServerConfig server;
   DevicesConfig devices;
   SchedulingConfig scheduling;
+  MetricsConfig metrics;
+  LogConfig log;
   std::vector<ModelConfig> models;
 };
 

@@ -29,7 +29,7 @@ constexpr Borrowed kBorrowed[] = {
     {"VLLM_MAX_NUM_SEQS", "max_num_seqs"},
 };
 
-// Variables whose meaning is about GPUs or HTTP, which this build has not.
+// Variables whose meaning is about GPUs, which this build has not. VLLM_API_KEY is the gateway's to read.
 struct Unserved {
   const char* variable;
   const char* harmless;  // a value that asks for nothing
@@ -40,7 +40,6 @@ constexpr Unserved kUnserved[] = {
     {"NVIDIA_VISIBLE_DEVICES", "void", "this build has no CUDA workers, so it selects nothing"},
     {"CUDA_DEVICE_ORDER", "PCI_BUS_ID", "this build has no CUDA workers, so it orders nothing"},
     {"GPU_COUNT", "0", "this build has no CUDA workers, so there is nothing to count"},
-    {"VLLM_API_KEY", "", "this build has no HTTP gateway, so no key is asked for"},
 };
 
 }  // namespace
@@ -58,6 +57,14 @@ absl::StatusOr<EnvironmentContents> ReadEnvironment(const Environment& environme
     const auto number = ParseReal(*text, -1, 1);
     if (absl::string_view(borrowed.key) == "memory_utilization" && number.ok() && *number == 0) continue;
     contents.entries.push_back({true, borrowed.key, *text, borrowed.variable});
+  }
+  const std::string *host = Find(environment, "VLLM_HOST"), *port = Find(environment, "VLLM_PORT");
+  if (host != nullptr || port != nullptr) {
+    const std::string where = host == nullptr                 ? "127.0.0.1"
+                              : absl::StrContains(*host, ':') ? absl::StrCat("[", *host, "]")
+                                                              : *host;
+    contents.entries.push_back({false, "server.http", absl::StrCat(where, ":", port == nullptr ? "8000" : *port),
+                                host != nullptr ? "VLLM_HOST" : "VLLM_PORT"});
   }
   if (const std::string* size = Find(environment, "VLLM_PIPELINE_PARALLEL_SIZE"); size != nullptr && *size != "1") {
     return absl::InvalidArgumentError(absl::StrCat("environment VLLM_PIPELINE_PARALLEL_SIZE: pipeline parallelism of ",

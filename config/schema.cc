@@ -280,6 +280,22 @@ constexpr ClusterKey kClusterKeys[] = {
        return absl::OkStatus();
      },
      [](const Config& c) { return c.scheduling.link_probe; }},
+    {"metrics.compat", Shape::kList,
+     [](Text t, Config& c) {
+       std::vector<std::string> names;
+       for (const absl::string_view item : absl::StrSplit(t, ',', absl::SkipWhitespace())) {
+         std::string& name = names.emplace_back(absl::StripAsciiWhitespace(item));
+         if (const absl::Status status = ReadWord(name, {"vllm"}, name); !status.ok()) return status;
+       }
+       c.metrics.compat = std::move(names);
+       return absl::OkStatus();
+     },
+     [](const Config& c) { return absl::StrJoin(c.metrics.compat, ","); }},
+    {"log.format", Shape::kScalar,
+     [](Text t, Config& c) {
+       return ReadWord(t, {"text", "json"}, c.log.format);
+     },
+     [](const Config& c) { return c.log.format; }},
 };
 
 constexpr ModelKey kModelKeys[] = {

@@ -7,11 +7,25 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/ids.h"
 #include "scheduler/translate.h"
 
 namespace tandem::scheduler {
 namespace {
+
+FinishedRequest MeasuresFrom(const v1::Finished& result) {
+  FinishedRequest out;
+  out.prompt_tokens = result.usage().prompt_tokens();
+  out.output_tokens = result.usage().completion_tokens();
+  out.cached_tokens = result.usage().cached_tokens();
+  out.preemptions = result.timings().preemptions();
+  out.queue = static_cast<double>(result.timings().queue_us()) / 1e6;
+  out.first_token = static_cast<double>(result.timings().first_token_us()) / 1e6;
+  out.total = static_cast<double>(result.timings().total_us()) / 1e6;
+  out.stopped = result.reason() == v1::STOP;
+  return out;
+}
 
 uint64_t Milliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<int64_t>(d.us, 0)) / 1000; }
 
@@ -80,7 +94,8 @@ void ActionRunner::Do(const core::FormGroup& action) {
 }
 
 void ActionRunner::Do(const core::LoadModel& action) {
-  const ServedModel& model = parts_.catalog->At(action.model);
+  const ServedModelPtr held = parts_.catalog->At(action.model);
+  const ServedModel& model = *held;
   v1::AttachResponse command;
   auto& load = *command.mutable_load_model();
   *load.mutable_group() = GroupKeyFrom(action.group, action.epoch);
@@ -100,6 +115,7 @@ void ActionRunner::Do(const core::LoadModel& action) {
   load.set_kv_target_bytes(action.kv_target.value);
   load.set_step_budget_ms(settings_.step_budget_ms);
   load.set_prefix_cache(settings_.prefix_cache);
+  load.set_deployment(core::DeploymentOf(model.spec));
   load.set_deadline_ms(Milliseconds(action.deadline));
   for (core::DeviceId member : action.members) Send(member, command);
 }
@@ -199,11 +215,19 @@ void ActionRunner::Do(const core::NoteQueued& action) {
 void ActionRunner::Do(const core::FailRequest& action) {
   if (const auto stream = parts_.store->Find(action.request)) {
     stream->Fail(ToGrpc({KindOf(action.reason), action.message, action.retry_after}));
+    if (parts_.metrics != nullptr) parts_.metrics->Failed(stream->facts().model, action.reason);
   }
   LetGo(action.request);
 }
 
-void ActionRunner::Do(const core::CompleteRequest& action) { LetGo(action.request); }
+void ActionRunner::Do(const core::CompleteRequest& action) {
+  if (const auto stream = parts_.store->Find(action.request); stream && parts_.metrics != nullptr) {
+    if (const auto result = stream->Result()) {
+      parts_.metrics->Finished(stream->facts().model, MeasuresFrom(*result));
+    }
+  }
+  LetGo(action.request);
+}
 
 void ActionRunner::LetGo(core::RequestId request) {
   if (const auto stream = parts_.store->Find(request)) {
@@ -228,6 +252,11 @@ void ActionRunner::Do(const core::KeepDevice& action) { parts_.intents->Keep(act
 
 void ActionRunner::Do(const core::ForgetDevice& action) { parts_.intents->Keep(action); }
 
-void ActionRunner::Do(const core::KeepDrain& action) { parts_.intents->Keep(action); }
+void ActionRunner::Do(const core::KeepDrain& action) {
+  if (parts_.metrics != nullptr && action.outcome != core::DrainOutcome::kRunning) {
+    parts_.metrics->DrainEnded(action.outcome);
+  }
+  parts_.intents->Keep(action);
+}
 
 }  // namespace tandem::scheduler

@@ -13,6 +13,7 @@
 #include "scheduler/intent_keeper.h"
 #include "scheduler/model_catalog.h"
 #include "scheduler/operations.h"
+#include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
 #include "scheduler/worker_registry.h"
 
@@ -27,6 +28,7 @@ class ActionRunner {
     EventLog* events;
     Operations* operations;
     IntentKeeper* intents;
+    RequestMetrics* metrics = nullptr;  // null: nobody counts
   };
   struct Settings {
     uint32_t step_budget_ms = 200;

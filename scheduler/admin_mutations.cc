@@ -182,26 +182,4 @@ AdminService::Unary* AdminService::UndrainNode(Context* context, const v1::Undra
        [=](const auto& state, const auto& device) { *response->add_devices() = DeviceFrom(state, device); }});
 }
 
-// ---- not served yet -----------------------------------------------------------------------------------------------
-
-AdminService::Unary* AdminService::DeployModel(Context* context, const v1::DeployModelRequest*,
-                                               v1::DeployModelResponse*) {
-  auto* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc({kNotServed, "models are deployed by the configuration file; change it and restart"}));
-  return reactor;
-}
-
-AdminService::Unary* AdminService::UndeployModel(Context* context, const v1::UndeployModelRequest*,
-                                                 v1::UndeployModelResponse*) {
-  auto* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc({kNotServed, "models are removed in the configuration file; change it and restart"}));
-  return reactor;
-}
-
-AdminService::Unary* AdminService::ScaleModel(Context* context, const v1::ScaleModelRequest*, v1::ScaleModelResponse*) {
-  auto* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc({kNotServed, "replicas are set in the configuration file; change it and restart"}));
-  return reactor;
-}
-
 }  // namespace tandem::scheduler

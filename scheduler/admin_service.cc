@@ -16,6 +16,9 @@ namespace {
 // A list of more is a dump; the core's thread would be held up by it.
 constexpr size_t kMostRequestsListed = 10000;
 
+// Undeployed, and nothing of it is left.
+bool IsOver(const core::Model& model) { return model.undeployed && model.groups.empty(); }
+
 uint64_t Milliseconds(core::Duration d) { return d.us > 0 ? static_cast<uint64_t>(d.us) / 1000 : 0; }
 
 // The first sentence is the verdict.
@@ -55,7 +58,8 @@ AdminService::Unary* AdminService::GetStatus(Context* context, const v1::GetStat
     response->set_uptime_ms(Milliseconds(Now() - started_));
     bool ready = !state.models.empty();
     for (const core::Model& model : state.models) {
-      ready = ready && state.ReadyReplicas(model) > 0;
+      if (IsOver(model)) continue;
+      if (!model.undeployed) ready = ready && state.ReadyReplicas(model) > 0;
       *response->add_models() = ModelFrom(state, model);
     }
     response->set_ready(ready);
@@ -132,7 +136,9 @@ AdminService::Unary* AdminService::GetGroup(Context* context, const v1::GetGroup
 AdminService::Unary* AdminService::ListModels(Context* context, const v1::AdminServiceListModelsRequest*,
                                               v1::AdminServiceListModelsResponse* response) {
   return Look(context, [=](const core::Core& core) {
-    for (const core::Model& model : core.state().models) *response->add_models() = ModelFrom(core.state(), model);
+    for (const core::Model& model : core.state().models) {
+      if (!IsOver(model)) *response->add_models() = ModelFrom(core.state(), model);
+    }
     return grpc::Status::OK;
   });
 }

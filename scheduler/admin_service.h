@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "scheduler/core_loop.h"
+#include "scheduler/deployments.h"
 #include "scheduler/event_log.h"
 #include "scheduler/grpc_error.h"
 #include "scheduler/intent_keeper.h"
@@ -27,6 +28,7 @@ class AdminService final : public v1::AdminService::CallbackService {
     Operations* operations;
     IntentKeeper* intents;
     store::StoreThread* store;
+    Deployments* deployments;
   };
   AdminService(Parts parts, std::string version);
 
@@ -56,6 +58,7 @@ class AdminService final : public v1::AdminService::CallbackService {
   Unary* UncordonNode(Context*, const v1::UncordonNodeRequest*, v1::UncordonNodeResponse*) override;
   Unary* UndrainDevice(Context*, const v1::UndrainDeviceRequest*, v1::UndrainDeviceResponse*) override;
   Unary* UndrainNode(Context*, const v1::UndrainNodeRequest*, v1::UndrainNodeResponse*) override;
+  // ---- models (admin_models.cc)
   Unary* DeployModel(Context*, const v1::DeployModelRequest*, v1::DeployModelResponse*) override;
   Unary* UndeployModel(Context*, const v1::UndeployModelRequest*, v1::UndeployModelResponse*) override;
   Unary* ScaleModel(Context*, const v1::ScaleModelRequest*, v1::ScaleModelResponse*) override;
@@ -83,6 +86,11 @@ class AdminService final : public v1::AdminService::CallbackService {
   Unary* ChangeDevices(Context* context, const v1::Mutation& mutation, Change change);
   void CarryOut(core::OperationId operation, const v1::Mutation& mutation, const Change& change,
                 const core::ClusterState& state);
+
+  using ShowModel = std::function<void(const core::ClusterState&, const core::Model&)>;
+  // As ChangeDevices. `say` gets one sentence on what became of it.
+  Unary* ChangeModel(Context* context, Deployments::Change change, const std::string& request, ShowModel show,
+                     std::function<void(std::string)> say);
 
   const Parts parts_;
   const std::string version_;

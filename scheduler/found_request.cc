@@ -43,7 +43,8 @@ absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank
   const v1::AssignRequest& request = held.request();
   const auto id = RequestIdFromBytes(request.key().request_id());
   if (!id) return absl::InvalidArgumentError("its id is not 16 bytes");
-  const ServedModel* model = catalog.Find(request.model());
+  const ServedModelPtr held_model = catalog.FindNamed(request.model());
+  const ServedModel* model = held_model.get();
   if (absl::Status status = Check(request, model); !status.ok()) return status;
 
   const auto* ids = reinterpret_cast<const int32_t*>(request.prompt_ids().data());  // below the vocabulary's size

@@ -65,7 +65,7 @@ grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const 
 
 }  // namespace
 
-std::optional<Error> InferenceService::FindModel(const std::string& name, const ServedModel** model) const {
+std::optional<Error> InferenceService::FindModel(const std::string& name, ServedModelPtr* model) const {
   *model = parts_.catalog->Find(name);
   if (*model != nullptr) return std::nullopt;
   return Error{kModelNotFound,
@@ -219,7 +219,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
   InferenceService* const service_;
   const v1::GenerateRequest& request_;  // gRPC keeps it until OnDone
   const core::Instant arrived_;
-  const ServedModel* model_ = nullptr;
+  ServedModelPtr model_;
   std::optional<core::Duration> deadline_;  // from arrived_
 };
 
@@ -289,7 +289,7 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
-  const ServedModel* model;
+  ServedModelPtr model;
   if (const auto error = FindModel(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
   if (const auto error = ValidateTokenize(*request, model->limits)) return FinishNow(context, ToGrpc(*error));
   auto* reactor = context->DefaultReactor();
@@ -315,7 +315,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  const ServedModel* model;
+  ServedModelPtr model;
   if (const auto error = FindModel(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
   if (const auto error = ValidateIds(request->token_ids(), "token_ids", model->limits)) {
     return FinishNow(context, ToGrpc(*error));
@@ -335,6 +335,7 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
   auto* reactor = context->DefaultReactor();
   const bool asked = parts_.core->PostQuery([=](const core::Core& core) {
     for (const core::Model& model : core.state().models) {
+      if (model.undeployed) continue;
       auto& out = *response->add_models();
       out.set_name(model.spec.name);
       for (const std::string& alias : model.spec.aliases) out.add_aliases(alias);

@@ -62,7 +62,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
   class ResumeCall;
 
   // The model, or MODEL_NOT_FOUND with the names there are.
-  std::optional<Error> FindModel(const std::string& name, const ServedModel** model) const;
+  std::optional<Error> FindModel(const std::string& name, ServedModelPtr* model) const;
 
   const Parts parts_;
   std::atomic<bool> admitting_{true};

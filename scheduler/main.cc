@@ -19,6 +19,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/log/log.h"
 #include "base/model/model_folder.h"
 #include "config/cluster_config.h"
 #include "config/endpoint.h"
@@ -53,6 +54,38 @@ absl::StatusOr<Server::Kept> OpenStore(const std::string& state_dir, uint64_t ep
   mine.leader_epoch = epoch;
   if (absl::Status status = (*store)->Commit(mine); !status.ok()) return status;
   return Server::Kept{*std::move(store), *std::move(snapshot)};
+}
+
+// The file's models with what was made of them at run time. What was deployed at run time and cannot be read now is
+// left out and said: nobody can edit it away while the scheduler does not run.
+absl::StatusOr<ModelCatalog> LoadCatalog(const std::vector<config::ModelConfig>& file,
+                                         const model::FolderSearch& search, Server::Kept& kept) {
+  const DeployedModels deployed = ApplyDeployments(file, kept.snapshot.deployments);
+  store::Batch forget;
+  for (const std::string& name : deployed.superseded) {
+    LOG(WARNING) << "models/" << name
+                 << ": its entry in the configuration has changed, so that what was deployed at run "
+                 << "time no longer counts";
+    forget.forgotten_deployments.push_back(name);
+    std::erase_if(kept.snapshot.deployments, [&](const store::Deployment& row) { return row.name == name; });
+  }
+  if (!forget.forgotten_deployments.empty()) {
+    if (absl::Status status = kept.store->Commit(forget); !status.ok()) return status;
+  }
+  std::vector<ServedModel> models;
+  for (const config::ModelConfig& config : deployed.models) {
+    auto model = ModelCatalog::LoadModel(config, search);
+    const auto& run_time = deployed.run_time;
+    const bool from_file = std::find(run_time.begin(), run_time.end(), config.name) == run_time.end();
+    if (model.ok()) {
+      models.push_back(*std::move(model));
+    } else if (from_file) {
+      return model.status();
+    } else {
+      LOG(ERROR) << "not served, though it was deployed: " << model.status().message();
+    }
+  }
+  return ModelCatalog(std::move(models));
 }
 
 // Kept over restarts, so that what engines have cached can still be found. A new one costs the cache, nothing else.
@@ -98,6 +131,8 @@ ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t le
   options.clients = config.server.clients;
   options.workers = config.server.workers;
   options.admin = config.server.admin;
+  options.metrics = config.server.metrics;
+  options.vllm_metrics = !config.metrics.compat.empty();
   options.leader_epoch = leader_epoch;
   options.expected_devices = static_cast<int>(config.devices.select.size());
   options.version = kVersion;
@@ -137,6 +172,8 @@ int Main(int argc, char** argv) {
   layered("--clients", "server.clients", "HOST:PORT for clients (127.0.0.1:50051)");
   layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
   layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
+  layered("--metrics", "server.metrics", "HOST:PORT for Prometheus and probes (127.0.0.1:9464)");
+  layered("--log-format", "log.format", "text or json (text)");
   layered("--state-dir", "state_dir", "Where the leader epoch, the store and the journal are kept");
   layered("--model-root", "model_root", "The folder that model paths are relative to");
   app.add_flag_callback(
@@ -174,12 +211,14 @@ int Main(int argc, char** argv) {
   const auto loaded = config::LoadClusterConfig(config_path, flags);
   if (!loaded.ok()) return Fail(loaded.status().message());
   const config::ClusterConfig& config = loaded->config;
+  if (config.log.format == "json") LogAsJson("tandem-scheduler");
   for (const std::string& warning : loaded->warnings) LOG(WARNING) << warning;
   const auto epoch = LeaderEpoch::Raise(config.state_dir);
   if (!epoch.ok()) return Fail(epoch.status().message());
   auto kept = OpenStore(config.state_dir, (*epoch)->value());
   if (!kept.ok()) return Fail(kept.status().message());
-  auto catalog = ModelCatalog::Load(config.models, {config.model_root, model::DefaultHubCache()});
+  const model::FolderSearch search{config.model_root, model::DefaultHubCache()};
+  auto catalog = LoadCatalog(config.models, search, *kept);
   if (!catalog.ok()) return Fail(catalog.status().message());
   std::unique_ptr<Journal> journal;
   if (!no_journal) {
@@ -190,13 +229,14 @@ int Main(int argc, char** argv) {
 
   ServerOptions options = MakeServerOptions(config, (*epoch)->value());
   options.cache_salt = CacheSalt(config.state_dir);
+  options.deployments = {search, config.models};
   options.reflection = OnlyLoopback(config.server);
   const std::string models = catalog->Names();
   Server server(std::move(options), *std::move(catalog), std::move(journal), *std::move(kept));
   if (absl::Status status = server.Start(); !status.ok()) return Fail(status.message());
   LOG(INFO) << "tandem-scheduler " << kVersion << " leads as " << (*epoch)->value() << ": clients at port "
             << server.clients_port() << ", workers at " << server.workers_port() << ", operators at "
-            << server.admin_port() << "; models: " << models;
+            << server.admin_port() << ", metrics at " << server.metrics_port() << "; models: " << models;
 
   int signal_number = 0;
   sigwait(&ends, &signal_number);

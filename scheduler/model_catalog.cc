@@ -175,34 +175,87 @@ absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model
 
 }  // namespace
 
+absl::StatusOr<ServedModel> ModelCatalog::LoadModel(const config::ModelConfig& model,
+                                                    const model::FolderSearch& search) {
+  auto served = LoadOne(model, search);
+  if (!served.ok()) return Annotate(served.status(), model.name);
+  served->config = model;
+  return served;
+}
+
 absl::StatusOr<ModelCatalog> ModelCatalog::Load(const std::vector<config::ModelConfig>& models,
                                                 const model::FolderSearch& search) {
   std::vector<ServedModel> loaded;
   for (const config::ModelConfig& model : models) {
-    auto one = LoadOne(model, search);
-    if (!one.ok()) return Annotate(one.status(), model.name);
+    auto one = LoadModel(model, search);
+    if (!one.ok()) return one.status();
     loaded.push_back(*std::move(one));
   }
   return ModelCatalog(std::move(loaded));
 }
 
-ModelCatalog::ModelCatalog(std::vector<ServedModel> models) : models_(std::move(models)) {
-  for (size_t i = 0; i < models_.size(); ++i) {
-    names_.emplace(models_[i].spec.name, i);
-    for (const std::string& alias : models_[i].spec.aliases) names_.emplace(alias, i);
+ModelCatalog::ModelCatalog(std::vector<ServedModel> models) : table_(std::make_unique<Table>()) {
+  for (ServedModel& model : models) {
+    uint32_t next = 0;
+    {
+      absl::MutexLock lock(&table_->mu);
+      next = static_cast<uint32_t>(table_->models.size());
+    }
+    Put({next}, std::move(model));
   }
 }
 
-const ServedModel* ModelCatalog::Find(const std::string& name) const {
-  auto it = names_.find(name);
-  if (it == names_.end()) it = names_.find("*");
-  return it == names_.end() ? nullptr : &models_[it->second];
+ServedModelPtr ModelCatalog::Find(const std::string& name) const {
+  absl::MutexLock lock(&table_->mu);
+  auto it = table_->names.find(name);
+  if (it == table_->names.end()) it = table_->names.find("*");
+  return it == table_->names.end() ? nullptr : table_->models[it->second];
+}
+
+ServedModelPtr ModelCatalog::FindNamed(const std::string& name) const {
+  absl::MutexLock lock(&table_->mu);
+  const auto it = table_->names.find(name);
+  return it == table_->names.end() ? nullptr : table_->models[it->second];
+}
+
+ServedModelPtr ModelCatalog::At(core::ModelId id) const {
+  absl::MutexLock lock(&table_->mu);
+  return table_->models.at(id.value);
+}
+
+std::vector<ServedModelPtr> ModelCatalog::models() const {
+  absl::MutexLock lock(&table_->mu);
+  return table_->models;
 }
 
 std::string ModelCatalog::Names() const {
-  return models_.empty() ? "none" : absl::StrJoin(models_, ", ", [](std::string* out, const ServedModel& model) {
-    out->append(model.spec.name);
-  });
+  absl::MutexLock lock(&table_->mu);
+  std::vector<std::string> names;
+  for (size_t i = 0; i < table_->models.size(); ++i) {
+    if (!table_->removed[i]) names.push_back(table_->models[i]->spec.name);
+  }
+  return names.empty() ? "none" : absl::StrJoin(names, ", ");
+}
+
+void ModelCatalog::Put(core::ModelId id, ServedModel model) {
+  auto entry = std::make_shared<const ServedModel>(std::move(model));
+  absl::MutexLock lock(&table_->mu);
+  const size_t index = id.value;
+  absl::erase_if(table_->names, [&](const auto& name) { return name.second == index; });
+  if (index == table_->models.size()) {
+    table_->models.emplace_back();
+    table_->removed.push_back(false);
+  }
+  table_->models.at(index) = entry;
+  table_->names[entry->spec.name] = index;
+  for (const std::string& alias : entry->spec.aliases) table_->names.emplace(alias, index);
+}
+
+void ModelCatalog::Remove(core::ModelId id) {
+  absl::MutexLock lock(&table_->mu);
+  const size_t index = id.value;
+  absl::erase_if(table_->names, [&](const auto& name) { return name.second == index; });
+  table_->removed.at(index) = true;
 }
 
 }  // namespace tandem::scheduler

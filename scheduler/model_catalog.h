@@ -1,8 +1,9 @@
-// The models that this scheduler serves, as the configuration names them and as their files say: limits, tokenizer,
-// manifest, and what one rank costs at each tensor-parallel degree.
+// The models that this scheduler serves, as the configuration or an operator names them and as their files say: limits,
+// tokenizer, manifest, and what one rank costs at each tensor-parallel degree.
 //
-// Read once at start and immutable then; any thread may look. Models stand in the order of the configuration, which is
-// the order in which the core hears of them, so a core::ModelId indexes this table.
+// A core::ModelId indexes the table; models stand in the order in which the core hears of them. Entries are immutable:
+// a model that is deployed in another shape gets a new one, and who holds the old one keeps it. Any thread may look;
+// one at a time (deployments.h) changes, before it tells the core.
 #ifndef TANDEM_SCHEDULER_MODEL_CATALOG_H_
 #define TANDEM_SCHEDULER_MODEL_CATALOG_H_
 
@@ -10,8 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "base/model/model_folder.h"
 #include "config/cluster_config.h"
 #include "scheduler/chat_template/chat_template.h"
@@ -22,6 +25,7 @@
 namespace tandem::scheduler {
 
 struct ServedModel {
+  config::ModelConfig config;  // what was asked for
   core::ModelSpec spec;
   ModelLimits limits;
   std::vector<model::ManifestEntry> manifest;
@@ -29,25 +33,41 @@ struct ServedModel {
   std::shared_ptr<const chat::ChatTemplate> chat_template;  // null: none, and no chat
 };
 
+using ServedModelPtr = std::shared_ptr<const ServedModel>;
+
 class ModelCatalog {
  public:
-  // An error names the model and what is wrong with it: a scheduler that serves half of what it was told is worse than
-  // one that does not start.
+  // Reads the model's files; takes as long as its tokenizer. An error names the model and what is wrong with it.
+  static absl::StatusOr<ServedModel> LoadModel(const config::ModelConfig& model, const model::FolderSearch& search);
+  // All of them or none: a scheduler that serves half of what its file says is worse than one that does not start.
   static absl::StatusOr<ModelCatalog> Load(const std::vector<config::ModelConfig>& models,
                                            const model::FolderSearch& search);
   // For those that are put together elsewhere.
   explicit ModelCatalog(std::vector<ServedModel> models);
 
   // By name, alias, or the alias "*". Null: there is none.
-  const ServedModel* Find(const std::string& name) const;
-  const ServedModel& At(core::ModelId id) const { return models_.at(id.value); }
-  const std::vector<ServedModel>& models() const { return models_; }
+  ServedModelPtr Find(const std::string& name) const;
+  // By name alone.
+  ServedModelPtr FindNamed(const std::string& name) const;
+  ServedModelPtr At(core::ModelId id) const;
+  // Of every id that was given, those that were removed too.
+  std::vector<ServedModelPtr> models() const;
   // "chat, minilm", for messages.
   std::string Names() const;
 
+  // `id` is the next free one or that of a model of this name.
+  void Put(core::ModelId id, ServedModel model);
+  // Its names are free again; its entry stays.
+  void Remove(core::ModelId id);
+
  private:
-  std::vector<ServedModel> models_;
-  absl::flat_hash_map<std::string, size_t> names_;
+  struct Table {
+    absl::Mutex mu;
+    std::vector<ServedModelPtr> models ABSL_GUARDED_BY(mu);
+    std::vector<bool> removed ABSL_GUARDED_BY(mu);
+    absl::flat_hash_map<std::string, size_t> names ABSL_GUARDED_BY(mu);
+  };
+  std::unique_ptr<Table> table_;  // on the heap, so that a catalog can be moved
 };
 
 }  // namespace tandem::scheduler

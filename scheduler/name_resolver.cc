@@ -110,7 +110,9 @@ OrError<const core::Model*> ResolveModel(const core::ClusterState& state, const 
     return &state.At(it->second);
   }
   std::vector<std::string> names;
-  for (const core::Model& model : state.models) names.push_back(model.spec.name);
+  for (const core::Model& model : state.models) {
+    if (!model.undeployed) names.push_back(model.spec.name);
+  }
   Error error = NotFound("model", text, absl::StrJoin(names, ", "));
   error.kind = kModelNotFound;
   return error;

@@ -517,6 +517,12 @@ bool RequestStream::Agrees(absl::Span<const uint32_t> ids) const {
   return std::equal(ids.begin(), ids.begin() + std::min(ids.size(), log_.size()), log_.begin());
 }
 
+std::optional<v1::Finished> RequestStream::Result() const {
+  absl::MutexLock lock(&mu_);
+  if (!ended_ || !failure_.ok()) return std::nullopt;
+  return finished_;
+}
+
 bool RequestStream::Ended() const {
   absl::MutexLock lock(&mu_);
   return ended_;

@@ -159,6 +159,8 @@ class RequestStream {
   bool Agrees(absl::Span<const uint32_t> ids) const;
   // Has its end: finished or failed.
   bool Ended() const;
+  // What its clients were told at the end; nothing where it failed or has not ended.
+  std::optional<v1::Finished> Result() const;
   // Nobody reads it and it is being cancelled for that. Whoever comes later asks for it in vain.
   void Abandon();
   // A second call with its key, or Resume, may read it. One that failed is only told its failure by Resume.

@@ -7,6 +7,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "scheduler/clock.h"
+#include "scheduler/metrics_text.h"
 #include "scheduler/store/memory_store.h"
 
 namespace tandem::scheduler {
@@ -26,6 +28,7 @@ constexpr int kWorkerReceiveBytes = 16 << 20;
 constexpr int kAdminReceiveBytes = 1 << 20;
 // What is told to clients that are still there when the grace is over has to reach them.
 constexpr auto kLastWords = std::chrono::seconds(1);
+constexpr absl::Duration kProbePatience = absl::Seconds(2);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 
 }  // namespace
@@ -43,7 +46,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
       reattachment_(&store_, options_.leader_epoch),
       pool_(options_.pool),
       runner_(
-          {&catalog_, &registry_, &store_, &events_, &operations_, &intents_}, options_.runner,
+          {&catalog_, &registry_, &store_, &events_, &operations_, &intents_, &metrics_}, options_.runner,
           [this](core::Event event) { core_.PostOwed(std::move(event)); },
           [this](const core::ClusterState& state) { TellHealth(state); }, [this] { reattachment_.OnSettled(); }),
       core_(options_.core, &runner_, journal_.get()),
@@ -64,12 +67,17 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
                },
                [this](core::Incarnation incarnation) { return registry_.DeviceOf(incarnation); }}),
       inference_({&catalog_, &core_, &store_, &router_, &pool_, &reattachment_, options_.cache_salt}),
+      deployments_({&core_, &catalog_, &operations_, &intents_, &intents_store_}, options_.deployments,
+                   snapshot_.deployments),
       workers_({options_.leader_epoch, options_.heartbeat_ms, options_.orphan_grace_ms,
                 static_cast<uint32_t>(options_.store.retention.us / 1000)},
                {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },
                 [this](core::Event event) { core_.PostOwed(std::move(event)); }},
                &registry_, &router_, &reattachment_, &events_),
-      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_}, options_.version) {}
+      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_, &deployments_},
+             options_.version),
+      metrics_door_([this](const std::string& path) { return AnswerProbe(path); }),
+      started_(Now()) {}
 
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
@@ -106,6 +114,7 @@ absl::Status Server::Start() {
   core_.Start();
   router_.Start();
   intents_store_.Start();
+  deployments_.Start();
   PostRecollection();
 
   absl::Status status =
@@ -116,6 +125,9 @@ absl::Status Server::Start() {
   if (status.ok())
     status = Open(options_.admin, "operators", &admin_, kAdminReceiveBytes, &admin_server_, &admin_port_);
   if (!status.ok()) return status;
+  if (!options_.metrics.empty()) {  // nobody's request fails because nobody can count it
+    if (absl::Status metrics = metrics_door_.Start(options_.metrics); !metrics.ok()) LOG(ERROR) << metrics.message();
+  }
   open_ = true;
   core_.PostQuery([this](const core::Core& core) { TellHealth(core.state()); });
   return absl::OkStatus();
@@ -124,7 +136,7 @@ absl::Status Server::Start() {
 void Server::PostRecollection() {
   Recollection recollection = Recall(snapshot_, options_.leader_epoch, options_.expected_devices, absl::Now());
   core_.PostOwed(std::move(recollection.started));
-  for (const ServedModel& model : catalog_.models()) core_.PostOwed(core::ModelConfigured{model.spec});
+  for (const ServedModelPtr& model : catalog_.models()) core_.PostOwed(core::ModelConfigured{model->spec});
   for (Unfinished& again : recollection.unfinished) {
     for (core::Event& event : again.events) core_.PostOwed(std::move(event));
     if (again.drain) continue;
@@ -153,9 +165,9 @@ void Server::TellHealth(const core::ClusterState& state) {
   if (stopping_) return;
   bool all = true;
   for (const core::Model& model : state.models) {
-    const bool ready = state.ReadyReplicas(model) > 0;
-    all = all && ready;
-    SetHealth(model.spec.name, ready);
+    const bool ready = !model.undeployed && state.ReadyReplicas(model) > 0;
+    all = all && (ready || model.undeployed);
+    if (!model.undeployed || !state.model_names.contains(model.spec.name)) SetHealth(model.spec.name, ready);
   }
   SetHealth("tandem.v1.InferenceService", all);
 }
@@ -167,6 +179,44 @@ void Server::SetHealth(const std::string& service, bool serving) {
   for (const auto* server : {&clients_server_, &workers_server_, &admin_server_}) {
     (*server)->GetHealthCheckService()->SetServingStatus(service, serving);
   }
+}
+
+// ---- metrics and probes ---------------------------------------------------------------------------------------------
+
+MetricsDoor::Answer Server::AnswerProbe(const std::string& path) {
+  const bool known = path == "/metrics" || path == "/health" || path == "/health/live" || path == "/health/ready";
+  if (!known) return {404, "there are /metrics, /health/live and /health/ready\n"};
+  if (path == "/health/live") return {200, "live\n"};
+  // The core answers between two steps; one that does not in this time is not ready, and its numbers are old.
+  struct Asked {
+    absl::Mutex mu;
+    std::optional<MetricsDoor::Answer> answer ABSL_GUARDED_BY(mu);
+  };
+  const auto asked = std::make_shared<Asked>();
+  const bool metrics = path == "/metrics";
+  const bool posted = core_.PostQuery([this, asked, metrics](const core::Core& core) {
+    MetricsDoor::Answer answer;
+    const core::ClusterState& state = core.state();
+    if (metrics) {
+      const MetricsFacts facts{options_.version, static_cast<double>((Now() - started_).us) / 1e6,
+                               options_.vllm_metrics};
+      answer.body = MetricsText(state, metrics_.Read(), facts);
+    } else {
+      std::string missing;
+      for (const core::Model& model : state.models) {
+        if (!model.undeployed && state.ReadyReplicas(model) == 0) absl::StrAppend(&missing, model.spec.name, "\n");
+      }
+      const bool ready = missing.empty() && !stopping_;
+      answer = {ready ? 200 : 503, ready ? "ready\n" : absl::StrCat("not ready\n", missing)};
+    }
+    absl::MutexLock lock(&asked->mu);
+    asked->answer = std::move(answer);
+  });
+  absl::MutexLock lock(&asked->mu);
+  const auto answered = [](Asked* a) ABSL_NO_THREAD_SAFETY_ANALYSIS { return a->answer.has_value(); };
+  const absl::Condition there(+answered, asked.get());
+  if (!posted || !asked->mu.AwaitWithTimeout(there, kProbePatience)) return {503, "the scheduler is behind\n"};
+  return *asked->answer;
 }
 
 // ---- the end ------------------------------------------------------------------------------------------------------
@@ -199,6 +249,8 @@ void Server::Shutdown(absl::Duration grace) {
     });
   }
   for (const auto& worker : registry_.All()) worker->Close(absl::UnavailableError("the scheduler is shutting down"));
+  deployments_.Stop();
+  metrics_door_.Stop();
   for (std::thread& thread : closing) thread.join();
   pool_.Stop();
   router_.Stop();

@@ -15,13 +15,16 @@
 #include "scheduler/action_runner.h"
 #include "scheduler/admin_service.h"
 #include "scheduler/core_loop.h"
+#include "scheduler/deployments.h"
 #include "scheduler/event_log.h"
 #include "scheduler/inference_service.h"
 #include "scheduler/intent_keeper.h"
 #include "scheduler/journal.h"
+#include "scheduler/metrics_door.h"
 #include "scheduler/model_catalog.h"
 #include "scheduler/operations.h"
 #include "scheduler/reattachment.h"
+#include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
 #include "scheduler/store/store.h"
 #include "scheduler/store/store_thread.h"
@@ -37,6 +40,8 @@ struct ServerOptions {
   std::string clients = "127.0.0.1:50051";
   std::string workers = "127.0.0.1:50061";
   std::string admin = "127.0.0.1:50052";
+  std::string metrics;  // empty: no door for metrics
+  bool vllm_metrics = false;
   bool reflection = true;  // main leaves it out where a door is open to other machines
   uint64_t leader_epoch = 1;
   int expected_devices = 0;
@@ -47,6 +52,7 @@ struct ServerOptions {
   RequestStore::Limits store;
   TokenizerPool::Limits pool;
   ActionRunner::Settings runner;
+  Deployments::Settings deployments;
   // Debian's abseil looks for cycles among locks in every build, for a tenth of our CPU; tests leave it on.
   bool detect_deadlocks = false;
   uint32_t heartbeat_ms = 500;
@@ -76,6 +82,7 @@ class Server {
   int clients_port() const { return clients_port_; }
   int workers_port() const { return workers_port_; }
   int admin_port() const { return admin_port_; }
+  int metrics_port() const { return metrics_door_.port(); }
 
   CoreLoop& core() { return core_; }
   RequestStore& store() { return store_; }
@@ -88,10 +95,12 @@ class Server {
   void PostRecollection();
   void TellTrouble(const absl::Status& status);
   void TellHealth(const core::ClusterState& state);
+  // For the door of metrics and probes.
+  MetricsDoor::Answer AnswerProbe(const std::string& path);
   void SetHealth(const std::string& service, bool serving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
 
   const ServerOptions options_;
-  const ModelCatalog catalog_;
+  ModelCatalog catalog_;
   const std::unique_ptr<Journal> journal_;
   const store::Snapshot snapshot_;
 
@@ -101,6 +110,7 @@ class Server {
   Operations operations_;
   IntentKeeper intents_;
   WorkerRegistry registry_;
+  RequestMetrics metrics_;
   RequestStore store_;
   Reattachment reattachment_;
   TokenizerPool pool_;
@@ -108,6 +118,7 @@ class Server {
   CoreLoop core_;
   TokenRouter router_;
   InferenceService inference_;
+  Deployments deployments_;
   WorkerService workers_;
   AdminService admin_;
 
@@ -116,6 +127,8 @@ class Server {
   std::atomic<bool> open_{false};  // all three are
   std::atomic<bool> stopping_{false};
   absl::Mutex health_mu_;  // so that nothing is called SERVING after Shutdown said otherwise
+  MetricsDoor metrics_door_;
+  const core::Instant started_;
   std::map<std::string, bool> health_ ABSL_GUARDED_BY(health_mu_);  // as last told
 };
 

@@ -7,8 +7,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/rollout.h"
 #include "scheduler/ids.h"
 
 namespace tandem::scheduler {
@@ -82,7 +84,8 @@ absl::StatusOr<core::HeldShard> HeldShardFrom(const v1::HeldShard& from) {
                         from.ready(),
                         CountFrom(from.kv_blocks()),
                         Clipped(from.numerics_id()),
-                        {}};
+                        {},
+                        Clipped(from.deployment())};
   for (const auto& request : from.requests()) {
     const auto id = RequestIdFromBytes(request.key().request_id());
     if (!id) return absl::InvalidArgumentError("Hello holds a request whose id is not 16 bytes");
@@ -176,14 +179,25 @@ void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
 
 uint64_t Milliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<int64_t>(d.us, 0)) / 1000; }
 
+std::string Hashed(const std::string& text) {
+  uint64_t hash = 14695981039346656037u;  // FNV-1a: stable over restarts, and no secret
+  for (char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211u;
+  return absl::StrFormat("%016x", hash);
+}
+
 // Changes whenever what an operator would decide on changes: state, cordon, groups and process, not memory or age.
 std::string Etag(const core::Device& device) {
   std::string text = absl::StrCat(static_cast<int>(device.state), device.cordoned, device.drain_wanted,
                                   device.incarnation.hi, device.incarnation.lo);
   for (core::GroupId group : device.groups) absl::StrAppend(&text, "/", group.value);
-  uint64_t hash = 14695981039346656037u;  // FNV-1a: stable over restarts, and no secret
-  for (char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211u;
-  return absl::StrFormat("%016x", hash);
+  return Hashed(text);
+}
+
+// Changes with every deploy and scale.
+std::string Etag(const core::ModelSpec& spec) {
+  return Hashed(absl::StrCat(core::DeploymentOf(spec), "/", spec.tensor_parallel, "/", spec.replicas_min, "/",
+                             spec.replicas_max, "/", spec.priority, "/", spec.memory_utilization, "/", spec.for_latency,
+                             "/", absl::StrJoin(spec.aliases, ",")));
 }
 
 }  // namespace
@@ -413,6 +427,14 @@ v1::Model ModelFrom(const core::ClusterState& state, const core::Model& model) {
   out.set_queued(model.queue.size());
   out.set_waits_for(model.waits_for);
   out.set_max_sequences(spec.max_sequences);
+  out.set_replicas_min(spec.replicas_min);
+  out.set_replicas_max(spec.replicas_max);
+  for (core::GroupId id : model.groups) {
+    const core::Group& group = *state.Find(id);
+    if (group.outdated && group.Serves()) out.set_replicas_old(out.replicas_old() + 1);
+  }
+  out.set_leaving(model.undeployed);
+  out.set_etag(Etag(spec));
   return out;
 }
 

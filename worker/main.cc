@@ -30,6 +30,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/log/log.h"
 #include "worker/comm/unique_fd.h"
 #include "worker/device.h"
 #include "worker/exec/cpu_executor.h"
@@ -61,6 +62,7 @@ struct Flags {
   std::string scheduler = "127.0.0.1:50061";
   std::string model_root;
   std::string isa = "auto";
+  std::string log_format = "text";
   bool die_with_parent = false;
   bool parked = false;
 };
@@ -297,6 +299,7 @@ int Main(int argc, char** argv) {
                                    ->check(CLI::Range(1, kMostDevices))
                                    ->capture_default_str();
   app.add_flag("--die-with-parent", flags.die_with_parent, "Stop when the process that started this one ends");
+  app.add_option("--log-format", flags.log_format, "text or json (text)")->check(CLI::IsMember({"text", "json"}));
   app.add_flag("--parked", flags.parked)->group("");  // said by a worker to itself
   try {
     app.parse(argc, argv);
@@ -313,6 +316,7 @@ int Main(int argc, char** argv) {
   }
   FLAGS_logtostderr = true;
   google::InitGoogleLogging("tandem-worker");
+  if (flags.log_format == "json") LogAsJson("tandem-worker");
 
   UniqueFd parent;
   if (flags.die_with_parent) {

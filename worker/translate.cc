@@ -152,6 +152,7 @@ LoadModel LoadFrom(const v1::LoadModel& m) {
   spec.kv_target_bytes = std::min(m.kv_target_bytes(), kMostBytes);
   spec.step_budget_ms = m.step_budget_ms();
   spec.prefix_cache = m.prefix_cache();
+  spec.deployment = m.deployment();
   return load;
 }
 
@@ -488,6 +489,7 @@ v1::HeldShard HeldShardFrom(const ShardStatus& status, const std::vector<HeldReq
   shard.set_size(status.size);
   shard.set_model(status.model);
   shard.set_model_revision(status.revision);
+  shard.set_deployment(status.deployment);
   shard.set_numerics_id(status.numerics_id);
   shard.set_ready(status.ready);
   shard.set_kv_blocks(status.kv_blocks);

@@ -13,6 +13,8 @@ absl::Status MemoryStore::Commit(const Batch& batch) {
   for (const Device& device : batch.devices) devices_[device.Name()] = device;
   for (uint64_t id : batch.withdrawn) operations_.erase(id);
   for (const Operation& operation : batch.operations) operations_[operation.id] = operation;
+  for (const std::string& name : batch.forgotten_deployments) deployments_.erase(name);
+  for (const Deployment& deployment : batch.deployments) deployments_[deployment.name] = deployment;
   auto ended = std::count_if(operations_.begin(), operations_.end(), [](const auto& o) { return o.second.Ended(); });
   for (auto it = operations_.begin(); ended > kMostEnded;) {
     const bool drop = it->second.Ended();
@@ -27,6 +29,7 @@ absl::StatusOr<Snapshot> MemoryStore::Load() {
   snapshot.leader_epoch = leader_epoch_;
   for (const auto& [name, device] : devices_) snapshot.devices.push_back(device);
   for (const auto& [id, operation] : operations_) snapshot.operations.push_back(operation);
+  for (const auto& [name, deployment] : deployments_) snapshot.deployments.push_back(deployment);
   return snapshot;
 }
 

@@ -25,6 +25,7 @@ class MemoryStore : public Store {
   uint64_t leader_epoch_ = 0;
   std::map<std::string, Device> devices_;
   std::map<uint64_t, Operation> operations_;
+  std::map<std::string, Deployment> deployments_;
 };
 
 }  // namespace tandem::scheduler::store

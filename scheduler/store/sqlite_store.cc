@@ -18,7 +18,7 @@ namespace tandem::scheduler::store {
 namespace {
 
 // Raised when the tables change; an older program refuses a newer file, a newer one brings an older file up to date.
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;
 constexpr int kApplication = 0x54414e44;  // "TAND": tells our file from any other database
 
 constexpr char kTables[] = R"(
@@ -31,10 +31,15 @@ CREATE TABLE operations(id INTEGER PRIMARY KEY, verb TEXT, key TEXT, request TEX
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
 INSERT INTO meta VALUES('leader_epoch', 0), ('digest', 0);
 )";
+// Since schema 2.
+constexpr char kDeployments[] = R"(
+CREATE TABLE deployments(name TEXT PRIMARY KEY, spec TEXT, base TEXT, reason TEXT, since_us INTEGER,
+  checksum INTEGER) WITHOUT ROWID;
+)";
 
 constexpr char kRecover[] =
-    "; stop the scheduler, restore the file from a backup, or move it and its -wal away: then cordons and drains are "
-    "forgotten, and nothing else";
+    "; stop the scheduler, restore the file from a backup, or move it and its -wal away: then cordons, drains and what "
+    "was deployed at run time are forgotten, and nothing else";
 
 // Each column of a row once, in the order of the tables: one list serves writing, reading and the checksum.
 template <typename Row, typename Visitor>
@@ -49,6 +54,9 @@ void Columns(Row& o, Visitor&& v) {
   v(o.verb), v(o.key), v(o.request), v(o.devices), v(o.group), v(o.reason), v(o.on_deadline), v(o.force);
   v(o.deadline_us), v(o.requests_at_start), v(o.state), v(o.refused), v(o.message), v(o.asked_us);
 }
+template <typename Row, typename Visitor>
+requires std::is_same_v<std::remove_const_t<Row>, Deployment>
+void Columns(Row& d, Visitor&& v) { v(d.spec), v(d.base), v(d.reason), v(d.since_us); }
 
 // FNV-1a over all columns, each text with its length.
 class Checksum {
@@ -83,6 +91,12 @@ int64_t ChecksumOf(const Operation& operation) {
   Checksum sum;
   sum(operation.id);
   Columns(operation, sum);
+  return sum.value();
+}
+int64_t ChecksumOf(const Deployment& deployment) {
+  Checksum sum;
+  sum(deployment.name);
+  Columns(deployment, sum);
   return sum.value();
 }
 int64_t ChecksumOf(uint64_t leader_epoch) {
@@ -194,12 +208,16 @@ absl::Status SqliteStore::Prepare() {
   if (code != SQLITE_OK) return Explain(code, path_, "open");
   if (tables == 0) {
     const std::string create = absl::StrCat("BEGIN IMMEDIATE; PRAGMA application_id=", kApplication,
-                                            "; PRAGMA user_version=", kSchema, "; ", kTables, " COMMIT");
+                                            "; PRAGMA user_version=", kSchema, "; ", kTables, kDeployments, " COMMIT");
     code = Execute(db_, create.c_str());
-    if (code != SQLITE_OK) {
-      Execute(db_, "ROLLBACK");
-      return Explain(code, path_, "write");
-    }
+  } else if (version < kSchema) {
+    const std::string update =
+        absl::StrCat("BEGIN IMMEDIATE; PRAGMA user_version=", kSchema, "; ", kDeployments, " COMMIT");
+    code = Execute(db_, update.c_str());
+  }
+  if (code != SQLITE_OK) {
+    Execute(db_, "ROLLBACK");
+    return Explain(code, path_, "write");
   }
   Statement check(db_, "PRAGMA integrity_check(1)");
   std::string verdict;
@@ -231,6 +249,9 @@ absl::Status SqliteStore::Apply(const Batch& batch) {
   Statement old_operation(db_, "SELECT checksum FROM operations WHERE id=?");
   Statement no_operation(db_, "DELETE FROM operations WHERE id=?");
   Statement new_operation(db_, "INSERT OR REPLACE INTO operations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+  Statement old_deployment(db_, "SELECT checksum FROM deployments WHERE name=?");
+  Statement no_deployment(db_, "DELETE FROM deployments WHERE name=?");
+  Statement new_deployment(db_, "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?)");
   const auto keep = [&code](int one) {
     if (code == SQLITE_OK) code = one;
   };
@@ -260,6 +281,8 @@ absl::Status SqliteStore::Apply(const Batch& batch) {
     const std::string name = device.Name();
     put(old_device, new_device, name, device);
   }
+  for (const std::string& name : batch.forgotten_deployments) remove(old_deployment, no_deployment, name);
+  for (const Deployment& one : batch.deployments) put(old_deployment, new_deployment, one.name, one);
   for (uint64_t id : batch.withdrawn) remove(old_operation, no_operation, id);
   for (const Operation& operation : batch.operations) put(old_operation, new_operation, operation.id, operation);
   if (!batch.operations.empty()) {
@@ -324,7 +347,18 @@ absl::StatusOr<Snapshot> SqliteStore::Load() {
     }
     digest ^= checksum;
   }
-  for (int each : {devices.code(), operations.code()}) {
+  Statement deployments(db_, "SELECT * FROM deployments ORDER BY name");
+  while (deployments.Step()) {
+    Deployment& deployment = snapshot.deployments.emplace_back();
+    int64_t checksum = 0;
+    deployments.Read(deployment.name);
+    Reader read{deployments};
+    Columns(deployment, read);
+    deployments.Read(checksum);
+    if (checksum != ChecksumOf(deployment)) return damaged("the row of a deployment");
+    digest ^= checksum;
+  }
+  for (int each : {devices.code(), operations.code(), deployments.code()}) {
     if (code == SQLITE_OK) code = each;
   }
   if (code != SQLITE_OK) return Explain(code, path_, "read");

@@ -67,8 +67,25 @@ TEST_F(SqliteStoreTest, EveryFieldComesBack) {
   batch.leader_epoch = 7;
   batch.devices = {SampleDevice(1), SampleDevice(2)};
   batch.operations = {SampleOperation(1), SampleOperation(2)};
+  batch.deployments = {SampleDeployment(1), SampleDeployment(2)};
   ASSERT_TRUE(Open()->Commit(batch).ok());
-  EXPECT_EQ(Reopened(), (Snapshot{7, batch.devices, batch.operations}));
+  EXPECT_EQ(Reopened(), (Snapshot{7, batch.devices, batch.operations, batch.deployments}));
+  Batch forget;
+  forget.forgotten_deployments = {SampleDeployment(1).name};
+  ASSERT_TRUE(Open()->Commit(forget).ok());
+  EXPECT_EQ(Reopened().deployments, std::vector<Deployment>{SampleDeployment(2)});
+}
+
+TEST_F(SqliteStoreTest, AFileOfTheFirstSchemaIsBroughtUpToDate) {
+  Batch batch;
+  batch.devices = {SampleDevice(1)};
+  ASSERT_TRUE(Open()->Commit(batch).ok());
+  Tamper("DROP TABLE deployments; PRAGMA user_version=1");
+  EXPECT_EQ(Reopened().devices, batch.devices);
+  Batch more;
+  more.deployments = {SampleDeployment(1)};
+  ASSERT_TRUE(Open()->Commit(more).ok());
+  EXPECT_EQ(Reopened().deployments, more.deployments);
 }
 
 TEST_F(SqliteStoreTest, ALaterRowReplacesAnEarlierOneAndRemovedOnesAreGone) {
@@ -103,7 +120,7 @@ TEST_F(SqliteStoreTest, TheOldestEndedOperationsGoFirst) {
 TEST_F(SqliteStoreTest, ANewerSchemaIsRefused) {
   Open();
   Tamper("PRAGMA user_version=99");
-  EXPECT_THAT(Refusal(), HasSubstr("was written by a newer scheduler (schema 99; this one knows up to 1)"));
+  EXPECT_THAT(Refusal(), HasSubstr("was written by a newer scheduler (schema 99; this one knows up to 2)"));
 }
 
 TEST_F(SqliteStoreTest, AnotherProgramsDatabaseIsRefused) {

@@ -37,7 +37,7 @@ struct Device {
 struct Operation {
   enum class State { kAsked, kRunning, kDone, kUndone, kRefused };
   uint64_t id = 0;      // leader epoch and counter; later ones are greater
-  std::string verb;     // drain, cordon, uncordon, undrain
+  std::string verb;     // drain, cordon, uncordon, undrain, deploy, undeploy, scale
   std::string key;      // idempotency key; may be empty
   std::string request;  // hash of all that was asked, to tell a repeated call from another one with its key
   std::vector<std::string> devices;
@@ -55,19 +55,32 @@ struct Operation {
   bool Ended() const { return state != State::kAsked && state != State::kRunning; }
 };
 
+// What an operator made of a model at run time, on top of what the configuration file says of it.
+struct Deployment {
+  std::string name;
+  std::string spec;  // as the shell writes it; empty: it is not served, though the file names it
+  std::string base;  // hash of the file's entry that it is on top of; empty: the file had none
+  std::string reason;
+  int64_t since_us = 0;
+  bool operator==(const Deployment&) const = default;
+};
+
 // Changes, in any number; of two with one key the later counts.
 struct Batch {
   std::vector<Device> devices;
   std::vector<std::string> forgotten_devices;  // by name
   std::vector<Operation> operations;
   std::vector<uint64_t> withdrawn;  // operations that were never done
+  std::vector<Deployment> deployments;
+  std::vector<std::string> forgotten_deployments;  // by name; done before `deployments`
   std::optional<uint64_t> leader_epoch;
 };
 
 struct Snapshot {
-  uint64_t leader_epoch = 0;          // of the last run; 0: none yet
-  std::vector<Device> devices;        // by name
-  std::vector<Operation> operations;  // by id
+  uint64_t leader_epoch = 0;            // of the last run; 0: none yet
+  std::vector<Device> devices;          // by name
+  std::vector<Operation> operations;    // by id
+  std::vector<Deployment> deployments;  // by name
   bool operator==(const Snapshot&) const = default;
 };
 

@@ -42,6 +42,11 @@ inline Operation SampleOperation(uint64_t i) {
   return operation;
 }
 
+inline Deployment SampleDeployment(uint64_t i) {
+  return {absl::StrCat("model-", i), i % 2 == 0 ? "name=x\npath=y\n" : "", absl::StrCat("base ", i), "asked for",
+          1700000000000002 + static_cast<int64_t>(i)};
+}
+
 }  // namespace tandem::scheduler::store
 
 #endif  // TANDEM_SCHEDULER_STORE_STORE_ROWS_FOR_TEST_H_

@@ -17,6 +17,11 @@ void Append(const Batch& from, Batch& to) {
     std::erase_if(to.operations, [&](const Operation& operation) { return operation.id == id; });
     to.withdrawn.push_back(id);
   }
+  for (const std::string& name : from.forgotten_deployments) {
+    std::erase_if(to.deployments, [&](const Deployment& deployment) { return deployment.name == name; });
+    to.forgotten_deployments.push_back(name);
+  }
+  to.deployments.insert(to.deployments.end(), from.deployments.begin(), from.deployments.end());
   to.devices.insert(to.devices.end(), from.devices.begin(), from.devices.end());
   to.operations.insert(to.operations.end(), from.operations.begin(), from.operations.end());
   if (from.leader_epoch.has_value()) to.leader_epoch = from.leader_epoch;
@@ -30,6 +35,10 @@ void StoreThread::Dirty::Add(const Batch& batch) {
   for (const Device& device : batch.devices) devices[device.Name()] = std::make_unique<Device>(device);
   for (const Operation& operation : batch.operations) {
     operations[operation.id] = std::make_unique<Operation>(operation);
+  }
+  for (const std::string& name : batch.forgotten_deployments) deployments[name] = nullptr;
+  for (const Deployment& deployment : batch.deployments) {
+    deployments[deployment.name] = std::make_unique<Deployment>(deployment);
   }
 }
 
@@ -47,6 +56,13 @@ Batch StoreThread::Dirty::AsBatch() const {
       batch.withdrawn.push_back(id);
     } else {
       batch.operations.push_back(*operation);
+    }
+  }
+  for (const auto& [name, deployment] : deployments) {
+    if (deployment == nullptr) {
+      batch.forgotten_deployments.push_back(name);
+    } else {
+      batch.deployments.push_back(*deployment);
     }
   }
   return batch;

@@ -42,7 +42,8 @@ class StoreThread {
   // Tries what waits once more, calls everybody back, and ends the thread. Later batches are refused.
   void Stop();
 
-  // False: too many wait, or stopped; `done` is not called.
+  // False: too many wait, or stopped; `done` is not called. After a failure its operations are taken out again, should
+  // the disk have them all the same; who submits a deployment keeps the row before it once more.
   bool Submit(Batch batch, Done done);
   void Keep(Batch batch);
 
@@ -55,7 +56,8 @@ class StoreThread {
   struct Dirty {
     std::map<std::string, std::unique_ptr<Device>> devices;
     std::map<uint64_t, std::unique_ptr<Operation>> operations;
-    bool empty() const { return devices.empty() && operations.empty(); }
+    std::map<std::string, std::unique_ptr<Deployment>> deployments;
+    bool empty() const { return devices.empty() && operations.empty() && deployments.empty(); }
     void Add(const Batch& batch);
     Batch AsBatch() const;
   };

@@ -164,7 +164,7 @@ class RpcTest : public ::testing::Test {
     return ids;
   }
   std::string Text(const std::vector<uint32_t>& ids) {
-    tokenizer::IncrementalDetokenizer detokenizer(*catalog_.models()[0].tokenizer, {.continues_text = true});
+    tokenizer::IncrementalDetokenizer detokenizer(*catalog_.models()[0]->tokenizer, {.continues_text = true});
     std::string text;
     for (uint32_t id : ids) detokenizer.Append(static_cast<int32_t>(id), &text);
     detokenizer.Flush(&text);
@@ -203,7 +203,7 @@ TEST_F(RpcTest, TextIsTokenizedAndAnAliasAnswers) {
   request.mutable_stopping()->set_max_tokens(5);
   const Answer answer = Generate(request);
   ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
-  const auto ids = catalog_.models()[0].tokenizer->Encode("A river");
+  const auto ids = catalog_.models()[0]->tokenizer->Encode("A river");
   ASSERT_TRUE(ids.ok());
   EXPECT_EQ(answer.ids, Chain(std::vector<uint32_t>(ids->begin(), ids->end()), 5));
 }
@@ -242,7 +242,7 @@ TEST_F(RpcTest, BadRequestsAreToldWhy) {
   EXPECT_EQ(reason([](auto& r) { r.mutable_chat(); }), "UNIMPLEMENTED");
   EXPECT_EQ(reason([](auto& r) { r.set_text(std::string(10 << 20, 'a')); }), "CONTEXT_LENGTH_EXCEEDED");
   EXPECT_EQ(reason([&](auto& r) {
-              for (uint32_t i = 0; i < catalog_.models()[0].limits.max_model_len; ++i) {
+              for (uint32_t i = 0; i < catalog_.models()[0]->limits.max_model_len; ++i) {
                 r.mutable_token_ids()->add_ids(301);
               }
             }),

@@ -58,7 +58,7 @@ void SimScheduler::Start() {
   auto recollection =
       scheduler::Recall(snapshot_, leader_epoch_, setup_->expected_devices, absl::FromUnixMicros(world_->now()));
   Post(std::move(recollection.started));
-  for (const scheduler::ServedModel& model : catalog_->models()) Post(core::ModelConfigured{model.spec});
+  for (const scheduler::ServedModelPtr& model : catalog_->models()) Post(core::ModelConfigured{model->spec});
   for (scheduler::Unfinished& again : recollection.unfinished) {
     for (core::Event& event : again.events) Post(std::move(event));
   }
@@ -215,7 +215,7 @@ std::shared_ptr<AttachStream> SimScheduler::Accept(core::Incarnation incarnation
 // ---- clients --------------------------------------------------------------------------------------------------------
 
 void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateRequest& request, int64_t deadline_us) {
-  const scheduler::ServedModel* model = catalog_->Find(request.model());
+  const scheduler::ServedModelPtr model = catalog_->Find(request.model());
   if (const auto error = scheduler::ValidateGenerate(request, model->limits)) return call->Refuse(*error);
   const uint64_t number = ++numbered_;
   calls_[number] = call;

@@ -44,6 +44,7 @@ struct LoadSpec {
   uint64_t kv_target_bytes = 0;  // never more
   uint32_t step_budget_ms = 0;
   bool prefix_cache = true;
+  std::string deployment;  // the scheduler's word for all of this; said again when it asks what is held
 };
 
 struct FormGroup {

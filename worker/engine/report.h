@@ -98,6 +98,7 @@ struct ShardStatus {
   int size = 1;
   std::string model;
   std::string revision;
+  std::string deployment;  // of its LoadModel
   std::string numerics_id;
   bool ready = false;
   int32_t kv_blocks = 0;

@@ -30,6 +30,7 @@ void ShardWindow::ShowModel(const Shard& shard) {
   std::lock_guard lock(mu_);
   view_->status.model = shard.spec().model;
   view_->status.revision = shard.executor().facts().revision;
+  view_->status.deployment = shard.spec().deployment;
   view_->status.numerics_id = shard.facts().numerics_id;
   view_->status.kv_blocks = shard.kv_blocks();
   view_->progress = &shard.executor().progress();

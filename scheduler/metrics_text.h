@@ -1,0 +1,24 @@
+// The scheduler's numbers in Prometheus' text format: the core's state as gauges, and what became of requests. The
+// list stands in docs/metrics.md. Pure: state in, text out.
+#ifndef TANDEM_SCHEDULER_METRICS_TEXT_H_
+#define TANDEM_SCHEDULER_METRICS_TEXT_H_
+
+#include <string>
+
+#include "scheduler/core/cluster_state.h"
+#include "scheduler/request_metrics.h"
+
+namespace tandem::scheduler {
+
+struct MetricsFacts {
+  std::string version;
+  double uptime_seconds = 0;
+  bool vllm = false;  // vLLM's names too, for dashboards that know them
+};
+
+std::string MetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests,
+                        const MetricsFacts& facts);
+
+}  // namespace tandem::scheduler
+
+#endif  // TANDEM_SCHEDULER_METRICS_TEXT_H_

@@ -1,0 +1,72 @@
+#include "scheduler/request_metrics.h"
+
+#include <algorithm>
+
+#include "scheduler/core/words.h"
+
+namespace tandem::scheduler {
+namespace {
+
+constexpr double kFirstToken[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                                  1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+constexpr double kPerToken[] = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
+constexpr double kWhole[] = {.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+constexpr double kTokens[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2000, 5000, 1e4, 20000, 50000, 1e5, 2e5, 5e5};
+
+}  // namespace
+
+void Histogram::Add(double value) {
+  ++counts_[static_cast<size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin())];
+  ++count_;
+  sum_ += value;
+}
+
+ModelNumbers::ModelNumbers()
+    : first_token(kFirstToken),
+      inter_token(kPerToken),
+      duration(kWhole),
+      queue(kWhole),
+      prefill(kWhole),
+      decode(kWhole),
+      prompt_size(kTokens),
+      output_size(kTokens) {}
+
+void RequestMetrics::Finished(const std::string& model, const FinishedRequest& request) {
+  absl::MutexLock lock(&mu_);
+  ModelNumbers& numbers = numbers_.models[model];
+  ++(request.stopped ? numbers.stopped : numbers.length_reached);
+  numbers.prompt_tokens += request.prompt_tokens;
+  numbers.output_tokens += request.output_tokens;
+  numbers.cached_tokens += request.cached_tokens;
+  numbers.preemptions += request.preemptions;
+  numbers.queue.Add(request.queue);
+  numbers.duration.Add(request.total);
+  numbers.prompt_size.Add(static_cast<double>(request.prompt_tokens));
+  numbers.output_size.Add(static_cast<double>(request.output_tokens));
+  if (request.first_token <= 0) return;  // it ended without a token
+  numbers.first_token.Add(request.first_token);
+  numbers.prefill.Add(std::max(0.0, request.first_token - request.queue));
+  const double decode = std::max(0.0, request.total - request.first_token);
+  numbers.decode.Add(decode);
+  if (request.output_tokens > 1) numbers.inter_token.Add(decode / static_cast<double>(request.output_tokens - 1));
+}
+
+void RequestMetrics::Failed(const std::string& model, core::Reason reason) {
+  absl::MutexLock lock(&mu_);
+  ModelNumbers& numbers = numbers_.models[model];
+  ++(reason == core::Reason::kCancelled ? numbers.cancelled : numbers.failed);
+  ++numbers_.failures[core::Words(reason)];
+}
+
+void RequestMetrics::DrainEnded(core::DrainOutcome outcome) {
+  static constexpr const char* kWords[] = {"running", "done", "undone", "refused"};
+  absl::MutexLock lock(&mu_);
+  ++numbers_.drains[kWords[static_cast<int>(outcome)]];
+}
+
+RequestMetrics::Snapshot RequestMetrics::Read() const {
+  absl::MutexLock lock(&mu_);
+  return numbers_;
+}
+
+}  // namespace tandem::scheduler
