@@ -1,7 +1,9 @@
 #include "scheduler/tokenizer/decoder.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "scheduler/tokenizer/byte_level.h"
@@ -18,6 +20,15 @@ size_t StripCount(JsonFields* fields, const char* name) {
   const int64_t count = fields->Int(name);
   if (count < 0 || count > kMaxStrip) fields->Fail(name, absl::StrCat("is ", count, ", it must be 0 to ", kMaxStrip));
   return static_cast<size_t>(std::clamp<int64_t>(count, 0, kMaxStrip));
+}
+
+// English spelling, as the reference restores it, one rule after the other.
+void CloseUpPunctuation(std::string* text) {
+  static constexpr std::pair<const char*, const char*> kRules[] = {
+      {" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+  };
+  for (const auto& [from, to] : kRules) *text = absl::StrReplaceAll(*text, {{from, to}});
 }
 
 }  // namespace
@@ -107,6 +118,11 @@ absl::Status Decoder::Add(const Json& value, const std::string& path, int depth)
       if (makes_bytes_) return refuse("between ByteFallback and Fuse is not supported");
       steps_.push_back(StripToken{content[0], start, stop});
     }
+  } else if (type == "WordPiece") {
+    WordPieces step{fields.String("prefix"), fields.Bool("cleanup")};
+    if (misplaced()) return refuse("behind Fuse, ByteFallback or ByteLevel is not supported");
+    first_differs_ = true;
+    steps_.push_back(std::move(step));
   } else if (fields.ok()) {
     return refuse("is not supported");
   }
@@ -123,6 +139,13 @@ std::string Decoder::Bytes(absl::string_view piece, bool first) const {
       if (const std::optional<uint8_t> byte = ParseBytePiece(text)) text.assign(1, static_cast<char>(*byte));
     } else if (const auto* replace = std::get_if<Replace>(&step)) {
       text = absl::StrReplaceAll(text, {{replace->from, replace->to}});
+    } else if (const auto* words = std::get_if<WordPieces>(&step)) {
+      if (!first && absl::StartsWith(text, words->prefix)) {
+        text.erase(0, words->prefix.size());
+      } else if (!first) {
+        text.insert(0, " ");
+      }
+      if (words->cleanup) CloseUpPunctuation(&text);
     } else if (const auto* meta = std::get_if<Metaspace>(&step)) {
       text = absl::StrReplaceAll(text, {{meta->replacement, first && meta->drop_on_first ? "" : " "}});
     } else if (const auto* strip = std::get_if<StripToken>(&step)) {

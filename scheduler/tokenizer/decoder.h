@@ -53,7 +53,11 @@ class Decoder {
     size_t start;
     size_t stop;
   };
-  using Step = std::variant<SpellBytes, BytePieces, Replace, Metaspace, StripToken>;
+  struct WordPieces {  // a space before every piece but the first, and none before a continuing one
+    std::string prefix;
+    bool cleanup;
+  };
+  using Step = std::variant<SpellBytes, BytePieces, Replace, Metaspace, StripToken, WordPieces>;
 
   absl::Status Add(const Json& value, const std::string& path, int depth);
 

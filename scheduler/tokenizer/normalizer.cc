@@ -52,6 +52,13 @@ absl::Status Normalizer::Add(const Json& value, const std::string& path, int dep
   } else if (type == "Strip") {
     const bool left = fields.Bool("strip_left");
     steps_.push_back(Strip{left, fields.Bool("strip_right")});
+  } else if (type == "BertNormalizer") {
+    Bert bert{};
+    bert.clean = fields.Bool("clean_text");
+    bert.chinese = fields.Bool("handle_chinese_chars");
+    bert.lowercase = fields.Bool("lowercase");
+    bert.strip_accents = fields.BoolOr("strip_accents", bert.lowercase);
+    steps_.push_back(bert);
   } else if (fields.ok()) {
     return absl::UnimplementedError(absl::StrCat(path, ": normalizer ", QuotePiece(type), " is not supported"));
   }
@@ -73,6 +80,10 @@ absl::Status Normalizer::Run(const Step& step, std::string* text) {
     *text = Lowercase(*text);
   } else if (std::holds_alternative<Unaccent>(step)) {
     *text = StripAccents(*text);
+  } else if (const auto* bert = std::get_if<Bert>(&step)) {
+    if (bert->clean || bert->chinese) *text = CleanForBert(*text, bert->clean, bert->chinese);
+    if (bert->strip_accents) *text = StripNonSpacingMarks(Normalize(NormalForm::kNfd, *text));
+    if (bert->lowercase) *text = Lowercase(*text);
   } else if (const auto* prepend = std::get_if<Prepend>(&step)) {
     if (!text->empty()) text->insert(0, prepend->text);
   } else if (const auto* replace = std::get_if<Replace>(&step)) {

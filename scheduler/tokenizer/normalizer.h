@@ -1,4 +1,4 @@
-// Rewrites text before it is cut: Unicode normal forms, lower case, replacements.
+// Rewrites text before it is cut: Unicode normal forms, lower case, replacements, BERT's own mixture.
 //
 // A chain of steps in the order of the file. Immutable after Parse(); any thread may use it.
 #ifndef TANDEM_SCHEDULER_TOKENIZER_NORMALIZER_H_
@@ -45,7 +45,13 @@ class Normalizer {
     bool left;
     bool right;
   };
-  using Step = std::variant<Form, Lower, Unaccent, Prepend, Replace, Strip>;
+  struct Bert {
+    bool clean;    // control characters vanish, white space of every kind is a space
+    bool chinese;  // a space on either side of a Chinese character
+    bool strip_accents;
+    bool lowercase;
+  };
+  using Step = std::variant<Form, Lower, Unaccent, Prepend, Replace, Strip, Bert>;
 
   absl::Status Add(const Json& value, const std::string& path, int depth);
   static absl::Status Run(const Step& step, std::string* text);

@@ -178,6 +178,9 @@ absl::Status PreTokenizer::Add(const Json& value, const std::string& path, int d
     steps_.push_back(ClassSplit{CharClass::kNumeric, each ? SplitBehavior::kIsolated : SplitBehavior::kContiguous});
   } else if (type == "Punctuation") {
     steps_.push_back(ClassSplit{CharClass::kPunctuation, ParseBehavior(&fields)});
+  } else if (type == "BertPreTokenizer") {
+    steps_.push_back(ClassSplit{CharClass::kWhitespace, SplitBehavior::kRemoved});
+    steps_.push_back(ClassSplit{CharClass::kPunctuation, SplitBehavior::kIsolated});
   } else if (type == "WhitespaceSplit") {
     steps_.push_back(ClassSplit{CharClass::kWhitespace, SplitBehavior::kRemoved});
   } else if (type == "Whitespace") {

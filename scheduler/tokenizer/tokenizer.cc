@@ -211,6 +211,61 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text, c
   return ids;
 }
 
+absl::StatusOr<EncoderInput> Tokenizer::EncodeForEncoder(absl::string_view first,
+                                                         const std::optional<absl::string_view>& second,
+                                                         const PairOptions& options) const {
+  const TokenizerParts& parts = impl_->parts;
+  if (second && parts.pair.empty()) {
+    return absl::FailedPreconditionError("the tokenizer's files do not say how two texts stand together");
+  }
+  std::vector<PairItem> single;
+  if (!second) {
+    single = {{PairItem::What::kIds, parts.prefix, 0},
+              {PairItem::What::kFirstText, {}, 0},
+              {PairItem::What::kIds, parts.suffix, 0}};
+  }
+  const std::vector<PairItem>& items = second ? parts.pair : single;
+  size_t around = 0;
+  for (const PairItem& item : items) around += item.ids.size();
+  const auto too_many = [&] { return absl::OutOfRangeError(absl::StrCat("more than ", options.max_tokens, " tokens")); };
+  if (around > options.max_tokens) return too_many();
+  const size_t room = options.max_tokens - around;
+
+  EncodeOptions content{.add_special_tokens = false};
+  if (!options.truncate) content.max_tokens = room;
+  std::vector<int32_t> texts[2];
+  for (size_t i = 0; i < (second ? 2 : 1); ++i) {
+    absl::StatusOr<std::vector<int32_t>> ids = Encode(i == 0 ? first : *second, content);
+    if (absl::IsOutOfRange(ids.status())) return too_many();
+    if (!ids.ok()) return ids.status();
+    texts[i] = *std::move(ids);
+  }
+  EncoderInput input;
+  if (texts[0].size() + texts[1].size() > room) {
+    if (!options.truncate) return too_many();
+    input.truncated = true;
+    // The shorter text stays whole where the longer one alone can give way.
+    std::vector<int32_t>& shorter = texts[0].size() <= texts[1].size() || !second ? texts[0] : texts[1];
+    std::vector<int32_t>& longer = &shorter == &texts[0] ? texts[1] : texts[0];
+    if (!second) {
+      shorter.resize(room);
+    } else if (shorter.size() * 2 <= room) {
+      longer.resize(room - shorter.size());
+    } else {
+      shorter.resize(room / 2);
+      longer.resize(room / 2 + room % 2);
+    }
+  }
+  for (const PairItem& item : items) {
+    if (item.type == 1 && input.second_at == 0) input.second_at = input.ids.size();
+    const std::vector<int32_t>& from = item.what == PairItem::What::kIds         ? item.ids
+                                       : item.what == PairItem::What::kFirstText ? texts[0]
+                                                                                 : texts[1];
+    input.ids.insert(input.ids.end(), from.begin(), from.end());
+  }
+  return input;
+}
+
 // Tokens that are looked for after normalization cannot be told apart by where they stood before it. So a stretch in
 // whose plain bytes there is one is encoded in pieces, plain and not plain; any other as a whole.
 absl::Status Tokenizer::EncodeStretch(absl::string_view text, size_t offset, const EncodeOptions& options,
@@ -262,6 +317,11 @@ absl::Status Tokenizer::EncodeNormalized(absl::string_view text, bool starts_pro
                                          std::vector<int32_t>* ids) const {
   const TokenizerParts& parts = impl_->parts;
   const auto encode_words = [&](absl::string_view stretch, size_t offset) -> absl::Status {
+    if (parts.word_piece != nullptr) {
+      return std::get<PreTokenizer>(parts.words)
+          .Run(stretch, starts_prompt && offset == 0,
+               [&](absl::string_view word) { return parts.word_piece->Encode(word, max_ids, ids); });
+    }
     if (const auto* words = std::get_if<SentencePieceText>(&parts.words)) {
       const SentencePieceText::Word word = words->Spell(stretch);
       return parts.bpe->Encode(word.text, word.frozen, max_ids, ids);

@@ -1,6 +1,7 @@
 // Text to token ids and back, by a model folder's own files.
 //
-//   tokenizer.json               Hugging Face, model BPE: byte-level (GPT-2, Llama 3, Qwen2) or SentencePiece style
+//   tokenizer.json               Hugging Face, model BPE: byte-level (GPT-2, Llama 3, Qwen2) or SentencePiece style;
+//                                model WordPiece (BERT)
 //   tokenizer.model              SentencePiece BPE with byte fallback (Llama, Mistral)
 //   vocab.json and merges.txt    GPT-2
 //
@@ -41,6 +42,20 @@ struct EncodeOptions {
   size_t max_tokens = std::numeric_limits<size_t>::max();
 };
 
+struct PairOptions {
+  // The most ids of the whole, those around the texts included. More are OutOfRange, or with `truncate` cut: of the
+  // longer text first, then of both alike, as the reference does by default.
+  size_t max_tokens = std::numeric_limits<size_t>::max();
+  bool truncate = false;
+};
+
+// One or two texts as an encoder reads them.
+struct EncoderInput {
+  std::vector<int32_t> ids;
+  size_t second_at = 0;   // where the ids of segment 1 begin; 0: there are none
+  bool truncated = false;
+};
+
 struct TokenizerParts;
 
 // How the beginning of a text differs from its middle.
@@ -60,6 +75,11 @@ class Tokenizer {
 
   // InvalidArgument: `text` is no valid UTF-8; the message has the byte offset. OutOfRange: max_tokens.
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text, const EncodeOptions& options = {}) const;
+
+  // One text or, with `second`, a pair, with all that the model's files put around them. Statuses as Encode;
+  // FailedPrecondition where the files do not say how a pair stands together.
+  absl::StatusOr<EncoderInput> EncodeForEncoder(absl::string_view first, const std::optional<absl::string_view>& second,
+                                                const PairOptions& options) const;
 
   // The text of a whole sequence. Ids that name nothing are left out, ill-formed bytes become U+FFFD: what a stream
   // would have delivered (incremental_detokenizer.h).

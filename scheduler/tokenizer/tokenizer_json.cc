@@ -47,11 +47,37 @@ absl::StatusOr<std::vector<Bpe::Merge>> ReadMerges(const Json& value, const std:
   return merges;
 }
 
+absl::Status ReadWordPiece(JsonFields* fields, TokenizerParts* parts) {
+  constexpr int64_t kMostWordChars = 10'000;  // files in use say 100
+  WordPiece::Options options;
+  options.continuing_prefix = fields->StringOr("continuing_subword_prefix", "##");
+  const int64_t most = fields->Int("max_input_chars_per_word");
+  if (fields->ok() && (most < 1 || most > kMostWordChars)) {
+    fields->Fail("max_input_chars_per_word", absl::StrCat("is ", most, ", it must be 1 to ", kMostWordChars));
+  }
+  options.max_word_chars = static_cast<size_t>(most);
+  const std::string unk_token = fields->String("unk_token");
+  const Json* vocab = fields->Object("vocab");
+  if (absl::Status status = fields->Finish(); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<const Vocabulary>> vocabulary = ReadVocabulary(*vocab, "model.vocab");
+  if (!vocabulary.ok()) return vocabulary.status();
+  parts->vocabulary = *std::move(vocabulary);
+  const std::optional<int32_t> unk_id = parts->vocabulary->Find(unk_token);
+  if (!unk_id) {
+    return absl::InvalidArgumentError(absl::StrCat("model.unk_token ", QuotePiece(unk_token), " is not in model.vocab"));
+  }
+  options.unk_id = *unk_id;
+  parts->word_piece = std::make_shared<const WordPiece>(parts->vocabulary, std::move(options));
+  return absl::OkStatus();
+}
+
 absl::Status ReadModel(const Json& value, TokenizerParts* parts) {
   JsonFields fields(value, "model");
   const std::string type = fields.StringOr("type", "BPE");  // Files before tokenizers 0.5 leave it out.
+  if (fields.ok() && type == "WordPiece") return ReadWordPiece(&fields, parts);
   if (fields.ok() && type != "BPE") {
-    return absl::UnimplementedError(absl::StrCat("model: type ", QuotePiece(type), " is not supported, only BPE is"));
+    return absl::UnimplementedError(
+        absl::StrCat("model: type ", QuotePiece(type), " is not supported, only BPE and WordPiece are"));
   }
   if (const Json* dropout = fields.AnyOrNull("dropout"); dropout != nullptr && *dropout != 0.0) {
     fields.Fail("dropout", "is not supported: equal prompts must give equal ids");
@@ -168,6 +194,7 @@ absl::StatusOr<TokenizerParts> ParseTokenizerJson(absl::string_view text) {
     if (!parsed.ok()) return parsed.status();
     parts.prefix = std::move(parsed->prefix);
     parts.suffix = std::move(parsed->suffix);
+    parts.pair = std::move(parsed->pair);
   }
   absl::StatusOr<Decoder> parsed = Decoder::Parse(*decoder);
   if (!parsed.ok()) return parsed.status();

@@ -15,9 +15,11 @@
 #include "scheduler/tokenizer/bpe.h"
 #include "scheduler/tokenizer/decoder.h"
 #include "scheduler/tokenizer/normalizer.h"
+#include "scheduler/tokenizer/post_processor.h"
 #include "scheduler/tokenizer/pre_tokenizer.h"
 #include "scheduler/tokenizer/sentencepiece_text.h"
 #include "scheduler/tokenizer/vocabulary.h"
+#include "scheduler/tokenizer/word_piece.h"
 
 namespace tandem::tokenizer {
 
@@ -25,13 +27,16 @@ struct TokenizerParts {
   std::string source;  // file name, for messages
   // The model's own pieces. An added token need not be one of them: no word of ordinary text may become it.
   std::shared_ptr<const Vocabulary> vocabulary;
+  // The model: exactly one of the two.
   std::shared_ptr<const Bpe> bpe;
+  std::shared_ptr<const WordPiece> word_piece;
   std::vector<AddedToken> added;
   Normalizer normalizer;
   // How a stretch of text becomes words.
   std::variant<PreTokenizer, SentencePieceText> words;
   std::vector<int32_t> prefix;  // around every prompt
   std::vector<int32_t> suffix;
+  std::vector<PairItem> pair;  // how two texts stand together; empty: they do not
   Decoder decoder;
   std::optional<int32_t> bos_id;
   std::optional<int32_t> eos_id;

@@ -32,6 +32,19 @@ void SortMarks(std::vector<utf8proc_int32_t>* chars) {
   }
 }
 
+// Ideographs as BERT counts them: the blocks of Chinese, without kana and hangul.
+bool IsChinese(char32_t c) {
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+         (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+         (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+bool IsBertControl(char32_t c) {
+  if (c == '\t' || c == '\n' || c == '\r') return false;
+  const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO;
+}
+
 }  // namespace
 
 bool IsWhitespace(char32_t c) {
@@ -112,6 +125,35 @@ std::string StripAccents(absl::string_view utf8) {
     const char32_t c = TakeChar(utf8, &pos);
     const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
     if (category < UTF8PROC_CATEGORY_MN || category > UTF8PROC_CATEGORY_ME) AppendChar(c, &out);
+  }
+  return out;
+}
+
+std::string StripNonSpacingMarks(absl::string_view utf8) {
+  std::string out;
+  out.reserve(utf8.size());
+  for (size_t pos = 0; pos < utf8.size();) {
+    const char32_t c = TakeChar(utf8, &pos);
+    if (utf8proc_category(static_cast<utf8proc_int32_t>(c)) != UTF8PROC_CATEGORY_MN) AppendChar(c, &out);
+  }
+  return out;
+}
+
+std::string CleanForBert(absl::string_view utf8, bool clean, bool chinese) {
+  std::string out;
+  out.reserve(utf8.size());
+  for (size_t pos = 0; pos < utf8.size();) {
+    const char32_t c = TakeChar(utf8, &pos);
+    if (clean && (c == 0 || c == 0xFFFD || IsBertControl(c))) continue;
+    if (clean && IsWhitespace(c)) {
+      out.push_back(' ');
+    } else if (chinese && IsChinese(c)) {
+      out.push_back(' ');
+      AppendChar(c, &out);
+      out.push_back(' ');
+    } else {
+      AppendChar(c, &out);
+    }
   }
   return out;
 }

@@ -27,6 +27,13 @@ std::string Lowercase(absl::string_view utf8);
 // `utf8` without its combining marks (categories M*).
 std::string StripAccents(absl::string_view utf8);
 
+// `utf8` without its marks that take no room of their own (category Mn).
+std::string StripNonSpacingMarks(absl::string_view utf8);
+
+// The first two steps of BERT's normalizer. `clean`: NUL, U+FFFD and control, format and private characters vanish, and
+// white space of every kind becomes a space. `chinese`: ideographs stand between spaces.
+std::string CleanForBert(absl::string_view utf8, bool clean, bool chinese);
+
 }  // namespace tandem::tokenizer
 
 #endif  // TANDEM_SCHEDULER_TOKENIZER_UNICODE_H_

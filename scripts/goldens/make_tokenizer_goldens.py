@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes tests/golden/tokenizer/: strings, and the ids that the reference implementations give them.
 
-    python3 scripts/goldens/make_tokenizer_goldens.py [--tokenizers FOLDER] [--train]
+    python3 scripts/goldens/make_tokenizer_goldens.py [--tokenizers FOLDER] [--train] [--train-bert]
 
-Needs `tokenizers`, `transformers` and `sentencepiece`. --train makes the small tokenizer files anew (their ids change);
+Needs `tokenizers`, `transformers` and `sentencepiece`. --train makes the small tokenizer files of decoders anew,
+--train-bert those of encoders (their ids change);
 without it the committed ones are read. FOLDER has gpt2/ and mistral/, the real vocabularies (default
 ../shared/tokenizers); where it is missing, their goldens stay as they are. models/tandem-tiny is taken along where it
 exists.
@@ -17,6 +18,7 @@ ids/NAME.json   {"ids": [...], "special": [...], "plain": [...], "noise": [...],
                 noise     [ids, text] of random ids, as a model may say them (byte-level only: the others repair ill-formed
                           bytes in their own ways)
                 text      what the ids of each string decode to without special tokens; null where that is the string
+                pairs     of encoders: [first, second, most, ids, type_ids]; cut to `most`, second null: one text
 """
 
 import argparse
@@ -200,6 +202,41 @@ def train():
             json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
+def train_bert():
+    """As BERT's files are: WordPiece, uncased behind a template, and cased behind the processor that came before it."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    for name, lowercase in {"bert_style": True, "bert_cased_style": False}.items():
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100 if lowercase else 20))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+        tokenizer.train_from_iterator(corpus(), trainers.WordPieceTrainer(vocab_size=900, show_progress=False,
+                                                                          special_tokens=specials))
+        if lowercase:
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+        else:
+            tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        folder = OUT / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.json").write_text(
+            json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def pair_goldens(tokenizer):
+    """Pairs of texts, whole and cut; single texts cut."""
+    out = []
+    firsts, seconds = PROSE[:8] + ["", "[SEP]a [MASK] b[CLS]"], PROSE[8:16] + CODE[:2]
+    for i, (first, second) in enumerate(zip(firsts, seconds)):
+        for most in (512, 32, 17, 8):
+            tokenizer.enable_truncation(most)
+            for other in (second, None) if i % 2 else (firsts[i - 1], second, None):
+                got = tokenizer.encode(first, other)
+                out.append([first, other, most, got.ids, got.type_ids])
+    tokenizer.no_truncation()
+    return out
+
+
 COMPONENT_TEXTS = [
     "", " ", "Hello, world!", " a  b\n\nc\t", "don't 'S I'LL", "x1y22 333४५½Ⅷ", "a.b,,c--d $5+3=8 «q»", "é e\u0301 ÅΣΑΣ İI ǅ", "ﬁ ½ ㎏ ﷺ ①",
     "日本 語\u3000漢字", "👨‍👩‍👧 ☺️", "\u00a0x\u2028y\u0085 \u180ez\u200b", "a▁b▁▁c ▁", "q\u0307\u0323 ạ̇ \u1100\u1161\u11a8", "snake_case‿x ⓐ²·", "abcabcab",
@@ -216,14 +253,16 @@ def component_goldens():
     pre += [pre_tokenizers.ByteLevel(add_prefix_space=a, use_regex=r) for a in (False, True) for r in (False, True)]
     pre += [pre_tokenizers.Digits(individual_digits=d) for d in (False, True)]
     pre += [pre_tokenizers.Punctuation(behavior=b) for b in behaviors]
-    pre += [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit()]
+    pre += [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit(), pre_tokenizers.BertPreTokenizer()]
     pre += [pre_tokenizers.Metaspace("▁", scheme, s) for scheme in ("always", "first", "never") for s in (False, True)]
     pre += [pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", "first"),
                                      pre_tokenizers.Digits(True)])]
     norm = [normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalizers.NFKD(), normalizers.Lowercase(),
             normalizers.StripAccents(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁"), normalizers.Replace("ab", "ba"),
             normalizers.Replace(Regex(r"\s{2,}"), " "), normalizers.Strip(True, False), normalizers.Strip(False, True),
-            normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])]
+            normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+            normalizers.BertNormalizer(), normalizers.BertNormalizer(lowercase=False),
+            normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=True)]
 
     def config(part):
         return json.loads(part.__getstate__())
@@ -313,6 +352,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizers", type=pathlib.Path, default=ROOT.parent / "shared" / "tokenizers")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--train-bert", action="store_true")
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     texts = strings()
@@ -321,6 +361,8 @@ def main():
     (OUT / "components.json").write_text(json.dumps(component_goldens(), ensure_ascii=False, separators=(",", ":")) + "\n")
     if args.train:
         train()
+    if args.train_bert:
+        train_bert()
     folders = [OUT / name for name in ("llama3_style", "qwen2_style", "spm_style", "metaspace_style")]
     folders.append(ROOT / "models" / "tandem-tiny")
     for folder in folders:
@@ -329,6 +371,11 @@ def main():
             tokenizer.no_truncation()
             tokenizer.no_padding()
             write(folder.name, by_tokenizers(tokenizer, texts, SPECIAL, folder.name), texts)
+    for name in ("bert_style", "bert_cased_style"):
+        tokenizer = Tokenizer.from_file(str(OUT / name / "tokenizer.json"))
+        golden = by_tokenizers(tokenizer, texts, SPECIAL, name)
+        golden["pairs"] = pair_goldens(tokenizer)
+        write(name, golden, texts)
     gpt2 = args.tokenizers / "gpt2"
     if gpt2.exists():
         tokenizer = Tokenizer(models.BPE.from_file(str(gpt2 / "vocab.json"), str(gpt2 / "merges.txt")))
