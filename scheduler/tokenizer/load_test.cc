@@ -130,9 +130,9 @@ TEST_F(LoadTest, UnknownPartsAreRefusedByName) {
   const auto part = [](const char* type) { return nlohmann::json{{"type", type}}; };
   EXPECT_THAT(Refusal("/model/type", "Unigram"), HasSubstr("model: type \"Unigram\" is not supported"));
   EXPECT_THAT(Refusal("/normalizer", part("Precompiled")), HasSubstr("normalizer \"Precompiled\" is not supported"));
-  EXPECT_THAT(Refusal("/pre_tokenizer", part("BertPreTokenizer")), HasSubstr("pre-tokenizer \"BertPreTokenizer\""));
-  EXPECT_THAT(Refusal("/post_processor", part("BertProcessing")), HasSubstr("post-processor \"BertProcessing\""));
-  EXPECT_THAT(Refusal("/decoder", part("WordPiece")), HasSubstr("decoder \"WordPiece\" is not supported"));
+  EXPECT_THAT(Refusal("/pre_tokenizer", part("UnicodeScripts")), HasSubstr("pre-tokenizer \"UnicodeScripts\""));
+  EXPECT_THAT(Refusal("/post_processor", part("PairwiseProcessing")), HasSubstr("post-processor \"PairwiseProcessing\""));
+  EXPECT_THAT(Refusal("/decoder", part("CTC")), HasSubstr("decoder \"CTC\" is not supported"));
   EXPECT_THAT(Refusal("/decoder", nullptr), HasSubstr("decoder is missing"));
   EXPECT_THAT(Refusal("/model/dropout", 0.1), HasSubstr("model.dropout is not supported"));
   EXPECT_THAT(Refusal("/model/end_of_word_suffix", "</w>"), HasSubstr("model.end_of_word_suffix is not supported"));
