@@ -23,9 +23,23 @@ constexpr int64_t kMaxSmallFile = 256 << 20;
 
 // Everything besides weights that decides what a model answers.
 constexpr const char* kSmallFiles[] = {
-    "added_tokens.json",      "chat_template.jinja", "chat_template.json",           "config.json",
-    "generation_config.json", "merges.txt",          "model.safetensors.index.json", "special_tokens_map.json",
-    "tokenizer.json",         "tokenizer.model",     "tokenizer_config.json",        "vocab.json",
+    "1_Pooling/config.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "generation_config.json",
+    "merges.txt",
+    "model.safetensors.index.json",
+    "modules.json",
+    "preprocessor_config.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
 };
 
 std::string Sha256(absl::string_view bytes) {

@@ -32,6 +32,7 @@ struct SequenceInput {
   int32_t start = 0;                 // position of tokens[0]; the keys and values of [0, start) are in `blocks` already
   absl::Span<const BlockId> blocks;  // block table; covers [0, start + tokens.size())
   bool sample = false;               // the logits after the last token are wanted
+  int32_t second_text_at = 0;        // of an encoder: where the tokens of the second text begin; 0: there is none
 };
 
 struct StepInput {
@@ -41,6 +42,7 @@ struct StepInput {
 // What a loaded model tells the engine and the scheduler.
 struct ModelFacts {
   int32_t vocab_size = 0;          // without padding
+  int32_t vector_size = 0;         // of an encoder: the numbers that answer a text; 0: a decoder
   int32_t max_positions = 0;       // longest context that the model was made for
   std::vector<TokenId> eos_ids;    // from generation_config.json, else config.json
   int64_t kv_bytes_per_block = 0;  // of this rank, all layers
@@ -71,6 +73,8 @@ class Executor {
   // logits for each sequence with `sample`, in order; the other ranks receive nothing. Valid until the next Run.
   // REQUIRES: the sum of tokens <= max_batch_tokens and sequences <= max_sequences given at load; every block id is
   // below num_blocks; blocks that two sequences share are only read. On error the shard is spent.
+  //
+  // An encoder gives vector_size numbers in the place of logits. Its sequences come whole, and leave nothing behind.
   virtual absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) = 0;
 
   // Raised after every layer: a step that stands still can be told from a long one.

@@ -1,4 +1,5 @@
-// SiLU and GELU (tanh form), alone or times a second input, as a template over the vector type.
+// SiLU, GELU (by erf, and in the tanh form) and ReLU, alone or times a second input, as a template over the vector
+// type.
 #ifndef TANDEM_WORKER_EXEC_OPS_ACTIVATION_KERNEL_H_
 #define TANDEM_WORKER_EXEC_OPS_ACTIVATION_KERNEL_H_
 
@@ -30,6 +31,28 @@ class ActivationKernel {
       const Reg minus_2u = V::Mul(inner, V::Broadcast(-2.0f * 0.7978845608f));
       return V::Div(x, V::Add(one, Exp<V>(minus_2u)));
     });
+  }
+
+  // x/2 (1 + erf(x / sqrt 2)), with erf by Abramowitz and Stegun 7.1.26: off by 1.5e-7 at most. With z = |x| / sqrt 2
+  // and q(z) = 1 - erf z, both signs are max(x, 0) - |x|/2 q(z).
+  static void Gelu(const ActivationArgs& args) {
+    Apply(args, [](Reg x) {
+      const Reg one = V::Broadcast(1.0f);
+      const Reg size = V::Max(x, V::Sub(V::Zero(), x));
+      const Reg z = V::Mul(size, V::Broadcast(0.70710678118f));
+      const Reg t = V::Div(one, V::Fma(z, V::Broadcast(0.3275911f), one));
+      Reg q = V::Broadcast(1.061405429f);
+      q = V::Fma(q, t, V::Broadcast(-1.453152027f));
+      q = V::Fma(q, t, V::Broadcast(1.421413741f));
+      q = V::Fma(q, t, V::Broadcast(-0.284496736f));
+      q = V::Fma(q, t, V::Broadcast(0.254829592f));
+      q = V::Mul(V::Mul(q, t), Exp<V>(V::Sub(V::Zero(), V::Mul(z, z))));
+      return V::Sub(V::Max(x, V::Zero()), V::Mul(V::Mul(size, V::Broadcast(0.5f)), q));
+    });
+  }
+
+  static void Relu(const ActivationArgs& args) {
+    Apply(args, [](Reg x) { return V::Max(x, V::Zero()); });
   }
 
  private:

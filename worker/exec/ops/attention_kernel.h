@@ -128,7 +128,7 @@ class AttentionKernel {
         for (int n = 0; n < count; ++n) {
           const int64_t token = (begin + n) / args.group;
           const int64_t offset = (head * args.group + (begin + n) % args.group) * args.head_dim;
-          const int64_t last = args.start + token;
+          const int64_t last = args.both_ways ? args.tokens - 1 : args.start + token;
           const int64_t first = args.window > 0 && last >= args.window ? last - args.window + 1 : 0;
           rows[n] = {args.queries + token * args.query_stride + offset,
                      args.output + token * args.output_stride + offset,

@@ -47,7 +47,8 @@ struct AttentionArgs {
   int64_t kv_head_end = 0;
   int64_t group = 0;  // query heads per KV head
   int64_t head_dim = 0;
-  int64_t window = 0;  // 0: none
+  int64_t window = 0;      // 0: none
+  bool both_ways = false;  // an encoder: every token sees all `tokens`; start and window are 0
   float scale = 0;
 };
 
@@ -86,6 +87,8 @@ struct CpuKernels {
   void (*attention)(const AttentionArgs&);
   void (*silu)(const ActivationArgs&);
   void (*gelu_tanh)(const ActivationArgs&);
+  void (*gelu)(const ActivationArgs&);
+  void (*relu)(const ActivationArgs&);
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
 };

@@ -16,6 +16,8 @@ constexpr CpuKernels kAvx2Kernels = {
     .attention = AttentionKernel<Avx2Vec>::Run,
     .silu = ActivationKernel<Avx2Vec>::Silu,
     .gelu_tanh = ActivationKernel<Avx2Vec>::GeluTanh,
+    .gelu = ActivationKernel<Avx2Vec>::Gelu,
+    .relu = ActivationKernel<Avx2Vec>::Relu,
     .rms_norm = NormKernel<Avx2Vec>::Rms,
     .layer_norm = NormKernel<Avx2Vec>::Layer,
 };

@@ -39,6 +39,8 @@ constexpr CpuKernels kAvx512Bf16Kernels = {
     .attention = AttentionKernel<Avx512Bf16Vec>::Run,
     .silu = ActivationKernel<Avx512Bf16Vec>::Silu,
     .gelu_tanh = ActivationKernel<Avx512Bf16Vec>::GeluTanh,
+    .gelu = ActivationKernel<Avx512Bf16Vec>::Gelu,
+    .relu = ActivationKernel<Avx512Bf16Vec>::Relu,
     .rms_norm = NormKernel<Avx512Bf16Vec>::Rms,
     .layer_norm = NormKernel<Avx512Bf16Vec>::Layer,
 };

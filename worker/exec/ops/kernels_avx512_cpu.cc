@@ -16,6 +16,8 @@ constexpr CpuKernels kAvx512Kernels = {
     .attention = AttentionKernel<Avx512Vec>::Run,
     .silu = ActivationKernel<Avx512Vec>::Silu,
     .gelu_tanh = ActivationKernel<Avx512Vec>::GeluTanh,
+    .gelu = ActivationKernel<Avx512Vec>::Gelu,
+    .relu = ActivationKernel<Avx512Vec>::Relu,
     .rms_norm = NormKernel<Avx512Vec>::Rms,
     .layer_norm = NormKernel<Avx512Vec>::Layer,
 };

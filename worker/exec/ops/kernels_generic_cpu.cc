@@ -16,6 +16,8 @@ constexpr CpuKernels kGenericKernels = {
     .attention = AttentionKernel<GenericVec>::Run,
     .silu = ActivationKernel<GenericVec>::Silu,
     .gelu_tanh = ActivationKernel<GenericVec>::GeluTanh,
+    .gelu = ActivationKernel<GenericVec>::Gelu,
+    .relu = ActivationKernel<GenericVec>::Relu,
     .rms_norm = NormKernel<GenericVec>::Rms,
     .layer_norm = NormKernel<GenericVec>::Layer,
 };

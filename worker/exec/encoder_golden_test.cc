@@ -1,0 +1,188 @@
+// Encoders against the reference implementation, on the tiny models of tests/golden/encoders.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/model/encoder_config.h"
+#include "base/model/encoder_memory.h"
+#include "base/model/json_fields.h"
+#include "base/model/safetensors.h"
+#include "nlohmann/json.hpp"
+#include "worker/exec/cpu_encoder.h"
+#include "worker/exec/model_runner_for_test.h"
+
+namespace tandem::worker {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Golden {
+  std::vector<std::vector<TokenId>> ids;
+  std::vector<int32_t> second_at;
+  std::vector<std::vector<float>> vectors;
+};
+
+Golden ReadGolden(const std::string& folder) {
+  Golden golden;
+  const absl::StatusOr<std::string> text = model::ReadSmallFile(folder + "/golden.json", 1 << 20);
+  CHECK(text.ok()) << text.status();
+  const nlohmann::json object = nlohmann::json::parse(*text);
+  for (const nlohmann::json& input : object.at("inputs")) {
+    golden.ids.push_back(input.at("ids").get<std::vector<TokenId>>());
+    golden.second_at.push_back(input.at("second_at").get<int32_t>());
+  }
+  const absl::StatusOr<std::string> file = model::ReadSmallFile(folder + "/golden.safetensors", 1 << 20);
+  CHECK(file.ok()) << file.status();
+  const auto length = model::SafetensorsHeaderLength(*file, static_cast<int64_t>(file->size()), "golden");
+  CHECK(length.ok()) << length.status();
+  const size_t data = static_cast<size_t>(8 + *length);
+  const auto tensors = model::ParseSafetensorsHeader(absl::string_view(*file).substr(8, data - 8),
+                                                     static_cast<int64_t>(file->size() - data), "golden");
+  CHECK(tensors.ok()) << tensors.status();
+  const model::TensorInfo& info = tensors->at("vectors");
+  const size_t width = static_cast<size_t>(info.shape[1]);
+  golden.vectors.assign(static_cast<size_t>(info.shape[0]), std::vector<float>(width));
+  for (size_t i = 0; i < golden.vectors.size(); ++i) {
+    std::memcpy(golden.vectors[i].data(), file->data() + data + info.begin + i * width * 4, width * 4);
+  }
+  return golden;
+}
+
+struct Case {
+  const char* name;
+  const char* task;
+};
+
+class EncoderGoldenTest : public testing::TestWithParam<Case> {
+ protected:
+  std::string folder() const { return SourcePath(absl::StrCat("tests/golden/encoders/", GetParam().name)); }
+
+  std::unique_ptr<Executor> Load(const std::string& isa, int threads, int32_t batch_tokens = 256,
+                                 const std::string& dtype = "auto") {
+    auto loaded = LoadCpuEncoder({.folder = folder(),
+                                  .dtype = dtype,
+                                  .isa = isa,
+                                  .threads = threads,
+                                  .max_batch_tokens = batch_tokens,
+                                  .max_sequences = 16,
+                                  .memory_limit_bytes = 64 << 20},
+                                 GetParam().task, &solo_);
+    CHECK(loaded.ok()) << loaded.status();
+    CHECK((*loaded)->AllocateKv(64).ok());
+    return *std::move(loaded);
+  }
+
+  static SequenceInput Input(const Golden& golden, size_t i) {
+    return {.tokens = golden.ids[i], .sample = true, .second_text_at = golden.second_at[i]};
+  }
+
+  static std::vector<std::vector<float>> Run(Executor& executor, const std::vector<SequenceInput>& inputs) {
+    const auto vectors = executor.Run({absl::MakeConstSpan(inputs)});
+    CHECK(vectors.ok()) << vectors.status();
+    const size_t width = static_cast<size_t>(executor.facts().vector_size);
+    CHECK_EQ(vectors->size(), inputs.size() * width);
+    std::vector<std::vector<float>> rows;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      rows.emplace_back(vectors->begin() + static_cast<std::ptrdiff_t>(i * width),
+                        vectors->begin() + static_cast<std::ptrdiff_t>((i + 1) * width));
+    }
+    return rows;
+  }
+
+  SoloCommunicator solo_;
+};
+
+TEST_P(EncoderGoldenTest, VectorsEqualTheReference) {
+  const Golden golden = ReadGolden(folder());
+  for (const char* isa : {"generic", "auto"}) {
+    const auto executor = Load(isa, 1);
+    std::vector<SequenceInput> inputs;
+    for (size_t i = 0; i < golden.ids.size(); ++i) inputs.push_back(Input(golden, i));
+    const auto rows = Run(*executor, inputs);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      ASSERT_EQ(rows[i].size(), golden.vectors[i].size());
+      for (size_t k = 0; k < rows[i].size(); ++k) {
+        // Two layers of float32 sums in another order; values are near 1.
+        EXPECT_NEAR(rows[i][k], golden.vectors[i][k], 2e-5) << isa << ", input " << i << ", value " << k;
+      }
+    }
+  }
+}
+
+// A text's vector has the same bits whoever is beside it, and however many threads compute it.
+TEST_P(EncoderGoldenTest, NeighboursAndThreadsChangeNoBit) {
+  const Golden golden = ReadGolden(folder());
+  const auto executor = Load("auto", 1);
+  const auto threaded = Load("auto", 3);
+  std::vector<SequenceInput> all;
+  for (size_t i = 0; i < golden.ids.size(); ++i) all.push_back(Input(golden, i));
+  const auto together = Run(*executor, all);
+  EXPECT_EQ(Run(*threaded, all), together);
+  for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(Run(*executor, {all[i]})[0], together[i]) << "input " << i;
+  std::reverse(all.begin(), all.end());
+  auto reversed = Run(*executor, all);
+  std::reverse(reversed.begin(), reversed.end());
+  EXPECT_EQ(reversed, together);
+}
+
+// bfloat16 weights move the vector a little, not to another place.
+TEST_P(EncoderGoldenTest, RoundedWeightsStayClose) {
+  const Golden golden = ReadGolden(folder());
+  const auto executor = Load("auto", 1, 256, "bfloat16");
+  for (size_t i = 0; i < golden.ids.size(); ++i) {
+    const auto row = Run(*executor, {Input(golden, i)})[0];
+    double error = 0, norm = 0;
+    for (size_t k = 0; k < row.size(); ++k) {
+      error += std::pow(double{row[k]} - golden.vectors[i][k], 2);
+      norm += std::pow(double{golden.vectors[i][k]}, 2);
+    }
+    EXPECT_LT(std::sqrt(error), 0.1 * std::max(1.0, std::sqrt(norm))) << "input " << i;
+  }
+}
+
+TEST_P(EncoderGoldenTest, MemoryIsWhatTheFormulaSays) {
+  const auto executor = Load("auto", 1);
+  const auto config = model::ReadEncoderConfig(folder(), GetParam().task);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const MemoryReport memory = executor->memory();
+  EXPECT_EQ(memory.weight_bytes + memory.packed_bytes, model::EncoderWeightBytes(*config, model::DType::kFloat32));
+  EXPECT_EQ(memory.activation_bytes, model::SizeEncoderArena(*config, 256, 16).total_bytes);
+}
+
+TEST_P(EncoderGoldenTest, AStepThatIsNoStepIsRefused) {
+  const auto executor = Load("auto", 1);
+  const std::vector<TokenId> ids = {5, 6, 7};
+  const std::vector<TokenId> unknown = {5, 1000};
+  const std::vector<TokenId> too_long(static_cast<size_t>(executor->facts().max_positions), 5);
+  EXPECT_THAT(executor->Run({{{.tokens = unknown, .sample = true}}}).status().message(), HasSubstr("token id 1000"));
+  EXPECT_THAT(executor->Run({{{.tokens = too_long, .sample = true}}}).status().message(), HasSubstr("tokens"));
+  EXPECT_THAT(executor->Run({{{.tokens = ids, .start = 1, .sample = true}}}).status().message(), HasSubstr("start 1"));
+  EXPECT_THAT(executor->Run({{{.tokens = ids, .sample = false}}}).status().message(), HasSubstr("a part of it"));
+  EXPECT_THAT(executor->Run({{{.tokens = ids, .sample = true, .second_text_at = 4}}}).status().message(),
+              HasSubstr("second text at 4"));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EncoderGoldenTest,
+                         testing::Values(Case{"bert-mean", "embed"}, Case{"bert-cls-tanh", "embed"},
+                                         Case{"bert-max-relu", "embed"}, Case{"roberta-last", "embed"},
+                                         Case{"bert-rerank", "rerank"}, Case{"roberta-rerank", "rerank"}),
+                         [](const testing::TestParamInfo<Case>& info) {
+                           std::string name = info.param.name;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+TEST(EncoderLoadTest, AModelOfTheOtherTaskIsRefused) {
+  const auto embed = model::ReadEncoderConfig(SourcePath("tests/golden/encoders/bert-mean"), "rerank");
+  EXPECT_THAT(embed.status().message(), HasSubstr("its task is embed, not rerank"));
+  const auto rerank = model::ReadEncoderConfig(SourcePath("tests/golden/encoders/bert-rerank"), "embed");
+  EXPECT_THAT(rerank.status().message(), HasSubstr("its task is rerank, not embed"));
+  const auto decoder = model::ReadEncoderConfig(SourcePath("tests/golden/models/gpt2"), "embed");
+  EXPECT_THAT(decoder.status().message(), HasSubstr("GPT2LMHeadModel is no encoder"));
+}
+
+}  // namespace
+}  // namespace tandem::worker
