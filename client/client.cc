@@ -41,6 +41,14 @@ TokenStream Client::Generate(v1::GenerateRequest request, GenerateOptions option
   return TokenStream(std::make_unique<TokenStream::Impl>(impl_->stub, std::move(request), std::move(options)));
 }
 
+absl::StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request) {
+  return impl_->Call(&v1::InferenceService::Stub::Embed, request);
+}
+
+absl::StatusOr<v1::RerankResponse> Client::Rerank(const v1::RerankRequest& request) {
+  return impl_->Call(&v1::InferenceService::Stub::Rerank, request);
+}
+
 absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request) {
   return impl_->Call(&v1::InferenceService::Stub::Tokenize, request);
 }

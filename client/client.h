@@ -56,6 +56,10 @@ class Client {
   // Returns at once; the first Next() opens the call. The stream may outlive the client.
   TokenStream Generate(v1::GenerateRequest request, GenerateOptions options = {});
 
+  // Vectors of texts, and scores of documents; by models of the tasks embed and rerank.
+  absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request);
+  absl::StatusOr<v1::RerankResponse> Rerank(const v1::RerankRequest& request);
+
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
   absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request);
   absl::StatusOr<v1::ListModelsResponse> ListModels();

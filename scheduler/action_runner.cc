@@ -107,6 +107,7 @@ void ActionRunner::Do(const core::LoadModel& action) {
     entry.set_size_bytes(file.bytes);
     entry.set_sha256(file.sha256);
   }
+  load.set_task(model.spec.task);
   load.set_dtype(model.spec.dtype);
   load.set_max_model_len(model.spec.max_model_len);
   load.set_max_sequences(model.spec.max_sequences);
@@ -232,6 +233,8 @@ void ActionRunner::Do(const core::CompleteRequest& action) {
 void ActionRunner::LetGo(core::RequestId request) {
   if (const auto stream = parts_.store->Find(request)) {
     stream->Release();
+    // A vector is read by the call that asked for it or by nobody: nothing is kept for who comes later.
+    if (stream->facts().vector_bytes > 0) return parts_.store->Remove(*stream);
     parts_.store->Retire(stream, now_);
   }
 }

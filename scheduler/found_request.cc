@@ -22,6 +22,7 @@ absl::Status Check(const v1::AssignRequest& request, const ServedModel* model) {
   if (model == nullptr) {
     return absl::NotFoundError(absl::StrCat("model ", request.model().substr(0, 128), " is not configured any more"));
   }
+  if (model->encoder) return absl::UnavailableError("the call that asked for a vector has ended with its scheduler");
   if (request.model_revision() != model->spec.revision) {
     return absl::FailedPreconditionError(absl::StrCat("the files of model ", model->spec.name, " have changed"));
   }

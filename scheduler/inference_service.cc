@@ -11,9 +11,11 @@
 #include "base/prefix_hash/prefix_hash.h"
 #include "scheduler/chat_prompt.h"
 #include "scheduler/clock.h"
+#include "scheduler/encode_service.h"
 #include "scheduler/ids.h"
 #include "scheduler/stream_call.h"
 #include "scheduler/validate_request.h"
+#include "scheduler/validate_task.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -84,6 +86,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
       return Refuse({kDraining, "this scheduler is shutting down; try again later or elsewhere", core::Seconds(5)});
     }
     if (const auto error = service_->FindModel(request_.model(), &model_)) return Refuse(*error);
+    if (const auto error = ValidateTask(*model_, "generate", "Generate")) return Refuse(*error);
     if (const auto error = ValidateGenerate(request_, model_->limits)) return Refuse(*error);
     deadline_ = TimeLeft(context);
     if (deadline_ && deadline_->us <= 0) {
@@ -340,7 +343,7 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
       out.set_name(model.spec.name);
       for (const std::string& alias : model.spec.aliases) out.add_aliases(alias);
       out.set_task(model.spec.task);
-      out.set_max_model_len(model.spec.max_model_len);
+      out.set_max_model_len(parts_.catalog->At(model.id)->limits.max_model_len);
       out.set_revision(model.spec.revision);
       out.set_ready(core.state().ReadyReplicas(model) > 0);
     }
@@ -350,14 +353,26 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
   return reactor;
 }
 
-grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest*,
-                                                  v1::EmbedResponse*) {
-  return FinishNow(context, ToGrpc({kNotServed, "embeddings are not served yet"}));
+// ---- encoders -----------------------------------------------------------------------------------------------------
+
+std::optional<Error> InferenceService::FindEncoder(const std::string& name, ServedModelPtr* model) const {
+  if (!admitting_)
+    return Error{kDraining, "this scheduler is shutting down; try again later or elsewhere", core::Seconds(5)};
+  return FindModel(name, model);
 }
 
-grpc::ServerUnaryReactor* InferenceService::Rerank(grpc::CallbackServerContext* context, const v1::RerankRequest*,
-                                                   v1::RerankResponse*) {
-  return FinishNow(context, ToGrpc({kNotServed, "reranking is not served yet"}));
+grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
+                                                  v1::EmbedResponse* response) {
+  ServedModelPtr model;
+  if (const auto error = FindEncoder(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
+  return StartEmbed({parts_.core, parts_.store, parts_.router, parts_.pool}, model, context, request, response);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Rerank(grpc::CallbackServerContext* context,
+                                                   const v1::RerankRequest* request, v1::RerankResponse* response) {
+  ServedModelPtr model;
+  if (const auto error = FindEncoder(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
+  return StartRerank({parts_.core, parts_.store, parts_.router, parts_.pool}, model, context, request, response);
 }
 
 }  // namespace tandem::scheduler

@@ -63,6 +63,8 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   // The model, or MODEL_NOT_FOUND with the names there are.
   std::optional<Error> FindModel(const std::string& name, ServedModelPtr* model) const;
+  // The same for calls that are answered with vectors: DRAINING where nothing new is admitted.
+  std::optional<Error> FindEncoder(const std::string& name, ServedModelPtr* model) const;
 
   const Parts parts_;
   std::atomic<bool> admitting_{true};

@@ -13,6 +13,7 @@
 #include "base/model/model_config.h"
 #include "base/model/model_memory.h"
 #include "base/model/safetensors.h"
+#include "scheduler/encoder_catalog.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -106,11 +107,9 @@ absl::StatusOr<std::shared_ptr<const chat::ChatTemplate>> LoadChatTemplate(const
 }
 
 absl::StatusOr<ServedModel> LoadOne(const config::ModelConfig& from, const model::FolderSearch& search) {
-  if (from.task != "generate") {
-    return absl::UnimplementedError(absl::StrCat("task ", from.task, " is not served yet; only generate is"));
-  }
   const auto folder = model::ResolveModelFolder(from.path, search);
   if (!folder.ok()) return folder.status();
+  if (from.task != "generate") return LoadEncoder(from, *folder);
   const auto config = model::ReadDecoderConfig(*folder);
   if (!config.ok()) return config.status();
   auto manifest = model::ReadManifest(*folder);

@@ -8,6 +8,7 @@
 #define TANDEM_SCHEDULER_MODEL_CATALOG_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,12 @@
 
 namespace tandem::scheduler {
 
+// Of a model of the task embed or rerank.
+struct EncoderLimits {
+  uint32_t max_tokens = 0;   // of one input, all that is put around it included
+  uint32_t vector_size = 0;  // numbers in an answer
+};
+
 struct ServedModel {
   config::ModelConfig config;  // what was asked for
   core::ModelSpec spec;
@@ -31,6 +38,7 @@ struct ServedModel {
   std::vector<model::ManifestEntry> manifest;
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
   std::shared_ptr<const chat::ChatTemplate> chat_template;  // null: none, and no chat
+  std::optional<EncoderLimits> encoder;  // there unless the task is generate
 };
 
 using ServedModelPtr = std::shared_ptr<const ServedModel>;

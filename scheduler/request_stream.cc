@@ -246,7 +246,16 @@ RequestStream::Verdict RequestStream::OnEnded(core::Attempt attempt, const v1::E
     absl::MutexLock lock(&mu_);
     if (!Current(attempt)) return Verdict::kStale;
     const bool finished = ended.how() == v1::Ended::STOPPED || ended.how() == v1::Ended::LENGTH_REACHED;
-    if (finished) {
+    if (finished && facts_.vector_bytes > 0) {
+      if (ended.vector().size() != facts_.vector_bytes) {
+        verdict = Spoil(
+            absl::StrFormat("a vector of %d bytes came, %d were expected", ended.vector().size(), facts_.vector_bytes));
+      } else {
+        started_ = attempt;
+        vector_ = ended.vector();
+        Finish(v1::STOP, now);
+      }
+    } else if (finished) {
       // A stop token is counted and not sent.
       const size_t sent = ended.output_tokens() - std::min<uint32_t>(ended.has_stop_token_id(), ended.output_tokens());
       if (sent > log_.size()) {
@@ -336,6 +345,11 @@ bool RequestStream::HasReaders() const {
 }
 
 void RequestStream::Remove(Reader* reader) { readers_.erase(std::find(readers_.begin(), readers_.end(), reader)); }
+
+std::string RequestStream::TakeVector() {
+  absl::MutexLock lock(&mu_);
+  return std::move(vector_);
+}
 
 // ---- what to say next ---------------------------------------------------------------------------------------------
 

@@ -85,6 +85,7 @@ class RequestStream {
     std::vector<std::string> stop;
     std::vector<uint32_t> known_output;  // resume_token_ids: the client has them
     bool continues_text = false;         // the prompt has text
+    size_t vector_bytes = 0;             // an encoder's request: its answer is a vector of this size; 0: tokens
     Origin origin = Origin::kClient;
   };
   // Where the current attempt runs.
@@ -169,6 +170,8 @@ class RequestStream {
   core::RequestState state() const;
   size_t output_tokens() const;  // those of resume_token_ids included
   size_t bytes() const;          // of the log, for the store's account
+  // An encoder's answer, once. REQUIRES: it has finished.
+  std::string TakeVector();
   // When gathered tokens are due, once for each tick that is wanted: kNever when nothing waits or a tick was promised.
   core::Instant TakeGatherDue();
 
@@ -222,6 +225,7 @@ class RequestStream {
   bool ended_ ABSL_GUARDED_BY(mu_) = false;    // the clients' end; the core may still wait for the engine's word
   grpc::Status failure_ ABSL_GUARDED_BY(mu_);  // OK: finished
   v1::Finished finished_ ABSL_GUARDED_BY(mu_);
+  std::string vector_ ABSL_GUARDED_BY(mu_);
   core::Instant assigned_at_ ABSL_GUARDED_BY(mu_), first_token_at_ ABSL_GUARDED_BY(mu_);
 };
 

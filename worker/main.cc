@@ -33,6 +33,7 @@
 #include "base/log/log.h"
 #include "worker/comm/unique_fd.h"
 #include "worker/device.h"
+#include "worker/exec/cpu_encoder.h"
 #include "worker/exec/cpu_executor.h"
 #include "worker/exec/cpu_isa.h"
 #include "worker/exec/sim_executor.h"
@@ -132,14 +133,15 @@ absl::StatusOr<Devices> OpenCpu(const Flags& flags) {
       .device = device.get(),
       .load = [isa = flags.isa, threads = device->threads()](const std::string& folder, const LoadSpec& spec,
                                                              int64_t limit, Communicator* communicator) {
-        return LoadCpuModel({.folder = folder,
-                             .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
-                             .isa = isa,
-                             .threads = threads,
-                             .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
-                             .max_sequences = static_cast<int32_t>(spec.max_sequences),
-                             .memory_limit_bytes = limit},
-                            communicator);
+        const CpuModelOptions options{.folder = folder,
+                                      .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
+                                      .isa = isa,
+                                      .threads = threads,
+                                      .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
+                                      .max_sequences = static_cast<int32_t>(spec.max_sequences),
+                                      .memory_limit_bytes = limit};
+        return spec.task == "generate" ? LoadCpuModel(options, communicator)
+                                       : LoadCpuEncoder(options, spec.task, communicator);
       }};
   Devices all;
   all.devices.push_back(std::move(device));
@@ -157,24 +159,27 @@ absl::StatusOr<Devices> OpenSim(const Flags& flags, const SimFaults* faults) {
     absl::StatusOr<std::unique_ptr<SimDevice>> device = SimDevice::Open(options);
     if (!device.ok()) return device.status();
     SimDevice* const sim = device->get();
-    all.workers.push_back(
-        {.numerics = absl::StrCat("sim/", sim->chip().name),
-         .device = sim,
-         .load =
-             [sim, faults, speedup = flags.sim_speedup](const std::string& folder, const LoadSpec& spec, int64_t limit,
-                                                        Communicator* communicator) {
-               return LoadSimModel({.folder = folder,
-                                    .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
-                                    .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
-                                    .max_sequences = static_cast<int32_t>(spec.max_sequences),
-                                    .memory_limit_bytes = limit,
-                                    .chip = &sim->chip(),
-                                    .speedup = speedup,
-                                    .memory = &sim->memory(),
-                                    .faults = faults},
-                                   communicator);
-             },
-         .measures_links = false});
+    all.workers.push_back({.numerics = absl::StrCat("sim/", sim->chip().name),
+                           .device = sim,
+                           .load = [sim, faults, speedup = flags.sim_speedup](
+                                       const std::string& folder, const LoadSpec& spec, int64_t limit,
+                                       Communicator* communicator) -> absl::StatusOr<std::unique_ptr<Executor>> {
+                             if (spec.task != "generate") {
+                               return absl::UnimplementedError(absl::StrCat(
+                                   "task ", spec.task, " is computed on CPU devices only, not on simulated ones"));
+                             }
+                             return LoadSimModel({.folder = folder,
+                                                  .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
+                                                  .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
+                                                  .max_sequences = static_cast<int32_t>(spec.max_sequences),
+                                                  .memory_limit_bytes = limit,
+                                                  .chip = &sim->chip(),
+                                                  .speedup = speedup,
+                                                  .memory = &sim->memory(),
+                                                  .faults = faults},
+                                                 communicator);
+                           },
+                           .measures_links = false});
     all.devices.push_back(*std::move(device));
   }
   return all;

@@ -93,6 +93,7 @@ absl::StatusOr<Request> RequestFrom(const v1::AssignRequest& m, SteadyTime now) 
                   .ignore_eos = m.ignore_eos(),
                   .priority = m.priority(),
                   .cache_salt = m.cache_salt(),
+                  .second_text_at = m.second_text_at(),
                   .stop = {m.stop().begin(), m.stop().end()},
                   .tenant = m.tenant(),
                   .idempotency_key = m.idempotency_key(),
@@ -142,6 +143,7 @@ LoadModel LoadFrom(const v1::LoadModel& m) {
   for (const v1::FileEntry& file : m.manifest()) {
     spec.manifest.push_back({.name = file.name(), .bytes = file.size_bytes(), .sha256 = file.sha256()});
   }
+  if (!m.task().empty()) spec.task = m.task();
   spec.dtype = m.dtype().empty() ? "auto" : m.dtype();
   spec.max_model_len = m.max_model_len();
   spec.max_sequences = m.max_sequences();
@@ -259,6 +261,7 @@ void Fill(const Request& from, const GroupRef& group, SteadyTime now, v1::Assign
   to.set_chunk_interval_ms(from.chunk_interval_ms);
   to.set_fingerprint(from.fingerprint);
   to.set_age_ms(ms_since(from.arrived, now));
+  to.set_second_text_at(from.second_text_at);
 }
 
 // One overload for each alternative: a new report that is not translated does not compile.
@@ -455,6 +458,7 @@ v1::TokensRequest TokensMessage(const StepDone& report, SteadyTime now, absl::st
       if (ended.stop_token) to.set_stop_token_id(*ended.stop_token);
       to.set_output_tokens(ended.output_tokens);
       to.set_message(ended.message);
+      to.set_vector(ended.vector);
     }
   }
   return message;

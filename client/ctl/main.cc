@@ -27,8 +27,9 @@ int main(int argc, char** argv) {
 
   namespace ctl = tandem::client::ctl;
   for (const auto add : {ctl::AddUp, ctl::AddWait, ctl::AddStatus, ctl::AddGet, ctl::AddDescribe, ctl::AddExplain,
-                         ctl::AddGenerate, ctl::AddCordon, ctl::AddDrain, ctl::AddTopology, ctl::AddEvents,
-                         ctl::AddPlan, ctl::AddReplay, ctl::AddConfig, ctl::AddBench, ctl::AddVersion}) {
+                         ctl::AddGenerate, ctl::AddEmbed, ctl::AddCordon, ctl::AddDrain, ctl::AddTopology,
+                         ctl::AddEvents, ctl::AddPlan, ctl::AddReplay, ctl::AddConfig, ctl::AddBench,
+                         ctl::AddVersion}) {
     add(app, context);
   }
   try {

@@ -16,6 +16,7 @@ void AddGet(CLI::App& app, Context& context);
 void AddDescribe(CLI::App& app, Context& context);
 void AddExplain(CLI::App& app, Context& context);
 void AddGenerate(CLI::App& app, Context& context);
+void AddEmbed(CLI::App& app, Context& context);
 void AddCordon(CLI::App& app, Context& context);
 void AddDrain(CLI::App& app, Context& context);
 void AddTopology(CLI::App& app, Context& context);

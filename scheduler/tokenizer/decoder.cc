@@ -25,8 +25,8 @@ size_t StripCount(JsonFields* fields, const char* name) {
 // English spelling, as the reference restores it, one rule after the other.
 void CloseUpPunctuation(std::string* text) {
   static constexpr std::pair<const char*, const char*> kRules[] = {
-      {" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
-      {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},    {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
   };
   for (const auto& [from, to] : kRules) *text = absl::StrReplaceAll(*text, {{from, to}});
 }

@@ -133,16 +133,18 @@ TEST_P(GoldenTest, EncoderInputsEqualTheReference) {
     const std::string first = golden[0].get<std::string>();
     std::optional<std::string> second;
     if (!golden[1].is_null()) second = golden[1].get<std::string>();
-    const auto got = tokenizer_->EncodeForEncoder(first, second ? std::optional<absl::string_view>(*second) : std::nullopt,
-                                                  {.max_tokens = golden[2].get<size_t>(), .truncate = true});
+    const auto got =
+        tokenizer_->EncodeForEncoder(first, second ? std::optional<absl::string_view>(*second) : std::nullopt,
+                                     {.max_tokens = golden[2].get<size_t>(), .truncate = true});
     ASSERT_TRUE(got.ok()) << got.status();
     EXPECT_EQ(got->ids, golden[3].get<Ids>()) << absl::CHexEscape(first);
     const Ids types = golden[4].get<Ids>();
     const size_t second_at = std::find(types.begin(), types.end(), 1) - types.begin();
     EXPECT_EQ(got->second_at, second_at == types.size() ? 0 : second_at);
     const bool cut = got->truncated;
-    const auto whole = tokenizer_->EncodeForEncoder(
-        first, second ? std::optional<absl::string_view>(*second) : std::nullopt, {.max_tokens = golden[2].get<size_t>()});
+    const auto whole =
+        tokenizer_->EncodeForEncoder(first, second ? std::optional<absl::string_view>(*second) : std::nullopt,
+                                     {.max_tokens = golden[2].get<size_t>()});
     EXPECT_EQ(absl::IsOutOfRange(whole.status()), cut) << whole.status();
   }
 }

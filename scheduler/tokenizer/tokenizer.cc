@@ -227,7 +227,9 @@ absl::StatusOr<EncoderInput> Tokenizer::EncodeForEncoder(absl::string_view first
   const std::vector<PairItem>& items = second ? parts.pair : single;
   size_t around = 0;
   for (const PairItem& item : items) around += item.ids.size();
-  const auto too_many = [&] { return absl::OutOfRangeError(absl::StrCat("more than ", options.max_tokens, " tokens")); };
+  const auto too_many = [&] {
+    return absl::OutOfRangeError(absl::StrCat("more than ", options.max_tokens, " tokens"));
+  };
   if (around > options.max_tokens) return too_many();
   const size_t room = options.max_tokens - around;
 

@@ -52,7 +52,7 @@ struct PairOptions {
 // One or two texts as an encoder reads them.
 struct EncoderInput {
   std::vector<int32_t> ids;
-  size_t second_at = 0;   // where the ids of segment 1 begin; 0: there are none
+  size_t second_at = 0;  // where the ids of segment 1 begin; 0: there are none
   bool truncated = false;
 };
 

@@ -64,7 +64,8 @@ absl::Status ReadWordPiece(JsonFields* fields, TokenizerParts* parts) {
   parts->vocabulary = *std::move(vocabulary);
   const std::optional<int32_t> unk_id = parts->vocabulary->Find(unk_token);
   if (!unk_id) {
-    return absl::InvalidArgumentError(absl::StrCat("model.unk_token ", QuotePiece(unk_token), " is not in model.vocab"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.unk_token ", QuotePiece(unk_token), " is not in model.vocab"));
   }
   options.unk_id = *unk_id;
   parts->word_piece = std::make_shared<const WordPiece>(parts->vocabulary, std::move(options));

@@ -129,6 +129,12 @@ std::optional<StepPlan> Batcher::Plan(const StepCost& cost) {
   }
   while (room > 0 && !waiting_.empty()) {
     Sequence& sequence = **waiting_.begin();
+    if (limits_.whole_prompts) {
+      // The first one goes whatever the budget says: it cannot become shorter.
+      const uint32_t whole = static_cast<uint32_t>(sequence.size());
+      if (whole > room && !plan.entries.empty()) break;
+      room = std::max(room, whole);
+    }
     if (!Admit(sequence)) break;
     schedule_prompt(sequence);
   }
@@ -198,7 +204,8 @@ void Batcher::Schedule(Sequence& sequence, uint32_t count, StepPlan& plan) {
                   .fresh = !sequence.announced,
                   .sample = sequence.computed + static_cast<int32_t>(count) == sequence.size(),
                   .start = sequence.computed,
-                  .token_count = count};
+                  .token_count = count,
+                  .second_text_at = static_cast<int32_t>(sequence.request->second_text_at)};
   size_t known = sequence.announced ? sequence.sent_blocks : 0;
   entry.block_count = static_cast<uint32_t>(sequence.blocks.size() - known);
   plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin() + known, sequence.blocks.end());
@@ -243,6 +250,22 @@ void Batcher::Commit(absl::Span<const SampledToken> tokens) {
     if (ended) End(sequence, *std::move(ended));
   }
   scheduled_.clear();
+  sampled_.clear();
+}
+
+void Batcher::CommitVectors(absl::Span<const float> vectors) {
+  CHECK(planned_ && limits_.whole_prompts);
+  CHECK_EQ(sampled_.size(), scheduled_.size());
+  planned_ = false;
+  scheduled_.clear();
+  const size_t width = sampled_.empty() ? 0 : vectors.size() / sampled_.size();
+  CHECK_EQ(vectors.size(), width * sampled_.size());
+  for (size_t i = 0; i < sampled_.size(); ++i) {
+    const auto part = vectors.subspan(i * width, width);
+    Ended ended{.how = Ended::How::kLengthReached, .output_tokens = 1};
+    ended.vector.assign(reinterpret_cast<const char*>(part.data()), part.size() * sizeof(float));
+    End(*sampled_[i], std::move(ended));
+  }
   sampled_.clear();
 }
 

@@ -50,6 +50,7 @@ struct BatcherLimits {
   uint32_t max_waiting = 64;      // the scheduler queues, not the engine (DESIGN 16)
   int64_t step_budget_us = 0;     // 0: none
   bool prefix_cache = true;
+  bool whole_prompts = false;  // an encoder: a prompt goes into a step whole or not at all, and the step ends it
 };
 
 class Batcher {
@@ -81,6 +82,10 @@ class Batcher {
 
   // Settles the last plan: it was computed, and these are the tokens of sampled().
   void Commit(absl::Span<const SampledToken> tokens);
+
+  // The same of an encoder: every sequence of the plan ends with its part of `vectors`.
+  // REQUIRES: whole_prompts; as many parts of equal size as sampled().
+  void CommitVectors(absl::Span<const float> vectors);
 
   std::vector<RequestUpdate> TakeUpdates();
   BlockAllocator::Changes TakeCacheChanges() { return pool_.TakeChanges(); }

@@ -420,6 +420,76 @@ TEST(BatcherTest, RandomLoadsEndExactlyOnceWithTheRightTokens) {
   }
 }
 
+// An encoder reads a text in one step, and answers it there.
+class EncoderBatcherTest : public testing::Test {
+ protected:
+  void Add(uint32_t name, int tokens) { batcher_.Add(std::make_shared<const Request>(Prompt(name, tokens, 1))); }
+  // The texts of the next step, by their lengths; each is answered with its length, twice.
+  std::vector<uint32_t> Step(StepCost cost = {}) {
+    const std::optional<StepPlan> plan = batcher_.Plan(cost);
+    std::vector<uint32_t> lengths;
+    if (!plan) return lengths;
+    std::vector<float> vectors;
+    for (const PlanEntry& entry : plan->entries) {
+      EXPECT_TRUE(entry.sample && entry.fresh && entry.start == 0);
+      lengths.push_back(entry.token_count);
+      vectors.insert(vectors.end(), 2, static_cast<float>(entry.token_count));
+    }
+    batcher_.CommitVectors(vectors);
+    EXPECT_TRUE(batcher_.CheckInvariants().ok()) << batcher_.CheckInvariants();
+    return lengths;
+  }
+
+  Batcher batcher_{{.max_sequences = 3,
+                    .max_batch_tokens = 32,
+                    .max_model_len = 33,
+                    .step_budget_us = 1000,
+                    .prefix_cache = false,
+                    .whole_prompts = true},
+                   64,
+                   {}};
+};
+
+TEST_F(EncoderBatcherTest, TextsGoIntoAStepWholeOrNotAtAll) {
+  uint32_t name = 0;
+  for (const int tokens : {20, 12, 1, 20, 20, 7}) Add(++name, tokens);
+  batcher_.TakeUpdates();
+  EXPECT_EQ(Step(), (std::vector<uint32_t>{20, 12}));
+  EXPECT_EQ(Step(), (std::vector<uint32_t>{1, 20}));
+  EXPECT_EQ(Step(), (std::vector<uint32_t>{20, 7}));
+  EXPECT_TRUE(batcher_.idle());
+  EXPECT_EQ(batcher_.free_blocks(), 64);
+}
+
+TEST_F(EncoderBatcherTest, OneLongerThanTheBudgetGoesAlone) {
+  const StepCost slow{.fixed_us = 0, .per_token_us = 100};  // ten tokens in the budget; sixteen are the least
+  uint32_t name = 0;
+  for (const int tokens : {32, 10, 6, 10}) Add(++name, tokens);
+  EXPECT_EQ(Step(slow), (std::vector<uint32_t>{32}));
+  EXPECT_EQ(Step(slow), (std::vector<uint32_t>{10, 6}));
+  EXPECT_EQ(Step(slow), (std::vector<uint32_t>{10}));
+}
+
+TEST_F(EncoderBatcherTest, AnEndCarriesTheVectorAndNoSlotIsLeft) {
+  for (uint32_t i = 1; i <= 5; ++i) Add(i, static_cast<int>(i));
+  EXPECT_EQ(Step().size(), 3u) << "no more than there are slots";
+  const std::vector<RequestUpdate> updates = batcher_.TakeUpdates();
+  ASSERT_EQ(updates.size(), 6u);  // started and ended, of three
+  const auto* ended = std::get_if<Ended>(&updates[4].what);
+  ASSERT_NE(ended, nullptr);
+  const float expected[2] = {2, 2};
+  EXPECT_EQ(ended->vector, std::string(reinterpret_cast<const char*>(expected), sizeof(expected)));
+  EXPECT_EQ(ended->output_tokens, 1u);
+  EXPECT_EQ(Step().size(), 2u);
+}
+
+TEST_F(EncoderBatcherTest, ATextOfMoreThanTheModelTakesIsRefused) {
+  Add(1, 33);
+  const std::vector<RequestUpdate> updates = batcher_.TakeUpdates();
+  ASSERT_EQ(updates.size(), 1u);
+  EXPECT_EQ(std::get<Ended>(updates[0].what).how, Ended::How::kRefused);
+}
+
 TEST(StepCostTest, TheLineThroughSmallAndLargeSteps) {
   StepCostModel model;
   model.Observe(1, 1000);

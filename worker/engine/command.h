@@ -36,6 +36,7 @@ struct LoadSpec {
   std::string model;  // its name, for messages
   std::string path;
   std::vector<FileEntry> manifest;
+  std::string task = "generate";  // generate, embed, rerank
   std::string dtype = "auto";
   uint32_t max_model_len = 0;  // 0: what the model was made for
   uint32_t max_sequences = 0;

@@ -11,11 +11,13 @@ namespace tandem::worker {
 namespace {
 
 BatcherLimits LimitsOf(const Shard& shard) {
+  const bool encoder = shard.executor().facts().vector_size > 0;
   return {.max_sequences = shard.spec().max_sequences,
           .max_batch_tokens = shard.spec().max_batch_tokens,
           .max_model_len = shard.max_model_len(),
           .step_budget_us = int64_t{shard.spec().step_budget_ms} * 1000,
-          .prefix_cache = shard.spec().prefix_cache};
+          .prefix_cache = shard.spec().prefix_cache && !encoder,
+          .whole_prompts = encoder};
 }
 
 // A replay is told in parts of about this size: well below what a reader takes at once, and small enough for the steps
@@ -31,6 +33,8 @@ size_t ApproximateBytes(const RequestUpdate& update) {
   } else if (const auto* produced = std::get_if<Produced>(&update.what)) {
     bytes += 5 * produced->tokens.size();
     for (const PositionLogprobs& position : produced->logprobs) bytes += 12 * (1 + position.top.size());
+  } else if (const auto* ended = std::get_if<Ended>(&update.what)) {
+    bytes += ended->vector.size();
   }
   return bytes;
 }
@@ -49,6 +53,9 @@ std::optional<std::string> Leader::Unusable(const Request& request) const {
   for (const std::vector<TokenId>* ids : {&request.prompt, &request.output}) {
     auto bad = std::find_if(ids->begin(), ids->end(), [&](TokenId id) { return id < 0 || id >= vocab; });
     if (bad != ids->end()) return absl::StrCat("token id ", *bad, " is not in the vocabulary of ", vocab);
+  }
+  if (request.second_text_at > request.prompt.size()) {
+    return absl::StrCat("the second text begins at ", request.second_text_at, " of ", request.prompt.size(), " tokens");
   }
   return std::nullopt;
 }
@@ -127,9 +134,17 @@ absl::Status Leader::Step(SteadyTime now) {
   const SteadyTime start = clock_();
   absl::StatusOr<absl::Span<const float>> logits = shard_->Lead(*std::move(plan));
   if (!logits.ok()) return logits.status();
-  std::vector<SampledToken> sampled;
-  if (absl::Status status = Sample(*logits, sampled); !status.ok()) return status;
-  batcher_.Commit(sampled);
+  if (const int32_t vector = shard_->executor().facts().vector_size; vector > 0) {
+    if (logits->size() != batcher_.sampled().size() * static_cast<size_t>(vector)) {
+      return absl::InternalError(absl::StrCat("the encoder gave ", logits->size(), " numbers for ",
+                                              batcher_.sampled().size(), " texts of ", vector));
+    }
+    batcher_.CommitVectors(*logits);
+  } else {
+    std::vector<SampledToken> sampled;
+    if (absl::Status status = Sample(*logits, sampled); !status.ok()) return status;
+    batcher_.Commit(sampled);
+  }
   Flush();
   cost_.Observe(tokens, std::chrono::duration<double, std::micro>(clock_() - start).count());
   return absl::OkStatus();

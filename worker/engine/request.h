@@ -61,6 +61,7 @@ struct Request {
   int32_t priority = 0;              // Higher goes first.
   std::optional<SteadyTime> deadline;
   std::string cache_salt;
+  uint32_t second_text_at = 0;  // Of an encoder: where the second text's tokens begin; 0: there is none.
 
   // Kept for a scheduler that starts anew; the engine makes nothing of them.
   std::vector<std::string> stop;

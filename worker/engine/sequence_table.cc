@@ -84,7 +84,11 @@ absl::StatusOr<StepInput> SequenceTable::Apply(const StepPlan& plan) {
         return error(entry.slot, "token id ", token, ", the vocabulary has ", limits_.vocab_size);
       }
     }
-    inputs_.push_back({.tokens = tokens, .start = entry.start, .blocks = row.blocks, .sample = entry.sample});
+    inputs_.push_back({.tokens = tokens,
+                       .start = entry.start,
+                       .blocks = row.blocks,
+                       .sample = entry.sample,
+                       .second_text_at = entry.second_text_at});
     row.computed = static_cast<int32_t>(end);
     token_at += entry.token_count;
     block_at += entry.block_count;

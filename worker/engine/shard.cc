@@ -74,6 +74,8 @@ std::optional<GroupFailure> Shard::Load(const LoadSpec& spec) {
   if (spec_.max_model_len != 0 && static_cast<int64_t>(spec_.max_model_len) < context) {
     context = static_cast<int32_t>(spec_.max_model_len);
   }
+  // An encoder takes a text in one step.
+  if (facts.vector_size > 0) spec_.max_batch_tokens = std::max(spec_.max_batch_tokens, static_cast<uint32_t>(context));
   limits_ = {.max_sequences = spec_.max_sequences,
              .max_batch_tokens = spec_.max_batch_tokens,
              .max_model_len = context,

@@ -28,6 +28,8 @@ struct PlanEntry {
   int32_t start = 0;         // position of the first token; what comes before is in the blocks
   uint32_t token_count = 0;  // at least 1
   uint32_t block_count = 0;  // blocks that the sequence did not have yet
+  // Of an encoder, whose group has one rank: no plan of it travels, so this is not encoded.
+  int32_t second_text_at = 0;
 
   friend bool operator==(const PlanEntry&, const PlanEntry&) = default;
 };

@@ -41,6 +41,7 @@ struct Ended {
   std::optional<TokenId> stop_token;  // Counted in output_tokens, but never Produced.
   uint32_t output_tokens = 0;
   std::string message;
+  std::string vector;  // An encoder's answer, little-endian float32.
 };
 
 // Opens the history of a request that its reader can not know, told from index 0 on.
