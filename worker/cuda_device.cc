@@ -83,8 +83,8 @@ absl::StatusOr<int> FindCudaDevice(const std::string& spec, const std::vector<Cu
       absl::StrCat("--device ", spec, ": ", what, "; ", there, hidden.empty() ? "" : absl::StrCat(" (", hidden, ")")));
 }
 
-absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(const CudaDeviceOptions& options,
-                                                             const CudaPlugin* plugin) {
+absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(const CudaDeviceOptions& options, const CudaPlugin* plugin,
+                                                             std::function<void(absl::string_view)> on_lost) {
   if (!(options.memory_utilization > 0 && options.memory_utilization <= 1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--memory-utilization ", options.memory_utilization, ": expected more than 0 and at most 1"));
@@ -126,7 +126,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(const CudaDeviceOpt
   } else {
     LOG(INFO) << "health, memory of other processes and links are not known: " << nvml.status().message();
   }
-  absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> handle = plugin->open_device(facts.ordinal);
+  absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> handle = plugin->open_device(facts.ordinal, std::move(on_lost));
   if (!handle.ok()) return handle.status();
   device->handle_ = *std::move(handle);
   device->ReadSurroundings(options, *all);

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,7 +43,9 @@ class CudaDevice final : public Device {
 
   // INVALID_ARGUMENT or FAILED_PRECONDITION where this machine can never serve the spec as it is called: no plugin, no
   // driver, no such device (what there is is listed). ALREADY_EXISTS where another worker has it.
-  static absl::StatusOr<std::unique_ptr<CudaDevice>> Open(const CudaDeviceOptions& options, const CudaPlugin* plugin);
+  // `on_lost`: as CudaPlugin::open_device.
+  static absl::StatusOr<std::unique_ptr<CudaDevice>> Open(const CudaDeviceOptions& options, const CudaPlugin* plugin,
+                                                          std::function<void(absl::string_view)> on_lost);
 
   int64_t FreeBytes() const override;
   int64_t FreeOfTotal() const override;

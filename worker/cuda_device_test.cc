@@ -32,6 +32,9 @@ class FakeHandle final : public CudaDeviceHandle {
   const CudaDeviceFacts& Facts() const override { return facts_; }
   absl::StatusOr<CudaMemory> Memory() const override { return CudaMemory{.free = 70 * kGiB, .total = 80 * kGiB}; }
   absl::StatusOr<bool> CanReach(const CudaDeviceFacts&) const override { return can_reach; }
+  absl::StatusOr<std::unique_ptr<Executor>> Load(const CudaModelOptions&, Communicator*) override {
+    return absl::UnimplementedError("a fake");
+  }
 
  private:
   const CudaDeviceFacts facts_;
@@ -41,7 +44,8 @@ const CudaPlugin kPlugin = {
     .abi = kCudaPluginAbi,
     .build = "test",
     .list_devices = [] { return shown; },
-    .open_device = [](int ordinal) -> absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> {
+    .open_device = [](int ordinal,
+                      std::function<void(absl::string_view)>) -> absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> {
       return std::make_unique<FakeHandle>((*shown)[ordinal]);
     },
 };
@@ -63,7 +67,7 @@ class CudaDeviceTest : public testing::Test {
 
   absl::StatusOr<std::unique_ptr<CudaDevice>> Open(const std::string& spec) {
     options_.spec = spec;
-    return CudaDevice::Open(options_, &kPlugin);
+    return CudaDevice::Open(options_, &kPlugin, [](absl::string_view) {});
   }
   std::string WhyNot(const std::string& spec) { return std::string(Open(spec).status().message()); }
 

@@ -10,6 +10,8 @@ enum ExitCode : int {
   kExitUsage = 2,    // as it was called it can never run: do not start it again
   kExitRefused = 3,  // the scheduler does not take it, for now: start it again with back-off, not at once
   kExitStuck = 4,    // an abort or a stop did not end the engine in time: start it again at once
+  kExitDeviceLost =
+      5,  // an error of the device that stays, or work on it that does not end: start it again, with back-off
 };
 
 }  // namespace tandem::worker

@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -32,6 +33,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/log/log.h"
 #include "worker/comm/unique_fd.h"
+#include "worker/cuda_device.h"
+#include "worker/cuda_plugin.h"
 #include "worker/device.h"
 #include "worker/exec/cpu_encoder.h"
 #include "worker/exec/cpu_executor.h"
@@ -66,6 +69,7 @@ struct Flags {
   std::string log_format = "text";
   bool die_with_parent = false;
   bool parked = false;
+  bool list_devices = false;
 };
 
 int Complain(ExitCode code, absl::string_view what) {
@@ -149,6 +153,59 @@ absl::StatusOr<Devices> OpenCpu(const Flags& flags) {
   return all;
 }
 
+std::string NvmlLibrary() {
+  const char* library = std::getenv("TANDEM_NVML_LIBRARY");
+  return library != nullptr ? library : CudaDeviceOptions().nvml_library;
+}
+
+absl::StatusOr<Devices> OpenCuda(const Flags& flags, EndRequest* end) {
+  const absl::StatusOr<const CudaPlugin*> plugin = LoadCudaPlugin();
+  if (!plugin.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat("--device ", flags.device.spec, ": ", plugin.status().message()));
+  }
+  const auto on_lost = [end](absl::string_view reason) { end->Ask(absl::DataLossError(reason)); };
+  absl::StatusOr<std::unique_ptr<CudaDevice>> opened =
+      CudaDevice::Open({.spec = flags.device.spec,
+                        .node = flags.device.node,
+                        .memory_utilization = flags.device.memory_utilization,
+                        .nvml_library = NvmlLibrary()},
+                       *plugin, on_lost);
+  if (!opened.ok()) return opened.status();
+  CudaDevice* const device = opened->get();
+  const CudaDeviceFacts& facts = device->facts();
+  LOG(INFO) << flags.device.spec << " is " << DescribeCudaDevice(facts) << ", index " << device->index()
+            << " of this machine";
+  Devices all;
+  all.workers.push_back(
+      {.numerics = absl::StrCat("cuda/sm", facts.compute_major, facts.compute_minor),
+       .device = device,
+       .load =
+           [device](const std::string& folder, const LoadSpec& spec, int64_t limit, Communicator* communicator) {
+             return device->handle().Load({.folder = folder,
+                                           .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
+                                           .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
+                                           .max_sequences = static_cast<int32_t>(spec.max_sequences),
+                                           .max_model_len = static_cast<int32_t>(spec.max_model_len),
+                                           .memory_limit_bytes = limit},
+                                          communicator);
+           },
+       .measures_links = false});  // a probe goes through the host's memory, NCCL does not
+  all.devices.push_back(*std::move(opened));
+  return all;
+}
+
+// One line for each GPU that CUDA shows, as --device takes it; none where there is no plugin, driver or GPU, and the
+// reason on stderr.
+int ListDevices() {
+  const absl::StatusOr<const CudaPlugin*> plugin = LoadCudaPlugin();
+  if (!plugin.ok()) return Complain(kExitClean, plugin.status().message());
+  const absl::StatusOr<std::vector<CudaDeviceFacts>> devices = (*plugin)->list_devices();
+  if (!devices.ok()) return Complain(kExitClean, devices.status().message());
+  if (devices->empty()) Complain(kExitClean, "CUDA shows no GPU");
+  for (const CudaDeviceFacts& device : *devices) std::printf("%s\n", DescribeCudaDevice(device).c_str());
+  return kExitClean;
+}
+
 absl::StatusOr<Devices> OpenSim(const Flags& flags, const SimFaults* faults) {
   Devices all;
   SimDeviceOptions options = flags.sim;
@@ -212,12 +269,17 @@ int Park(char** argv) {
 // kParks: the device is to be given back.
 int Run(const Flags& flags, int signals, int parent) {
   SimFaults faults;
-  const bool sim = SimDevice::IsSim(flags.device.spec);
-  absl::StatusOr<Devices> opened = sim ? OpenSim(flags, &faults) : OpenCpu(flags);
-  if (!opened.ok()) return Complain(kExitUsage, opened.status().message());
+  EndRequest end;
+  const std::string& spec = flags.device.spec;
+  absl::StatusOr<Devices> opened = SimDevice::IsSim(spec)     ? OpenSim(flags, &faults)
+                                   : CudaDevice::IsCuda(spec) ? OpenCuda(flags, &end)
+                                                              : OpenCpu(flags);
+  if (!opened.ok()) {
+    // What another process holds now may be free later; everything else stays as it is.
+    return Complain(absl::IsAlreadyExists(opened.status()) ? kExitRefused : kExitUsage, opened.status().message());
+  }
   if (flags.devices_in_process > 1) RaiseDescriptorLimit();
 
-  EndRequest end;
   std::vector<std::unique_ptr<Worker>> workers;
   for (Worker::Options& options : opened->workers) {
     options.scheduler = flags.scheduler;
@@ -248,6 +310,13 @@ int Run(const Flags& flags, int signals, int parent) {
     Complain(kExitStuck, why.message());
     _exit(kExitStuck);
   }
+  if (absl::IsDataLoss(why)) {
+    // An orderly end would wait for the device. The scheduler hears why, if it can still be told.
+    Complain(kExitDeviceLost, why.message());
+    for (const auto& worker : workers) worker->BeginStop(why.message());
+    for (const auto& worker : workers) worker->Close(kFarewellTime);
+    _exit(kExitDeviceLost);
+  }
   if (absl::IsAborted(why)) {
     LOG(INFO) << "parking: " << why.message();
     for (const auto& worker : workers) worker->Close(kFarewellTime);
@@ -277,7 +346,8 @@ int Main(int argc, char** argv) {
   Flags flags;
   CLI::App app("One process, one device: computes in the groups that the scheduler forms", "tandem-worker");
   app.set_version_flag("--version", TANDEM_VERSION);
-  app.add_option("--device", flags.device.spec, "cpu:N, or a simulated GPU: sim:MODEL, sim:MODEL:N")
+  app.add_option("--device", flags.device.spec,
+                 "cuda:N, cuda:GPU-UUID, cuda:PCI-ADDRESS, cpu:N, or a simulated GPU: sim:MODEL, sim:MODEL:N")
       ->capture_default_str();
   app.add_option("--scheduler", flags.scheduler, "HOST:PORT of the scheduler's workers' door")->capture_default_str();
   app.add_option("--node", flags.device.node, "This machine's name in the cluster (the host's name)");
@@ -305,6 +375,7 @@ int Main(int argc, char** argv) {
                                    ->capture_default_str();
   app.add_flag("--die-with-parent", flags.die_with_parent, "Stop when the process that started this one ends");
   app.add_option("--log-format", flags.log_format, "text or json (text)")->check(CLI::IsMember({"text", "json"}));
+  app.add_flag("--list-devices", flags.list_devices, "Print the GPUs that --device can name, and end");
   app.add_flag("--parked", flags.parked)->group("");  // said by a worker to itself
   try {
     app.parse(argc, argv);
@@ -319,6 +390,7 @@ int Main(int argc, char** argv) {
     return Complain(kExitUsage,
                     absl::StrCat(option->get_name(), " is for simulated devices, not for ", flags.device.spec));
   }
+  if (flags.list_devices) return ListDevices();
   FLAGS_logtostderr = true;
   google::InitGoogleLogging("tandem-worker");
   if (flags.log_format == "json") LogAsJson("tandem-worker");

@@ -8,12 +8,15 @@
 #define TANDEM_WORKER_CUDA_BACKEND_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "worker/comm/communicator.h"
+#include "worker/exec/executor.h"
 
 namespace tandem::worker {
 
@@ -35,7 +38,17 @@ struct CudaMemory {
   int64_t total = 0;
 };
 
-// One device of this process.
+struct CudaModelOptions {
+  std::string folder;          // as CpuModelOptions, and so are:
+  std::string dtype = "auto";  // auto | bfloat16 | float16
+  int32_t max_batch_tokens = 512;
+  int32_t max_sequences = 64;
+  int32_t max_model_len = 0;       // longest context that will come; 0: the model's own
+  int64_t memory_limit_bytes = 0;  // for all but the KV pool; 0: what the device has free now
+};
+
+// One device of this process. Facts(), Memory() and CanReach() are for any thread; Load() and what it returns belong to
+// the engine thread of the group that `communicator` is of.
 class CudaDeviceHandle {
  public:
   virtual ~CudaDeviceHandle() = default;
@@ -45,6 +58,10 @@ class CudaDeviceHandle {
   virtual absl::StatusOr<CudaMemory> Memory() const = 0;
   // Whether this device may read and write the memory of that one, by the driver's word.
   virtual absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const = 0;
+
+  // Loads the communicator's rank. Codes as LoadCpuModel. `communicator` outlives the executor.
+  virtual absl::StatusOr<std::unique_ptr<Executor>> Load(const CudaModelOptions& options,
+                                                         Communicator* communicator) = 0;
 };
 
 // The plugin's door, a table of plain functions.
@@ -56,7 +73,10 @@ struct CudaPlugin {
   // than the toolkit of the build; both versions are named.
   absl::StatusOr<std::vector<CudaDeviceFacts>> (*list_devices)();
   // One device for each process. Makes no context: that comes with the first model, or the first look at the memory.
-  absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> (*open_device)(int ordinal);
+  // `on_lost`: the device is lost to this process, by an error that stays or work that does not end, and only the end
+  // of the process frees it. From any thread, perhaps more than once; returns.
+  absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> (*open_device)(
+      int ordinal, std::function<void(absl::string_view reason)> on_lost);
 };
 
 // Raised with every change of this file, or of a header that it includes.

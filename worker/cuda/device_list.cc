@@ -28,7 +28,26 @@ absl::Status NoDriver(cudaError_t error) {
                                                     cudaGetErrorName(error), ")"));
 }
 
-absl::StatusOr<CudaDeviceFacts> ReadFacts(int ordinal) {
+}  // namespace
+
+std::string CudaVersionName(int version) { return absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10); }
+
+std::string CanonicalBusId(absl::string_view bus_id) {
+  const size_t colon = bus_id.find(':');
+  if (colon == absl::string_view::npos || colon > 8) return absl::AsciiStrToLower(bus_id);
+  return absl::StrCat(std::string(8 - colon, '0'), absl::AsciiStrToLower(bus_id));
+}
+
+std::string UuidName(const char (&bytes)[16]) {
+  std::string name = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) name += '-';
+    absl::StrAppendFormat(&name, "%02x", static_cast<unsigned char>(bytes[i]));
+  }
+  return name;
+}
+
+absl::StatusOr<CudaDeviceFacts> ReadCudaDevice(int ordinal) {
   cudaDeviceProp properties{};
   if (cudaError_t error = cudaGetDeviceProperties(&properties, ordinal); error != cudaSuccess) {
     return cuda::ToStatus(error, absl::StrCat("the properties of device ", ordinal));
@@ -49,53 +68,6 @@ absl::StatusOr<CudaDeviceFacts> ReadFacts(int ordinal) {
   return facts;
 }
 
-class Handle final : public CudaDeviceHandle {
- public:
-  explicit Handle(CudaDeviceFacts facts) : facts_(std::move(facts)) {}
-
-  const CudaDeviceFacts& Facts() const override { return facts_; }
-
-  absl::StatusOr<CudaMemory> Memory() const override {
-    // The device is a property of the thread that asks.
-    if (cudaError_t error = cudaSetDevice(facts_.ordinal); error != cudaSuccess)
-      return cuda::ToStatus(error, "the device");
-    size_t free = 0, total = 0;
-    if (cudaError_t error = cudaMemGetInfo(&free, &total); error != cudaSuccess)
-      return cuda::ToStatus(error, "its memory");
-    return CudaMemory{.free = static_cast<int64_t>(free), .total = static_cast<int64_t>(total)};
-  }
-
-  absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const override {
-    int can = 0;
-    if (cudaError_t error = cudaDeviceCanAccessPeer(&can, facts_.ordinal, peer.ordinal); error != cudaSuccess) {
-      return cuda::ToStatus(error, "peer access");
-    }
-    return can != 0;
-  }
-
- private:
-  const CudaDeviceFacts facts_;
-};
-
-}  // namespace
-
-std::string CudaVersionName(int version) { return absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10); }
-
-std::string CanonicalBusId(absl::string_view bus_id) {
-  const size_t colon = bus_id.find(':');
-  if (colon == absl::string_view::npos || colon > 8) return absl::AsciiStrToLower(bus_id);
-  return absl::StrCat(std::string(8 - colon, '0'), absl::AsciiStrToLower(bus_id));
-}
-
-std::string UuidName(const char (&bytes)[16]) {
-  std::string name = "GPU-";
-  for (int i = 0; i < 16; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) name += '-';
-    absl::StrAppendFormat(&name, "%02x", static_cast<unsigned char>(bytes[i]));
-  }
-  return name;
-}
-
 absl::StatusOr<std::vector<CudaDeviceFacts>> ListCudaDevices() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -103,17 +75,11 @@ absl::StatusOr<std::vector<CudaDeviceFacts>> ListCudaDevices() {
   if (error != cudaSuccess) return NoDriver(error);
   std::vector<CudaDeviceFacts> devices;
   for (int ordinal = 0; ordinal < count; ++ordinal) {
-    absl::StatusOr<CudaDeviceFacts> facts = ReadFacts(ordinal);
+    absl::StatusOr<CudaDeviceFacts> facts = ReadCudaDevice(ordinal);
     if (!facts.ok()) return facts.status();
     devices.push_back(*std::move(facts));
   }
   return devices;
-}
-
-absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> OpenCudaDevice(int ordinal) {
-  absl::StatusOr<CudaDeviceFacts> facts = ReadFacts(ordinal);
-  if (!facts.ok()) return facts.status();
-  return std::make_unique<Handle>(*std::move(facts));
 }
 
 }  // namespace tandem::worker

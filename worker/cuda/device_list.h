@@ -2,7 +2,6 @@
 #ifndef TANDEM_WORKER_CUDA_DEVICE_LIST_H_
 #define TANDEM_WORKER_CUDA_DEVICE_LIST_H_
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,8 +14,7 @@ namespace tandem::worker {
 // As CudaPlugin::list_devices. Makes no context.
 absl::StatusOr<std::vector<CudaDeviceFacts>> ListCudaDevices();
 
-// As CudaPlugin::open_device.
-absl::StatusOr<std::unique_ptr<CudaDeviceHandle>> OpenCudaDevice(int ordinal);
+absl::StatusOr<CudaDeviceFacts> ReadCudaDevice(int ordinal);
 
 // "CUDA 13.0" out of 13000.
 std::string CudaVersionName(int version);

@@ -1,5 +1,6 @@
 // The door of libtandem_cuda.so. backend.h says what goes through it.
 #include "worker/cuda/backend.h"
+#include "worker/cuda/device_handle.h"
 #include "worker/cuda/device_list.h"
 
 extern "C" __attribute__((visibility("default"))) const tandem::worker::CudaPlugin* tandem_cuda_plugin() {

@@ -29,10 +29,12 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/cuda_executor.cc
   worker/cuda/decode_graphs.cc
   worker/cuda/decoder_buffers.cc
+  worker/cuda/device_handle.cc
   worker/cuda/device_list.cc
   worker/cuda/device_memory.cc
   worker/cuda/device_weights.cc
   worker/cuda/graph_sizes.cc
+  worker/cuda/join_devices.cc
   worker/cuda/nccl_communicator.cc
   worker/cuda/peer_check.cc
   worker/cuda/staged_communicator.cc

@@ -1,0 +1,27 @@
+#include "worker/cuda/join_devices.h"
+
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "worker/cuda/nccl_communicator.h"
+#include "worker/cuda/solo_device_communicator.h"
+#include "worker/cuda/staged_communicator.h"
+
+namespace tandem::worker::cuda {
+
+absl::StatusOr<std::unique_ptr<DeviceCommunicator>> JoinDevices(Communicator* control, int64_t largest_bytes,
+                                                                std::function<void(absl::string_view)> on_lost) {
+  if (control->size() == 1) return std::make_unique<SoloDeviceCommunicator>(control);
+  const char* word = std::getenv("TANDEM_DEVICE_COMMUNICATOR");
+  const std::string choice = word == nullptr || *word == '\0' ? "nccl" : word;
+  if (choice == "host") return StagedCommunicator::Create(control, largest_bytes);
+  if (choice != "nccl") {
+    return absl::InvalidArgumentError(absl::StrCat("TANDEM_DEVICE_COMMUNICATOR=", choice, ": expected nccl or host"));
+  }
+  return NcclCommunicator::Join(control, {.on_lost = std::move(on_lost)});
+}
+
+}  // namespace tandem::worker::cuda
