@@ -177,7 +177,7 @@ absl::StatusOr<Devices> OpenCuda(const Flags& flags, EndRequest* end) {
             << " of this machine";
   Devices all;
   all.workers.push_back(
-      {.numerics = absl::StrCat("cuda/sm", facts.compute_major, facts.compute_minor),
+      {.numerics = absl::StrCat("cuda/sm_", facts.compute_major, facts.compute_minor),
        .device = device,
        .load =
            [device](const std::string& folder, const LoadSpec& spec, int64_t limit, Communicator* communicator) {
