@@ -58,7 +58,7 @@ models:
         cpus = sum(name.startswith("cpu:") for name in names)
         for name in names:
             own = (["--cpu-devices", cpus, "--cpu-memory", "1GiB", "--cpu-threads", "1"] if name.startswith("cpu:") else
-                   ["--sim-speedup", speedup])
+                   ["--sim-speedup", speedup] if name.startswith("sim:") else [])
             self.commands[name] = [BIN / "tandem-worker", "--device", name, "--scheduler", f"127.0.0.1:{self.lines[name].port}",
                                    "--node", "rig", *own]
         self.workers = list(self.lines)
