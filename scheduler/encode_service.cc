@@ -32,7 +32,9 @@ std::optional<uint32_t> Truncation(const Request& request) {
 class EmbedCall final : public EncodeCall {
  public:
   EmbedCall(const Parts& parts, ServedModelPtr model, const v1::EmbedRequest* request, v1::EmbedResponse* response)
-      : EncodeCall(parts, std::move(model), request->priority(), request->tenant()), request_(*request), response_(response) {}
+      : EncodeCall(parts, std::move(model), request->priority(), request->tenant()),
+        request_(*request),
+        response_(response) {}
 
   std::optional<Error> Check() const {
     if (auto wrong = ValidateTask(model(), "embed", "Embed")) return wrong;
@@ -132,9 +134,10 @@ class EmbedCall final : public EncodeCall {
 
 class RerankCall final : public EncodeCall {
  public:
-  RerankCall(const Parts& parts, ServedModelPtr model, const v1::RerankRequest* request,
-             v1::RerankResponse* response)
-      : EncodeCall(parts, std::move(model), request->priority(), request->tenant()), request_(*request), response_(response) {}
+  RerankCall(const Parts& parts, ServedModelPtr model, const v1::RerankRequest* request, v1::RerankResponse* response)
+      : EncodeCall(parts, std::move(model), request->priority(), request->tenant()),
+        request_(*request),
+        response_(response) {}
 
   std::optional<Error> Check() const {
     if (auto wrong = ValidateTask(model(), "rerank", "Rerank")) return wrong;

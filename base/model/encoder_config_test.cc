@@ -21,7 +21,7 @@ constexpr char kModules[] = R"([{"path": "", "type": "sentence_transformers.mode
 class EncoderConfigTest : public testing::Test {
  protected:
   EncoderConfigTest() {
-    config_ = {{"architectures", {"BertModel"}}, {"hidden_size", 48},     {"num_hidden_layers", 2},
+    config_ = {{"architectures", {"BertModel"}}, {"hidden_size", 48},       {"num_hidden_layers", 2},
                {"num_attention_heads", 4},       {"intermediate_size", 72}, {"vocab_size", 211},
                {"max_position_embeddings", 64},  {"type_vocab_size", 2},    {"hidden_act", "gelu"}};
   }
@@ -55,7 +55,8 @@ TEST_F(EncoderConfigTest, APlainFolderIsPooledByTheMean) {
 }
 
 TEST_F(EncoderConfigTest, WhatSentenceTransformersWroteCounts) {
-  WriteModules(R"({"word_embedding_dimension": 48, "pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false})");
+  WriteModules(
+      R"({"word_embedding_dimension": 48, "pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false})");
   folder_.Write("sentence_bert_config.json", R"({"max_seq_length": 32, "do_lower_case": false})");
   const auto config = Read();
   ASSERT_TRUE(config.ok()) << config.status();

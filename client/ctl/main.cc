@@ -26,10 +26,10 @@ int main(int argc, char** argv) {
       "Exit codes: 0 ok, 1 failure, 2 usage, 3 timed out waiting, 4 not found, 5 scheduler unreachable, 6 refused");
 
   namespace ctl = tandem::client::ctl;
-  for (const auto add : {ctl::AddUp, ctl::AddWait, ctl::AddStatus, ctl::AddGet, ctl::AddDescribe, ctl::AddExplain,
-                         ctl::AddGenerate, ctl::AddEmbed, ctl::AddCordon, ctl::AddDrain, ctl::AddTopology,
-                         ctl::AddEvents, ctl::AddPlan, ctl::AddReplay, ctl::AddConfig, ctl::AddBench,
-                         ctl::AddVersion}) {
+  for (const auto add :
+       {ctl::AddUp, ctl::AddWait, ctl::AddStatus, ctl::AddGet, ctl::AddDescribe, ctl::AddExplain, ctl::AddGenerate,
+        ctl::AddEmbed, ctl::AddCordon, ctl::AddDrain, ctl::AddTopology, ctl::AddEvents, ctl::AddPlan, ctl::AddReplay,
+        ctl::AddConfig, ctl::AddBench, ctl::AddVersion}) {
     add(app, context);
   }
   try {
