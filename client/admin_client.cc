@@ -148,6 +148,16 @@ absl::StatusOr<v1::UndrainNodeResponse> AdminClient::UndrainNode(const v1::Undra
   return impl_->Call(&Stub::UndrainNode, request);
 }
 
+absl::StatusOr<v1::DeployModelResponse> AdminClient::DeployModel(const v1::DeployModelRequest& request) {
+  return impl_->Call(&Stub::DeployModel, request);
+}
+absl::StatusOr<v1::UndeployModelResponse> AdminClient::UndeployModel(const v1::UndeployModelRequest& request) {
+  return impl_->Call(&Stub::UndeployModel, request);
+}
+absl::StatusOr<v1::ScaleModelResponse> AdminClient::ScaleModel(const v1::ScaleModelRequest& request) {
+  return impl_->Call(&Stub::ScaleModel, request);
+}
+
 absl::Status AdminClient::DrainDevice(const v1::DrainDeviceRequest& request, const OnProgress& on_progress) {
   return impl_->Stream(&Stub::DrainDevice, request, [&](const auto& message) { on_progress(message.progress()); });
 }

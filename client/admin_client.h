@@ -41,6 +41,10 @@ class AdminClient {
   absl::StatusOr<v1::UndrainDeviceResponse> UndrainDevice(const v1::UndrainDeviceRequest& request);
   absl::StatusOr<v1::UndrainNodeResponse> UndrainNode(const v1::UndrainNodeRequest& request);
 
+  absl::StatusOr<v1::DeployModelResponse> DeployModel(const v1::DeployModelRequest& request);
+  absl::StatusOr<v1::UndeployModelResponse> UndeployModel(const v1::UndeployModelRequest& request);
+  absl::StatusOr<v1::ScaleModelResponse> ScaleModel(const v1::ScaleModelRequest& request);
+
   // Streams: they block until the scheduler ends them, with one callback a message on this thread. Leaving a drain does
   // not undo it.
   using OnProgress = std::function<void(const v1::DrainProgress&)>;

@@ -298,10 +298,34 @@ TEST_F(ClusterConfigTest, WhatCannotBeHonouredIsSaid) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_THAT(loaded->warnings,
               testing::UnorderedElementsAre(HasSubstr("CUDA_VISIBLE_DEVICES is set: this build has no CUDA workers"),
-                                            HasSubstr("VLLM_API_KEY is set: this build has no HTTP gateway"),
                                             HasSubstr("VLLM_MAX_NUM_SEQS is set, but no model is configured"),
                                             HasSubstr("did you mean \"TANDEM_SERVER_CLIENTS\"?")));
   for (const std::string& warning : loaded->warnings) EXPECT_THAT(warning, testing::Not(HasSubstr("secret")));
+}
+
+TEST_F(ClusterConfigTest, VllmsAddressIsTheGateways) {
+  env_["VLLM_PORT"] = "8100";
+  ASSERT_TRUE(Load("").ok());
+  EXPECT_EQ(Load("")->config.server.http, "127.0.0.1:8100");
+  env_["VLLM_HOST"] = "0.0.0.0";
+  EXPECT_THAT(std::string(Load("").status().message()), HasSubstr("environment VLLM_HOST"));
+  EXPECT_EQ(Load("server: {plaintext_beyond_loopback: true}")->config.server.http, "0.0.0.0:8100");
+}
+
+TEST_F(ClusterConfigTest, TheProfilesOfTheRepositoryAreValid) {
+  const char* source = std::getenv("TANDEM_SOURCE_DIR");
+  ASSERT_NE(source, nullptr);
+  const std::pair<const char*, double> profiles[] = {{"development", 0.80}, {"staging", 0.85}, {"production", 0.90}};
+  for (const auto& [profile, utilization] : profiles) {
+    for (const char* kind : {"multi", "single", "cpu"}) {
+      const auto loaded =
+          LoadClusterConfig(absl::StrCat(source, "/config/", profile, "-", kind, ".yaml"), {}, {{"HOME", "/home/u"}});
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_EQ(loaded->config.devices.memory_utilization, utilization);
+      EXPECT_THAT(loaded->warnings, IsEmpty());
+      EXPECT_THAT(loaded->config.models[0].aliases, ElementsAre("gpt-3.5-turbo"));
+    }
+  }
 }
 
 TEST_F(ClusterConfigTest, VariablesThatAskForNothingAreSilent) {

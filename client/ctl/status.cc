@@ -1,4 +1,6 @@
 // tandemctl status, wait ready, version: the installation as a whole.
+#include <unistd.h>
+
 #include <algorithm>
 #include <iostream>
 #include <memory>
@@ -35,6 +37,23 @@ absl::Status Status(const Context& context, const std::string& format) {
   } else if (format == "yaml") {
     std::cout << ToYaml(*status) << std::flush;
   } else {
+    PrintStatus(*status);
+  }
+  return absl::OkStatus();
+}
+
+// The same again and again, in place on a terminal, until it is interrupted or `times` are over.
+absl::Status Top(const Context& context, const std::string& every, int times) {
+  const auto pause = config::ParseDuration(every);
+  if (!pause.ok()) return absl::InvalidArgumentError(absl::StrCat("--interval: ", pause.status().message()));
+  const auto admin = context.ConnectAdmin();
+  if (!admin.ok()) return admin.status();
+  const bool terminal = isatty(STDOUT_FILENO) != 0;
+  for (int i = 0; times == 0 || i < times; ++i) {
+    if (i > 0) absl::SleepFor(std::max(*pause, absl::Milliseconds(100)));
+    const auto status = (*admin)->GetStatus();
+    if (!status.ok()) return status.status();
+    if (terminal) std::cout << "\033[H\033[2J";
     PrintStatus(*status);
   }
   return absl::OkStatus();
@@ -95,6 +114,15 @@ void AddStatus(CLI::App& app, Context& context) {
   CLI::App* status = app.add_subcommand("status", "Show models, groups, devices and requests at a glance");
   status->add_option("-o,--output", *format, "table, json or yaml")->check(CLI::IsMember({"table", "json", "yaml"}));
   status->callback([&context, format] { context.exit_code = Report(Status(context, *format)); });
+}
+
+void AddTop(CLI::App& app, Context& context) {
+  auto every = std::make_shared<std::string>("2s");
+  auto times = std::make_shared<int>(0);
+  CLI::App* top = app.add_subcommand("top", "Show the status again and again");
+  top->add_option("--interval", *every, "Between two looks")->capture_default_str();
+  top->add_option("-n,--times", *times, "End after so many; 0: when interrupted")->check(CLI::NonNegativeNumber);
+  top->callback([&context, every, times] { context.exit_code = Report(Top(context, *every, *times)); });
 }
 
 void AddWait(CLI::App& app, Context& context) {

@@ -1,15 +1,22 @@
 // tandemctl up: the whole service of one machine under one supervisor.
+#include "client/ctl/up.h"
+
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <thread>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/notification.h"
 #include "client/ctl/interrupt.h"
 #include "client/ctl/supervisor.h"
@@ -21,7 +28,7 @@ namespace tandem::client::ctl {
 namespace {
 
 struct UpOptions {
-  std::string profile, state_dir, model_root, clients, workers, admin;
+  std::string profile, state_dir, model_root, clients, workers, admin, http, metrics, env_file;
 };
 
 std::vector<config::FlagValue> Flags(const UpOptions& options) {
@@ -35,6 +42,8 @@ std::vector<config::FlagValue> Flags(const UpOptions& options) {
   add("server.clients", options.clients, "--clients");
   add("server.workers", options.workers, "--workers");
   add("server.admin", options.admin, "--admin");
+  add("server.http", options.http, "--http");
+  add("server.metrics", options.metrics, "--metrics");
   return flags;
 }
 
@@ -51,8 +60,8 @@ std::string HostName() {
 // Asks until every model is served, says so once, and says from time to time what is missing until then.
 class ReadinessWatch {
  public:
-  ReadinessWatch(const config::ServerConfig& server, std::function<void(const std::string&)> log)
-      : server_(server), log_(std::move(log)), thread_([this] { Run(); }) {}
+  ReadinessWatch(const config::ServerConfig& server, bool gateway, std::function<void(const std::string&)> log)
+      : server_(server), gateway_(gateway), log_(std::move(log)), thread_([this] { Run(); }) {}
   ~ReadinessWatch() {
     stop_.Notify();
     thread_.join();
@@ -105,33 +114,68 @@ class ReadinessWatch {
       }
     }
     std::cout << "tandem is ready: clients " << server_.clients << ", admin " << server_.admin
-              << (groups.empty() ? "" : "; ") << absl::StrJoin(groups, "; ") << std::endl;
+              << (gateway_ ? absl::StrCat(", http ", server_.http) : "") << (groups.empty() ? "" : "; ")
+              << absl::StrJoin(groups, "; ") << std::endl;
   }
 
   const config::ServerConfig server_;
+  const bool gateway_;
   const std::function<void(const std::string&)> log_;
   std::atomic<bool> ready_ = false;
   absl::Notification stop_;
   std::thread thread_;
 };
 
-absl::Status Up(const Context& context, const UpOptions& options) {
-  const auto loaded = config::LoadClusterConfig(context.config_path, Flags(options));
+// One line of an env file: NAME=VALUE, a comment, or nothing. False: none of these.
+bool ReadEnvLine(absl::string_view line) {
+  line = absl::StripAsciiWhitespace(line);
+  absl::ConsumePrefix(&line, "export ");
+  if (line.empty() || line.front() == '#') return true;
+  const size_t equals = line.find('=');
+  if (equals == absl::string_view::npos || equals == 0) return false;
+  const std::string name(absl::StripAsciiWhitespace(line.substr(0, equals)));
+  absl::string_view value = absl::StripAsciiWhitespace(line.substr(equals + 1));
+  const bool quoted =
+      value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front();
+  if (quoted) {
+    value = value.substr(1, value.size() - 2);
+  } else if (const size_t comment = value.find(" #"); comment != absl::string_view::npos) {
+    value = absl::StripAsciiWhitespace(value.substr(0, comment));
+  }
+  setenv(name.c_str(), std::string(value).c_str(), /*overwrite=*/0);
+  return true;
+}
+
+}  // namespace
+
+absl::Status ReadEnvFile(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    if (!ReadEnvLine(line)) return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": not NAME=VALUE"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunUp(const std::string& given_path, const std::vector<config::FlagValue>& flags) {
+  const auto loaded = config::LoadClusterConfig(given_path, flags);
   if (!loaded.ok()) return loaded.status();
   const auto log = [](absl::string_view label, absl::string_view line) {
-    std::cerr << absl::StrCat("[", label, "] ", line, "\n");
+    // A line of JSON says itself which program it is of, and stays one.
+    const bool json = absl::StartsWith(line, "{\"ts\":");
+    std::cerr << (json ? absl::StrCat(line, "\n") : absl::StrCat("[", label, "] ", line, "\n"));
   };
   for (const std::string& warning : loaded->warnings) log("up", absl::StrCat("warning: ", warning));
   const config::ClusterConfig& config = loaded->config;
-  const std::string config_path =
-      context.config_path.empty() ? "" : std::filesystem::absolute(context.config_path).string();
+  const std::string config_path = given_path.empty() ? "" : std::filesystem::absolute(given_path).string();
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   auto plan = PlanUp(config, config_path, OwnFolder(), HostName(), cores);
   if (!plan.ok()) return plan.status();
   if (const auto status = CheckPortsFree(config.server); !status.ok()) return status;
   for (const std::string& note : plan->notes) log("up", note);
 
-  const ReadinessWatch watch(config.server, [&log](const std::string& line) { log("up", line); });
+  const ReadinessWatch watch(config.server, plan->gateway, [&log](const std::string& line) { log("up", line); });
   SupervisorOptions supervision;
   supervision.stop_timeout *= config.time_scale;
   supervision.starting = [&watch] { return !watch.ready(); };
@@ -140,8 +184,6 @@ absl::Status Up(const Context& context, const UpOptions& options) {
   const OnInterrupt on_interrupt([&supervisor] { supervisor.RequestStop(); });
   return supervisor.Run();
 }
-
-}  // namespace
 
 void AddUp(CLI::App& app, Context& context) {
   auto options = std::make_shared<UpOptions>();
@@ -152,7 +194,14 @@ void AddUp(CLI::App& app, Context& context) {
   up->add_option("--clients", options->clients, "HOST:PORT where clients are served");
   up->add_option("--workers", options->workers, "HOST:PORT where workers dial in");
   up->add_option("--admin", options->admin, "HOST:PORT where operators are served");
-  up->callback([&context, options] { context.exit_code = Report(Up(context, *options)); });
+  up->add_option("--http", options->http, "HOST:PORT where OpenAI's HTTP API is served");
+  up->add_option("--metrics", options->metrics, "HOST:PORT for Prometheus and health probes");
+  up->add_option("--env-file", options->env_file, "Variables to read first, as in compose files");
+  up->callback([&context, options] {
+    absl::Status status;
+    if (!options->env_file.empty()) status = ReadEnvFile(options->env_file);
+    context.exit_code = Report(status.ok() ? RunUp(context.config_path, Flags(*options)) : status);
+  });
 }
 
 }  // namespace tandem::client::ctl

@@ -116,8 +116,23 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   flag("--admin", config.server.admin);
   flag("--state-dir", config.state_dir);
   if (!config.model_root.empty()) flag("--model-root", config.model_root);
+  flag("--metrics", config.server.metrics);
+  if (config.log.format != "text") flag("--log-format", config.log.format);
   flag("--shutdown-grace", "2");  // its workers have ended by then, so nothing runs that could be waited for
   plan.children.push_back(spec);
+
+  if (const auto gateway = Program(bin, "tandem-gateway"); gateway.ok()) {
+    plan.gateway = true;
+    spec = ChildSpec{"gateway", {*gateway}, kWorkersStage, /*essential=*/false};
+    if (!config_path.empty()) flag("--config", config_path);
+    flag("--http", config.server.http);
+    flag("--scheduler", config.server.clients);
+    flag("--shutdown-grace", "2");
+    spec.argv.push_back("--die-with-parent");
+    plan.children.push_back(spec);
+  } else {
+    plan.notes.push_back("HTTP is not served: tandem-gateway is not beside tandemctl; gRPC is");
+  }
 
   for (const std::string& device : plan.devices) {
     spec = ChildSpec{"worker " + device, {*worker}, kWorkersStage, /*essential=*/false};
@@ -136,6 +151,7 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
       if (devices.cpu_threads != 0) flag("--cpu-threads", absl::StrCat(devices.cpu_threads));
     }
     flag("--memory-utilization", absl::StrFormat("%.10g", devices.memory_utilization));
+    if (config.log.format != "text") flag("--log-format", config.log.format);
     spec.argv.push_back("--die-with-parent");
     plan.children.push_back(spec);
   }

@@ -15,12 +15,14 @@ namespace tandem::client::ctl {
 struct UpPlan {
   std::vector<std::string> devices;  // "cpu:0", "cpu:1", "sim:H100:2"
   std::vector<ChildSpec> children;   // the scheduler first
+  bool gateway = false;              // HTTP is served
   std::vector<std::string> notes;    // what was chosen for the user, one sentence each
 };
 
-// `bin` holds tandem-scheduler and tandem-worker; `cores` are this machine's. FAILED_PRECONDITION for devices that no
-// worker of this build can be, INVALID_ARGUMENT for addresses that workers could not dial, and for two devices of one
-// index: a node counts all its devices through. Simulated devices without an index get the lowest free ones.
+// `bin` holds tandem-scheduler and tandem-worker, and tandem-gateway where HTTP is to be served; `cores` are this
+// machine's. FAILED_PRECONDITION for devices that no worker of this build can be, INVALID_ARGUMENT for addresses that
+// workers could not dial, and for two devices of one index: a node counts all its devices through. Simulated devices
+// without an index get the lowest free ones.
 absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::string& config_path,
                               const std::string& bin, const std::string& node, int cores);
 

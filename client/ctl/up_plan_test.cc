@@ -52,7 +52,7 @@ TEST_F(UpPlanTest, OneSchedulerAndOneWorkerPerDevice) {
   ASSERT_EQ(plan->children.size(), 3u);
   EXPECT_EQ(Line(plan->children[0]),
             "--config /c.yaml --clients 127.0.0.1:50051 --workers 127.0.0.1:50061 --admin 127.0.0.1:50052 "
-            "--state-dir /state --model-root /models --shutdown-grace 2");
+            "--state-dir /state --model-root /models --metrics 127.0.0.1:9464 --shutdown-grace 2");
   EXPECT_TRUE(plan->children[0].essential);
   EXPECT_EQ(plan->children[2].label, "worker cpu:1");
   EXPECT_EQ(Line(plan->children[2]),

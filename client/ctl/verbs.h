@@ -10,6 +10,7 @@
 namespace tandem::client::ctl {
 
 void AddUp(CLI::App& app, Context& context);
+void AddServe(CLI::App& app, Context& context);
 void AddWait(CLI::App& app, Context& context);
 void AddStatus(CLI::App& app, Context& context);
 void AddGet(CLI::App& app, Context& context);
@@ -19,12 +20,15 @@ void AddGenerate(CLI::App& app, Context& context);
 void AddEmbed(CLI::App& app, Context& context);
 void AddCordon(CLI::App& app, Context& context);
 void AddDrain(CLI::App& app, Context& context);
+void AddDeploy(CLI::App& app, Context& context);
 void AddTopology(CLI::App& app, Context& context);
 void AddEvents(CLI::App& app, Context& context);
 void AddPlan(CLI::App& app, Context& context);
 void AddReplay(CLI::App& app, Context& context);
 void AddConfig(CLI::App& app, Context& context);
 void AddBench(CLI::App& app, Context& context);
+void AddConfigure(CLI::App& app, Context& context);
+void AddTop(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);
 
 }  // namespace tandem::client::ctl

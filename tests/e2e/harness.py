@@ -89,11 +89,12 @@ class Cluster:
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
         self.name = name
-        self.clients, self.workers, self.admin_port = free_ports(3)
+        self.clients, self.workers, self.admin_port, self.http, self.metrics = free_ports(5)
         self.config = self.tmp / "cluster.yaml"
         selected = ", ".join(f"cpu:{i}" for i in range(devices)) if isinstance(devices, int) else ", ".join(devices)
         self.config.write_text(f"""
-server: {{clients: 127.0.0.1:{self.clients}, workers: 127.0.0.1:{self.workers}, admin: 127.0.0.1:{self.admin_port}}}
+server: {{clients: 127.0.0.1:{self.clients}, workers: 127.0.0.1:{self.workers}, admin: 127.0.0.1:{self.admin_port},
+         http: 127.0.0.1:{self.http}, metrics: 127.0.0.1:{self.metrics}}}
 state_dir: {self.tmp}/state
 devices: {{select: [{selected}], cpu_memory: {cpu_memory}, cpu_threads: 1{device_keys}}}
 models:

@@ -32,13 +32,14 @@ class Rig:
         """`state_bytes`: the scheduler's state lies on a disk of its own of that size, empty at every start; see disk()."""
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
-        clients, workers, admin_port = free_ports(3)
+        clients, workers, admin_port, http, metrics = free_ports(5)
         self.admin_port = admin_port
         names = [f"{device}:{index}" if device.count(":") == 1 and device.startswith("sim:") else device
                  for index, device in enumerate(devices)]
         self.config = self.tmp / "cluster.yaml"
         self.config.write_text(f"""
-server: {{clients: 127.0.0.1:{clients}, workers: 127.0.0.1:{workers}, admin: 127.0.0.1:{admin_port}}}
+server: {{clients: 127.0.0.1:{clients}, workers: 127.0.0.1:{workers}, admin: 127.0.0.1:{admin_port},
+         http: 127.0.0.1:{http}, metrics: 127.0.0.1:{metrics}}}
 state_dir: {self.tmp}/state
 time_scale: {time_scale}
 devices: {{select: [{", ".join(names)}]}}
