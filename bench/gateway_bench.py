@@ -6,7 +6,8 @@
 Chain: client > (LiteLLM | nginx | nothing) > tandem-gateway > scheduler > simulated card that never waits. Latency is
 that of one client, alone, keeping its connection; what a hop adds is its median less that of the chain without it (the
 gateway's: less gRPC straight to the scheduler). CPU is that of the hop's own processes, by /proc, under several clients;
-so what the load generator, the scheduler and the card cost is in neither figure. Needs .venv (scripts/test) and nginx.
+so what the load generator, the scheduler and the card cost is in neither figure. Python's gRPC costs its client more than
+HTTP does, so the gateway may seem to take less than nothing. /proc counts in steps of 10 ms. Needs .venv (scripts/test) and nginx.
 """
 
 import argparse
