@@ -1,5 +1,3 @@
-#include "client/ctl/up_plan.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -12,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/ctl/up_plan.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -43,6 +42,19 @@ class UpPlanTest : public ::testing::Test {
   config::ClusterConfig config_;
 };
 
+TEST_F(UpPlanTest, TheGatewayIsStartedWhereItIsBuilt) {
+  std::ofstream(bin_ / "tandem-gateway") << "#!/bin/sh\n";
+  std::filesystem::permissions(bin_ / "tandem-gateway", std::filesystem::perms::owner_all);
+  config_.devices.select = {"cpu:0"};
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_TRUE(plan->gateway);
+  ASSERT_EQ(plan->children.size(), 3u);
+  EXPECT_EQ(Line(plan->children[1]),
+            "--config /c.yaml --http 127.0.0.1:8000 --scheduler 127.0.0.1:50051 --shutdown-grace 2 --die-with-parent");
+  EXPECT_FALSE(plan->children[1].essential);
+}
+
 TEST_F(UpPlanTest, OneSchedulerAndOneWorkerPerDevice) {
   config_.devices.select = {"cpu:0", "cpu:1"};
   config_.devices.cpu_memory_bytes = 1 << 30;
@@ -64,7 +76,7 @@ TEST_F(UpPlanTest, OneSchedulerAndOneWorkerPerDevice) {
 TEST_F(UpPlanTest, AllIsWhatTheMachineHas) {
   EXPECT_THAT(Plan(8)->devices, ElementsAre("cpu:0", "cpu:1"));
   EXPECT_THAT(Plan(1)->devices, ElementsAre("cpu:0"));
-  EXPECT_THAT(Plan(8)->notes, ElementsAre(HasSubstr("using cpu:0, cpu:1 of 8 cores")));
+  EXPECT_THAT(Plan(8)->notes, ElementsAre(HasSubstr("using cpu:0, cpu:1 of 8 cores"), HasSubstr("HTTP is not served")));
 }
 
 TEST_F(UpPlanTest, WorkersOfThisMachineDialLoopbackWhenAnyAddressIsServed) {
