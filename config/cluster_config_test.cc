@@ -290,14 +290,14 @@ TEST_F(ClusterConfigTest, VllmModelMakesOneWhereThereIsNone) {
 }
 
 TEST_F(ClusterConfigTest, WhatCannotBeHonouredIsSaid) {
-  env_["CUDA_VISIBLE_DEVICES"] = "0,1";
+  env_["GPU_COUNT"] = "2";
   env_["VLLM_API_KEY"] = "secret";
   env_["VLLM_MAX_NUM_SEQS"] = "8";
   env_["TANDEM_SERVER_CLIENT"] = "127.0.0.1:1";
   const auto loaded = Load("");
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_THAT(loaded->warnings,
-              testing::UnorderedElementsAre(HasSubstr("CUDA_VISIBLE_DEVICES is set: this build has no CUDA workers"),
+              testing::UnorderedElementsAre(HasSubstr("GPU_COUNT is set: it is not looked at"),
                                             HasSubstr("VLLM_MAX_NUM_SEQS is set, but no model is configured"),
                                             HasSubstr("did you mean \"TANDEM_SERVER_CLIENTS\"?")));
   for (const std::string& warning : loaded->warnings) EXPECT_THAT(warning, testing::Not(HasSubstr("secret")));

@@ -29,17 +29,14 @@ constexpr Borrowed kBorrowed[] = {
     {"VLLM_MAX_NUM_SEQS", "max_num_seqs"},
 };
 
-// Variables whose meaning is about GPUs, which this build has not. VLLM_API_KEY is the gateway's to read.
+// Variables that nothing here looks at. VLLM_API_KEY is the gateway's to read.
 struct Unserved {
   const char* variable;
   const char* harmless;  // a value that asks for nothing
   const char* why;
 };
 constexpr Unserved kUnserved[] = {
-    {"CUDA_VISIBLE_DEVICES", "-1", "this build has no CUDA workers, so it selects nothing; use devices.select"},
-    {"NVIDIA_VISIBLE_DEVICES", "void", "this build has no CUDA workers, so it selects nothing"},
-    {"CUDA_DEVICE_ORDER", "PCI_BUS_ID", "this build has no CUDA workers, so it orders nothing"},
-    {"GPU_COUNT", "0", "this build has no CUDA workers, so there is nothing to count"},
+    {"GPU_COUNT", "0", "it is not looked at; say which GPUs with CUDA_VISIBLE_DEVICES or devices.select"},
 };
 
 }  // namespace

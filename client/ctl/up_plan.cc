@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/ctl/gpus.h"
 #include "config/endpoint.h"
 
 namespace tandem::client::ctl {
@@ -28,16 +29,24 @@ absl::StatusOr<std::string> Program(const std::string& bin, const char* name) {
   return absl::UnknownError(absl::StrCat(name, " is not beside tandemctl in ", bin, "; build it first"));
 }
 
-std::vector<std::string> ChooseDevices(const config::DevicesConfig& devices, int cores,
+// All means the GPUs, and the cores only where there are none: a model that fits both should not land on the slower.
+std::vector<std::string> ChooseDevices(const config::DevicesConfig& devices, const std::string& worker, int cores,
                                        std::vector<std::string>& notes) {
   if (!devices.select.empty()) return devices.select;
+  const Gpus gpus = AskForGpus(worker);
+  if (!gpus.devices.empty()) {
+    notes.push_back(absl::StrCat("devices.select is all: using ", absl::StrJoin(gpus.devices, ", ")));
+    return gpus.devices;
+  }
   std::vector<std::string> chosen = {"cpu:0"};
   if (cores >= 2) chosen.push_back("cpu:1");
-  notes.push_back(absl::StrCat("devices.select is all, and this build has no CUDA workers: using ",
+  notes.push_back(absl::StrCat("devices.select is all, and there is no GPU",
+                               gpus.why_none.empty() ? "" : absl::StrCat(" (", gpus.why_none, ")"), ": using ",
                                absl::StrJoin(chosen, ", "), " of ", cores, " cores"));
   return chosen;
 }
 
+bool IsCpu(absl::string_view device) { return absl::StartsWith(device, "cpu:"); }
 bool IsSim(absl::string_view device) { return absl::StartsWith(device, "sim:"); }
 
 // The number at the end of "cpu:1" or "sim:H100:1", if there is one.
@@ -50,10 +59,6 @@ std::optional<int> IndexOf(absl::string_view device) {
 absl::Status NumberDevices(std::vector<std::string>& devices) {
   std::map<int, std::string> owners;
   for (const std::string& device : devices) {
-    if (!absl::StartsWith(device, "cpu:") && !IsSim(device)) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "devices.select: ", device, " needs a worker that this build has not; it has cpu:N and sim:MODEL"));
-    }
     const std::optional<int> index = IndexOf(device);
     if (!index) continue;
     const auto [owner, fresh] = owners.emplace(*index, device);
@@ -64,7 +69,7 @@ absl::Status NumberDevices(std::vector<std::string>& devices) {
   }
   int next = 0;
   for (std::string& device : devices) {
-    if (IndexOf(device)) continue;
+    if (!IsSim(device) || IndexOf(device)) continue;  // a GPU by its uuid has the number that it has
     while (owners.contains(next)) ++next;
     absl::StrAppend(&device, ":", next);
     owners.emplace(next, device);
@@ -100,10 +105,10 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   }
 
   UpPlan plan;
-  plan.devices = ChooseDevices(devices, cores, plan.notes);
+  plan.devices = ChooseDevices(devices, *worker, cores, plan.notes);
   if (const auto status = NumberDevices(plan.devices); !status.ok()) return status;
   const auto cpu_devices =
-      std::count_if(plan.devices.begin(), plan.devices.end(), [](const std::string& device) { return !IsSim(device); });
+      std::count_if(plan.devices.begin(), plan.devices.end(), [](const std::string& device) { return IsCpu(device); });
 
   ChildSpec spec{"scheduler", {*scheduler}, kSchedulerStage, /*essential=*/true};
   const auto flag = [&spec](const char* name, const std::string& value) {
@@ -143,7 +148,7 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
     if (IsSim(device)) {
       if (devices.sim_memory_bytes != 0) flag("--sim-memory", absl::StrCat(devices.sim_memory_bytes));
       flag("--sim-speedup", absl::StrFormat("%.10g", devices.sim_speedup));
-    } else {
+    } else if (IsCpu(device)) {
       flag("--cpu-devices", absl::StrCat(cpu_devices));
       if (devices.cpu_memory_bytes != 0) {
         flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes - devices.reserve_bytes));

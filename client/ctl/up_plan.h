@@ -1,4 +1,5 @@
-// What `tandemctl up` runs: the programs and their command lines, from one configuration. No process is started here.
+// What `tandemctl up` runs: the programs and their command lines, from one configuration. No service is started here;
+// a worker is asked which GPUs there are, where the configuration says `all`.
 #ifndef TANDEM_CLIENT_CTL_UP_PLAN_H_
 #define TANDEM_CLIENT_CTL_UP_PLAN_H_
 
@@ -13,14 +14,14 @@
 namespace tandem::client::ctl {
 
 struct UpPlan {
-  std::vector<std::string> devices;  // "cpu:0", "cpu:1", "sim:H100:2"
+  std::vector<std::string> devices;  // "cpu:0", "cuda:1", "sim:H100:2"
   std::vector<ChildSpec> children;   // the scheduler first
   bool gateway = false;              // HTTP is served
   std::vector<std::string> notes;    // what was chosen for the user, one sentence each
 };
 
 // `bin` holds tandem-scheduler and tandem-worker, and tandem-gateway where HTTP is to be served; `cores` are this
-// machine's. FAILED_PRECONDITION for devices that no worker of this build can be, INVALID_ARGUMENT for addresses that
+// machine's. INVALID_ARGUMENT for devices that are named twice and addresses that
 // workers could not dial, and for two devices of one index: a node counts all its devices through. Simulated devices
 // without an index get the lowest free ones.
 absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::string& config_path,

@@ -107,10 +107,36 @@ TEST_F(UpPlanTest, SimulatedDevicesAreCountedThrough) {
   EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("sim:H100:0 and cpu:0 have the same index"));
 }
 
-TEST_F(UpPlanTest, WhatCannotBeStartedIsNamed) {
-  config_.devices.select = {"cuda:0"};
-  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("cuda:0 needs a worker that this build has not"));
+TEST_F(UpPlanTest, AllMeansTheGpusThatAWorkerFinds) {
+  std::ofstream(bin_ / "tandem-worker") << "#!/bin/sh\n[ \"$1\" = --list-devices ] && echo 'cuda:0 RTX 3090, GPU-1' && "
+                                           "echo 'cuda:1 RTX 3090, GPU-2'\n";
   config_.devices.select = {};
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->devices, ElementsAre("cuda:0", "cuda:1"));
+  EXPECT_EQ(Line(plan->children[2]),
+            "--device cuda:1 --scheduler 127.0.0.1:50061 --node box --model-root /models --memory-utilization 0.8 "
+            "--die-with-parent");
+}
+
+TEST_F(UpPlanTest, AllMeansTheCoresWhereThereIsNoGpu) {
+  std::ofstream(bin_ / "tandem-worker") << "#!/bin/sh\necho 'tandem-worker: no NVIDIA driver answers' >&2\n";
+  config_.devices.select = {};
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->devices, ElementsAre("cpu:0", "cpu:1"));
+  EXPECT_THAT(plan->notes[0], HasSubstr("there is no GPU (no NVIDIA driver answers): using cpu:0, cpu:1 of 2 cores"));
+}
+
+TEST_F(UpPlanTest, AGpuByItsUuidKeepsItsName) {
+  config_.devices.select = {"cuda:GPU-12ab", "sim:L4"};
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->devices, ElementsAre("cuda:GPU-12ab", "sim:L4:0"));
+}
+
+TEST_F(UpPlanTest, WhatCannotBeStartedIsNamed) {
+  config_.devices.select = {"cpu:0"};
   config_.server.workers = "127.0.0.1:0";
   EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("server.workers"));
   config_.server.workers = "127.0.0.1:50061";
