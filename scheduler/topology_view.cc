@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,14 +37,6 @@ const v1::LinkFacts* Find(const Labels& labels, const core::DeviceSpec& a, const
   return it == labels.end() ? nullptr : &it->second;
 }
 
-std::optional<PathKind> KindOf(const v1::LinkFacts& facts) {
-  for (PathKind kind : {PathKind::kSharedMemory, PathKind::kNvSwitch, PathKind::kNvLink, PathKind::kC2c, PathKind::kPix,
-                        PathKind::kPxb, PathKind::kPhb, PathKind::kNode, PathKind::kSys}) {
-    if (facts.kind() == placement::Word(kind)) return kind;
-  }
-  return std::nullopt;
-}
-
 std::string LabelOf(const v1::LinkFacts& facts) {
   const bool counted = facts.kind() == placement::Word(PathKind::kNvLink);
   return absl::StrCat(facts.kind().substr(0, kMostLabelBytes), counted ? absl::StrCat(facts.nvlinks()) : "");
@@ -73,7 +64,7 @@ std::vector<std::string> Conflicts(const core::ClusterState& state, const core::
       const v1::LinkFacts* facts = Find(labels, state.At(node.devices[i]).spec, state.At(node.devices[j]).spec);
       if (i == j || record == state.links.end() || facts == nullptr) continue;
       placement::Link& link = host.link(i, j);
-      link.kind = KindOf(*facts).value_or(PathKind::kSys);
+      link.kind = placement::PathKindOf(facts->kind()).value_or(PathKind::kSys);
       link.nvlinks = static_cast<int>(std::min<uint32_t>(facts->nvlinks(), 1024));
       link.measured = {record->second.bytes_per_second / 1000000, record->second.small_ns};
       // What host memory gives depends on the host alone; its label promises an order, not a rate.

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "placement/topology/topology.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/ids.h"
@@ -17,6 +18,8 @@ namespace tandem::scheduler {
 namespace {
 
 // A worker holds a few groups and their requests; more is a broken worker.
+constexpr size_t kMostLinks = placement::kMostDevicesOfHost;
+constexpr uint32_t kMostNvLinks = 64;
 constexpr int kMostHeldShards = 64;
 constexpr int kMostHeldRequests = 16384;
 constexpr size_t kLongestName = 256;
@@ -245,6 +248,13 @@ absl::StatusOr<core::WorkerAttached> WorkerAttachedFrom(const v1::Hello& hello) 
   device.memory_process = BytesFrom(facts.memory_process_bytes());
   device.memory_budget = {
       static_cast<int64_t>(std::floor(static_cast<double>(device.memory_total.value) * utilization))};
+  for (const v1::LinkFacts& link : facts.links()) {
+    if (device.links.size() == kMostLinks) break;
+    const std::optional<placement::PathKind> kind = placement::PathKindOf(link.kind());
+    if (!kind) continue;  // a later worker's word; what is not known is taken for the slowest
+    device.links.push_back(
+        {Clipped(link.peer_uuid()), *kind, static_cast<int>(std::min(link.nvlinks(), kMostNvLinks))});
+  }
   for (const auto& held : hello.shards()) {
     auto shard = HeldShardFrom(held);
     if (!shard.ok()) return shard.status();

@@ -232,6 +232,13 @@ void ScenarioEnv::AddWorkers(const Command& command) {
     spec.memory_total = {Quantity(command.Key("mem", "8GiB"))};
     spec.memory_budget = {Quantity(command.Key("budget", command.Key("mem", "8GiB")))};
     spec.memory_free = {Quantity(command.Key("free", command.Key("mem", "8GiB")))};
+    if (command.keys.contains("uuid")) spec.uuid = command.keys.at("uuid");
+    // links=UUID:NV:4/UUID:PHB
+    for (const absl::string_view text : absl::StrSplit(command.Key("links", ""), '/', absl::SkipEmpty())) {
+      const std::vector<std::string> parts = absl::StrSplit(text, ':');
+      spec.links.push_back(
+          {parts.at(0), placement::PathKindOf(parts.at(1)).value(), parts.size() > 2 ? std::stoi(parts[2]) : 0});
+    }
     const Incarnation incarnation{workers_.size() + 1, 1};
     workers_.push_back({name, std::make_unique<ScenarioWorker>(spec, incarnation)});
     workers_.back().worker->set_numerics(command.Key("numerics", "sim"));

@@ -187,6 +187,14 @@ const char* Word(PathKind kind) {
   LOG(FATAL) << "path kind " << static_cast<int>(kind);
 }
 
+std::optional<PathKind> PathKindOf(absl::string_view word) {
+  for (PathKind kind : {PathKind::kSharedMemory, PathKind::kNvSwitch, PathKind::kNvLink, PathKind::kC2c, PathKind::kPix,
+                        PathKind::kPxb, PathKind::kPhb, PathKind::kNode, PathKind::kSys}) {
+    if (word == Word(kind)) return kind;
+  }
+  return std::nullopt;
+}
+
 const char* Word(Source source) {
   switch (source) {
     case Source::kDefault:

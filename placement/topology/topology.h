@@ -8,10 +8,12 @@
 #define TANDEM_PLACEMENT_TOPOLOGY_TOPOLOGY_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "placement/topology/chip.h"
 
 namespace tandem::placement {
@@ -89,6 +91,8 @@ struct Topology {
 bool CrossesEdges(PathKind kind);
 
 const char* Word(PathKind kind);  // "NV", "NVSwitch", "PIX", ...
+// The kind whose word it is; nothing for another, and for "X" and "NET", which no two devices of a host have.
+std::optional<PathKind> PathKindOf(absl::string_view word);
 const char* Word(Source source);
 // "NV4", "PIX": as nvidia-smi writes it.
 std::string Label(const Link& link);

@@ -55,6 +55,12 @@ struct EnumWords<OnDeadline> {
   static constexpr const char* kWords[] = {"wait", "abort", "migrate"};
 };
 
+template <>
+struct EnumWords<placement::PathKind> {
+  static constexpr const char* kWords[] = {"X",   "SHM", "NVSwitch", "NV",  "C2C", "PIX",
+                                           "PXB", "PHB", "NODE",     "SYS", "NET"};
+};
+
 // ---- parts --------------------------------------------------------------------------------------------------------
 
 template <>
@@ -95,6 +101,15 @@ struct Fields<ModelSpec> {
   }
 };
 template <>
+struct Fields<LinkLabel> {
+  static void Visit(auto&& v) {
+    using T = LinkLabel;
+    v("peer_uuid", &T::peer_uuid);
+    v("kind", &T::kind);
+    v("nvlinks", &T::nvlinks);
+  }
+};
+template <>
 struct Fields<DeviceSpec> {
   static void Visit(auto&& v) {
     using T = DeviceSpec;
@@ -112,6 +127,7 @@ struct Fields<DeviceSpec> {
     v("memory_free", &T::memory_free);
     v("memory_process", &T::memory_process);
     v("memory_budget", &T::memory_budget);
+    v("links", &T::links);
   }
 };
 template <>

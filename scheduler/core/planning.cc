@@ -30,6 +30,32 @@ PathKind KindBetween(const DeviceSpec& a, const DeviceSpec& b) {
   return near ? PathKind::kPhb : PathKind::kSys;
 }
 
+// Labels of NVML or another host's tool, where the workers have them; both ends speak, and the worse word counts. What
+// a CPU device says of its links is an order and no rate, and the NUMA nodes say the same.
+void Label(const ClusterState& state, const std::vector<DeviceId>& ids, placement::Host& host) {
+  std::map<absl::string_view, size_t> places;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const DeviceSpec& spec = state.At(ids[i]).spec;
+    if (spec.kind != "cpu" && !spec.links.empty()) places.emplace(spec.uuid, i);
+  }
+  for (const auto& [uuid, i] : places) {
+    for (const LinkLabel& label : state.At(ids[i]).spec.links) {
+      const auto far = places.find(label.peer_uuid);
+      if (far == places.end() || far->second == i) continue;
+      for (placement::Link* link : {&host.link(i, far->second), &host.link(far->second, i)}) {
+        const bool second = link->source == placement::Source::kNvml;
+        if (second && link->kind >= label.kind) {
+          if (link->kind == label.kind) link->nvlinks = std::min(link->nvlinks, label.nvlinks);
+          continue;
+        }
+        link->kind = label.kind;
+        link->nvlinks = label.nvlinks;
+        link->source = placement::Source::kNvml;
+      }
+    }
+  }
+}
+
 bool Contains(const std::vector<GroupId>& groups, GroupId id) {
   return std::find(groups.begin(), groups.end(), id) != groups.end();
 }
@@ -77,6 +103,7 @@ placement::Host HostOf(const ClusterState& state, const std::vector<DeviceId>& i
       link.kind = i == j ? PathKind::kSelf : KindBetween(state.At(ids[i]).spec, state.At(ids[j]).spec);
     }
   }
+  Label(state, ids, host);
   for (size_t i = 0; i < ids.size(); ++i) {
     for (size_t j = i + 1; j < ids.size(); ++j) {
       const auto known = state.links.find(std::minmax(ids[i], ids[j]));

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "placement/topology/topology.h"
+
 namespace tandem::core {
 
 // Dense index of a device in order of first sight; never reused while the scheduler runs.
@@ -155,6 +157,13 @@ struct ModelSpec {
   bool for_latency = false;  // `auto` makes the most of a request's latency, not of all requests' throughput
 };
 
+// A way to another device of the node, as a device's worker reads it off the machine.
+struct LinkLabel {
+  std::string peer_uuid;
+  placement::PathKind kind = placement::PathKind::kSys;
+  int nvlinks = 0;  // as placement::Link
+};
+
 // A device as its worker describes it.
 struct DeviceSpec {
   std::string node;
@@ -171,6 +180,7 @@ struct DeviceSpec {
   Bytes memory_free;
   Bytes memory_process;  // of the total, held by the worker process
   Bytes memory_budget;   // utilization times total, rounded down
+  std::vector<LinkLabel> links;
   std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
 };
 
