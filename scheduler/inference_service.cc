@@ -336,7 +336,7 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*, v1::ListModelsResponse* response) {
   auto* reactor = context->DefaultReactor();
-  const bool asked = parts_.core->PostQuery([=](const core::Core& core) {
+  const bool asked = parts_.core->PostQuery([this, reactor, response](const core::Core& core) {
     for (const core::Model& model : core.state().models) {
       if (model.undeployed) continue;
       auto& out = *response->add_models();

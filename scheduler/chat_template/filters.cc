@@ -223,7 +223,7 @@ Value RunToJson(const Value& input, Call& call) {
   const Value indent = NoneAsMissing(call.Get(1));
   if (indent.defined()) {
     style.indented = true;
-    style.item_separator = ",";
+    style.item_separator = std::string(1, ',');
     style.indent = indent.is_string()
                        ? indent.bytes()
                        : std::string(static_cast<size_t>(std::clamp<int64_t>(call.Int(1, 0), 0, 64)), ' ');

@@ -135,7 +135,8 @@ class Parser {
     while (tokens_.ok()) {
       CloseTag();
       node->bodies.push_back(ParseBlock({"elif", "else", "endif"}));
-      const std::string word = tokens_.Take().text;
+      const Token token = tokens_.Take();
+      const absl::string_view word = token.text;
       if (word == "elif") {
         node->expressions.push_back(expressions_.ParseTuple(/*with_ternary=*/false));
         continue;

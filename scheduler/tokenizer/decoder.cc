@@ -143,7 +143,7 @@ std::string Decoder::Bytes(absl::string_view piece, bool first) const {
       if (!first && absl::StartsWith(text, words->prefix)) {
         text.erase(0, words->prefix.size());
       } else if (!first) {
-        text.insert(0, " ");
+        text = absl::StrCat(" ", text);
       }
       if (words->cleanup) CloseUpPunctuation(&text);
     } else if (const auto* meta = std::get_if<Metaspace>(&step)) {
