@@ -1,6 +1,10 @@
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
-from harness import BIN, Cluster
+from harness import BIN, ROOT, SLOW, Cluster
 
 
 def pytest_collection_modifyitems(items):
@@ -23,3 +27,16 @@ def nothing_left(request):
     yield
     if "cluster" in request.fixturenames:
         request.getfixturevalue("cluster").check_nothing_left()
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    """Builds the wheel and imports from it, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-q", "-w", folder, ROOT / "client" / "python"],
+                   check=True, timeout=120 * SLOW)
+    wheel = next(pathlib.Path(folder).glob("tandem_client-*.whl"))
+    sys.path.insert(0, str(wheel))  # pure Python: a wheel is a package as it is
+    import tandem_client
+    assert tandem_client.__file__.startswith(str(wheel))
+    return tandem_client

@@ -88,12 +88,12 @@ def test_a_message_over_the_limit_ends_only_its_own_call(cluster):
 
 
 @pytest.mark.parametrize("call", ["Embed", "Rerank"])
-def test_what_is_not_served_says_so(cluster, call):
+def test_a_model_of_another_task_says_so(cluster, call):
     stub = cluster.inference()
     with pytest.raises(grpc.RpcError) as caught:
         if call == "Embed":
             stub.Embed(inference.EmbedRequest(model="tiny", texts=[b"a"]), timeout=5)
         else:
             stub.Rerank(inference.RerankRequest(model="tiny", query=b"a", documents=[b"b"]), timeout=5)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert len(caught.value.details().split()) >= 4
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "has the task generate" in caught.value.details()

@@ -2,31 +2,14 @@
 
 import asyncio
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 import threading
 
 import grpc
 import pytest
 
-from harness import MODEL, ROOT, SLOW, Cluster, eventually
+from harness import MODEL, SLOW, Cluster, eventually
 
-PACKAGE = ROOT / "client" / "python"
-
-
-@pytest.fixture(scope="session")
-def package(tmp_path_factory):
-    """Builds the wheel and imports from it, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-q", "-w", folder, PACKAGE],
-                   check=True, timeout=120 * SLOW)
-    wheel = next(pathlib.Path(folder).glob("tandem_client-*.whl"))
-    sys.path.insert(0, str(wheel))  # pure Python: a wheel is a package as it is
-    import tandem_client
-    assert tandem_client.__file__.startswith(str(wheel))
-    return tandem_client
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from harness import ROOT
-from test_python_client import package  # noqa: F401  (a fixture)
 
 QUESTION = [{"role": "user", "content": "What is the capital of Spain?"}]
 

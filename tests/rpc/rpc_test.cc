@@ -239,7 +239,7 @@ TEST_F(RpcTest, BadRequestsAreToldWhy) {
   EXPECT_EQ(reason([](auto& r) { r.mutable_stopping()->set_max_tokens(0); }), "INVALID_PARAMETER");
   EXPECT_EQ(reason([](auto& r) { r.mutable_stopping()->set_max_tokens(1u << 31); }), "INVALID_PARAMETER");
   EXPECT_EQ(reason([](auto& r) { r.mutable_sampling()->set_n(3); }), "UNSUPPORTED_PARAMETER");
-  EXPECT_EQ(reason([](auto& r) { r.mutable_chat(); }), "UNIMPLEMENTED");
+  EXPECT_EQ(reason([](auto& r) { r.mutable_chat(); }), "INVALID_PARAMETER");
   EXPECT_EQ(reason([](auto& r) { r.set_text(std::string(10 << 20, 'a')); }), "CONTEXT_LENGTH_EXCEEDED");
   EXPECT_EQ(reason([&](auto& r) {
               for (uint32_t i = 0; i < catalog_.models()[0]->limits.max_model_len; ++i) {
