@@ -400,9 +400,8 @@ TEST_F(RpcTest, AWorkerThatDiesLeavesItsRequestsToAnother) {
     Eventually([&] { return worker.running() == 1; });
     worker.Die();
     // A second process for a device is refused as long as the first one's stream is open.
-    Eventually([&] {
-      return Look<bool>([](const core::Core& core) { return !core.state().devices.front().attached; });
-    });
+    Eventually(
+        [&] { return Look<bool>([](const core::Core& core) { return !core.state().devices.front().attached; }); });
     AddWorker();
   });
   const Answer answer = Generate(Ask({301}, 1000));
