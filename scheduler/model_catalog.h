@@ -38,7 +38,7 @@ struct ServedModel {
   std::vector<model::ManifestEntry> manifest;
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
   std::shared_ptr<const chat::ChatTemplate> chat_template;  // null: none, and no chat
-  std::optional<EncoderLimits> encoder;  // there unless the task is generate
+  std::optional<EncoderLimits> encoder;                     // there unless the task is generate
 };
 
 using ServedModelPtr = std::shared_ptr<const ServedModel>;

@@ -74,8 +74,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
                {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },
                 [this](core::Event event) { core_.PostOwed(std::move(event)); }},
                &registry_, &router_, &reattachment_, &events_),
-      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_, &deployments_},
-             options_.version),
+      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_, &deployments_}, options_.version),
       metrics_door_([this](const std::string& path) { return AnswerProbe(path); }),
       started_(Now()) {}
 

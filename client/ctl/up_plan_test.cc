@@ -1,3 +1,5 @@
+#include "client/ctl/up_plan.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -10,7 +12,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/ctl/up_plan.h"
 
 namespace tandem::client::ctl {
 namespace {

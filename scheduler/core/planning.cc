@@ -184,7 +184,8 @@ Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device) {
 }
 
 bool InTheWay(const ClusterState& state, ModelId model, int degree, const Group& there) {
-  return !state.options.sharing || (there.model == model && !there.outdated) || (degree > 1 && there.members.size() > 1);
+  return !state.options.sharing || (there.model == model && !there.outdated) ||
+         (degree > 1 && there.members.size() > 1);
 }
 
 std::optional<Obstacle> ObstacleTo(const ClusterState& state, const Model& model, const Need& need,

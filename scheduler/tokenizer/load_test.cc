@@ -131,7 +131,8 @@ TEST_F(LoadTest, UnknownPartsAreRefusedByName) {
   EXPECT_THAT(Refusal("/model/type", "Unigram"), HasSubstr("model: type \"Unigram\" is not supported"));
   EXPECT_THAT(Refusal("/normalizer", part("Precompiled")), HasSubstr("normalizer \"Precompiled\" is not supported"));
   EXPECT_THAT(Refusal("/pre_tokenizer", part("UnicodeScripts")), HasSubstr("pre-tokenizer \"UnicodeScripts\""));
-  EXPECT_THAT(Refusal("/post_processor", part("PairwiseProcessing")), HasSubstr("post-processor \"PairwiseProcessing\""));
+  EXPECT_THAT(Refusal("/post_processor", part("PairwiseProcessing")),
+              HasSubstr("post-processor \"PairwiseProcessing\""));
   EXPECT_THAT(Refusal("/decoder", part("CTC")), HasSubstr("decoder \"CTC\" is not supported"));
   EXPECT_THAT(Refusal("/decoder", nullptr), HasSubstr("decoder is missing"));
   EXPECT_THAT(Refusal("/model/dropout", 0.1), HasSubstr("model.dropout is not supported"));
