@@ -21,9 +21,8 @@ struct UpPlan {
 };
 
 // `bin` holds tandem-scheduler and tandem-worker, and tandem-gateway where HTTP is to be served; `cores` are this
-// machine's. INVALID_ARGUMENT for devices that are named twice and addresses that
-// workers could not dial, and for two devices of one index: a node counts all its devices through. Simulated devices
-// without an index get the lowest free ones.
+// machine's. INVALID_ARGUMENT for addresses that workers could not dial, and for two devices of one index: a node
+// counts all its devices through. Simulated devices without an index get the lowest free ones.
 absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::string& config_path,
                               const std::string& bin, const std::string& node, int cores);
 

@@ -11,7 +11,7 @@ namespace tandem::placement {
 namespace {
 
 // Sets whose cost beside others is asked for. A host of eight devices has fewer ways than that.
-constexpr int kMostEvaluations = 20000;
+constexpr int kMostEvaluations = 5000;
 
 class Search {
  public:

@@ -33,8 +33,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{1};
-// What NCCL wants of /dev/shm for each pair of ranks that talk through it, with its usual buffers: 9.6 MiB, measured by
-// its users; and what is too little for any.
+// Room in /dev/shm that a rank shall find where NCCL may have to talk through it. Assumed with some to spare, not
+// measured: NCCL's own need depends on its buffers and channels.
 constexpr int64_t kShmPerRank = int64_t{32} << 20;
 constexpr int64_t kSelfTestCounts[] = {1 << 10, 1 << 20};  // floats: one that goes by low latency, one by bandwidth
 
