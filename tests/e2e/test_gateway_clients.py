@@ -105,11 +105,15 @@ def test_openai_errors_have_their_classes(client, base):
         openai.OpenAI(base_url=base, api_key="wrong", max_retries=0).completions.create(model="tiny", prompt=PROMPT)
 
 
-def test_openai_raises_an_error_within_a_stream(client):
-    with pytest.raises(openai.APIError, match="(?i)deadline"):
-        for _ in client.completions.create(model="tiny", prompt="a", stream=True, max_tokens=1000, extra_body={"ignore_eos": True},
-                                           extra_headers={"x-request-timeout": "0.3"}):
-            pass
+def test_openai_raises_an_error_within_a_stream(tmp_path):
+    """Simulated at a hundredth of a card's speed: no machine is so fast that the answer ends before its deadline."""
+    with Cluster(tmp_path, devices=["sim:RTX3090"], tensor_parallel=1, device_keys=", sim_speedup: 0.01") as cluster:
+        with Gateway(cluster.tmp, cluster.clients) as gateway:
+            slow = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0)
+            with pytest.raises(openai.APIError, match="(?i)deadline"):
+                for _ in slow.completions.create(model="tiny", prompt="a", stream=True, max_tokens=1000, extra_body={"ignore_eos": True},
+                                                 extra_headers={"x-request-timeout": str(2 * SLOW)}):
+                    pass
 
 
 # ---- LiteLLM, the library
