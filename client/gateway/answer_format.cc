@@ -6,8 +6,6 @@
 namespace tandem::gateway {
 namespace {
 
-const char* FinishReason(const v1::Finished& finished) { return finished.reason() == v1::LENGTH ? "length" : "stop"; }
-
 // vLLM's extra: what ended the text, if not the model's own end.
 void AppendStopReason(const v1::Finished& finished, std::string* out) {
   absl::StrAppend(out, ",\"stop_reason\":");
@@ -30,6 +28,7 @@ std::string Head(absl::string_view object, absl::string_view id, int64_t created
 AnswerFormat::AnswerFormat(const CompletionRequest& request, absl::string_view id, int64_t created)
     : chat_(request.chat),
       include_usage_(request.include_usage),
+      elder_calls_(request.tools.elder),
       n_(request.n),
       id_(absl::StrCat(chat_ ? "chatcmpl-" : "cmpl-", id)),
       head_(Head(chat_ ? "chat.completion" : "text_completion", id_, created, request.model)),
@@ -56,9 +55,18 @@ void AnswerFormat::AppendDelta(int index, absl::string_view text, const Logprobs
   absl::StrAppend(out, ",\"finish_reason\":null}", EventEnd());
 }
 
-void AnswerFormat::AppendEnd(int index, const v1::Finished& finished, std::string* out) const {
+void AnswerFormat::AppendCalls(int index, const std::vector<ToolCall>& calls, size_t first,
+                               const LogprobsJson& logprobs, std::string* out) const {
+  absl::StrAppend(out, stream_head_, "{\"index\":", index, ",\"delta\":{");
+  AppendCallMembers(index, calls, first, true, out);
+  absl::StrAppend(out, "},\"logprobs\":");
+  logprobs.AppendTo(out);
+  absl::StrAppend(out, ",\"finish_reason\":null}", EventEnd());
+}
+
+void AnswerFormat::AppendEnd(int index, const v1::Finished& finished, bool called, std::string* out) const {
   absl::StrAppend(out, stream_head_, "{\"index\":", index, chat_ ? ",\"delta\":{}" : ",\"text\":\"\"",
-                  ",\"logprobs\":null,\"finish_reason\":\"", FinishReason(finished), "\"");
+                  ",\"logprobs\":null,\"finish_reason\":\"", FinishReason(finished, called), "\"");
   AppendStopReason(finished, out);
   absl::StrAppend(out, "}", EventEnd());
 }
@@ -84,10 +92,18 @@ std::string AnswerFormat::Whole(const std::vector<Choice>& choices) const {
     const Choice& choice = choices[i];
     absl::StrAppend(&out, i > 0 ? "," : "", "{\"index\":", i,
                     chat_ ? ",\"message\":{\"role\":\"assistant\",\"content\":" : ",\"text\":");
-    AppendJsonString(choice.text, &out);
+    if (choice.text.empty() && !choice.calls.empty()) {
+      absl::StrAppend(&out, "null");
+    } else {
+      AppendJsonString(choice.text, &out);
+    }
+    if (!choice.calls.empty()) {
+      out.push_back(',');
+      AppendCallMembers(static_cast<int>(i), choice.calls, 0, false, &out);
+    }
     absl::StrAppend(&out, chat_ ? ",\"refusal\":null}" : "", ",\"logprobs\":");
     choice.logprobs.AppendTo(&out);
-    absl::StrAppend(&out, ",\"finish_reason\":\"", FinishReason(choice.finished), "\"");
+    absl::StrAppend(&out, ",\"finish_reason\":\"", FinishReason(choice.finished, !choice.calls.empty()), "\"");
     AppendStopReason(choice.finished, &out);
     out.push_back('}');
   }
@@ -95,6 +111,31 @@ std::string AnswerFormat::Whole(const std::vector<Choice>& choices) const {
   AppendUsageObject(choices, &out);
   out.push_back('}');
   return out;
+}
+
+// ---- both ---------------------------------------------------------------------------------------------------------
+
+const char* AnswerFormat::FinishReason(const v1::Finished& finished, bool called) const {
+  if (finished.reason() == v1::LENGTH) return "length";
+  return !called ? "stop" : elder_calls_ ? "function_call" : "tool_calls";
+}
+
+void AnswerFormat::AppendCallMembers(int index, const std::vector<ToolCall>& calls, size_t first, bool delta,
+                                     std::string* out) const {
+  if (!elder_calls_) absl::StrAppend(out, "\"tool_calls\":[");
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (elder_calls_) {
+      absl::StrAppend(out, "\"function_call\":");
+    } else {
+      absl::StrAppend(out, i > 0 ? "," : "", "{");
+      if (delta) absl::StrAppend(out, "\"index\":", first + i, ",");
+      absl::StrAppend(out, "\"id\":\"", ToolCallId(id_, index, first + i), "\",\"type\":\"function\",\"function\":");
+    }
+    absl::StrAppend(out, "{\"name\":", JsonString(calls[i].name), ",\"arguments\":");
+    AppendJsonString(calls[i].arguments, out);
+    absl::StrAppend(out, elder_calls_ ? "}" : "}}");
+  }
+  if (!elder_calls_) absl::StrAppend(out, "]");
 }
 
 // A prompt is computed once for its n choices, and counted once.

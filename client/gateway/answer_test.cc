@@ -52,12 +52,41 @@ v1::Chunk WithLogprobs() {
   return chunk;
 }
 
+TEST(Answer, CallsOfToolsInBothForms) {
+  CompletionRequest request = Request(true);
+  request.tools.names = {"f"};
+  const std::vector<ToolCall> calls = {{"f", R"({"a": 1})"}, {"f", "{}"}};
+  const std::string first = ToolCallId("chatcmpl-1", 0, 0), second = ToolCallId("chatcmpl-1", 0, 1);
+  EXPECT_EQ(first.size(), 9u);
+  EXPECT_NE(first, second);
+  std::string events;
+  AnswerFormat(request, "1", 42).AppendCalls(0, {calls[1]}, 1, LogprobsJson(), &events);
+  EXPECT_THAT(events, ::testing::HasSubstr(R"("delta":{"tool_calls":[{"index":1,"id":")" + second +
+                                           R"(","type":"function","function":{"name":"f","arguments":"{}"}}]})"));
+  std::vector<Choice> choices(1);
+  choices[0].calls = calls;
+  choices[0].finished = Finished(v1::STOP);
+  json whole = json::parse(AnswerFormat(request, "1", 42).Whole(choices));
+  EXPECT_EQ(whole["choices"][0]["finish_reason"], "tool_calls");
+  EXPECT_TRUE(whole["choices"][0]["message"]["content"].is_null());
+  EXPECT_EQ(whole["choices"][0]["message"]["tool_calls"][0]["id"], first);
+  EXPECT_EQ(whole["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], R"({"a": 1})");
+
+  request.tools.elder = true;
+  choices[0].calls.resize(1);
+  choices[0].text = "so";
+  whole = json::parse(AnswerFormat(request, "1", 42).Whole(choices));
+  EXPECT_EQ(whole["choices"][0]["finish_reason"], "function_call");
+  EXPECT_EQ(whole["choices"][0]["message"]["content"], "so");
+  EXPECT_EQ(whole["choices"][0]["message"]["function_call"], json({{"name", "f"}, {"arguments", R"({"a": 1})"}}));
+}
+
 TEST(Answer, AChatStreamAsOpenAiPythonReadsIt) {
   const AnswerFormat format(Request(true, true), "1", 42);
   std::string events;
   format.AppendBegin(0, &events);
   format.AppendDelta(0, "a\"\n", LogprobsJson(), &events);
-  format.AppendEnd(0, Finished(v1::LENGTH), &events);
+  format.AppendEnd(0, Finished(v1::LENGTH), false, &events);
   Choice choice;
   choice.finished = Finished(v1::LENGTH);
   format.AppendUsage({choice}, &events);

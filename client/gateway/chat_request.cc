@@ -56,14 +56,15 @@ std::optional<ApiError> ReadMessage(const json& message, const std::string& path
   }
   Fields fields(message, path + ".");
   out->set_role(fields.RequiredString("role"));
+  if (out->role() == "function") out->set_role("tool");  // the elder name; templates know the newer
   out->set_name(fields.String("name").value_or(""));
   out->set_tool_call_id(fields.String("tool_call_id").value_or(""));
   if (const json* calls = fields.Find("tool_calls"); calls != nullptr && !calls->empty()) {
     if (!calls->is_array()) fields.Fail("tool_calls", absl::StrCat("must be an array, and is ", KindOf(*calls)));
     out->set_tool_calls_json(calls->dump());
   }
-  if (const json* call = fields.Find("function_call"); call != nullptr && !call->empty()) {
-    fields.Fail(UnsupportedParameter(path + ".function_call", "send tool_calls"));
+  if (const json* call = fields.Object("function_call"); call != nullptr && !call->empty()) {  // the elder form
+    out->set_tool_calls_json(json::array({{{"type", "function"}, {"function", *call}}}).dump());
   }
   if (fields.error()) return fields.error();
   const json* content = fields.Find("content");  // absent or null: an empty message, as one that only calls tools is
@@ -105,8 +106,8 @@ void ReadChatPrompt(Fields& fields, v1::ChatPrompt* out) {
   ReadMessages(fields, out);
 }
 
-std::variant<CompletionRequest, ApiError> ParseChat(const json& body) {
-  Fields fields(body);
+std::variant<CompletionRequest, ApiError> ParseChat(const json& body, absl::string_view text) {
+  Fields fields(body, "", text);
   CompletionRequest out;
   out.chat = true;
   v1::GenerateRequest request;
@@ -121,6 +122,7 @@ std::variant<CompletionRequest, ApiError> ParseChat(const json& body) {
   if (out.logprobs) request.set_logprobs(static_cast<uint32_t>(top.value_or(0)));
 
   ReadChatPrompt(fields, request.mutable_chat());
+  out.tools = ReadTools(fields, request.mutable_chat());
   if (fields.error()) return *fields.error();
   out.prompts.push_back(std::move(request));
   return out;

@@ -1,7 +1,9 @@
 #include "client/gateway/completion_call.h"
 
+#include <iterator>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/time/clock.h"
 #include "client/gateway/gateway.h"
 #include "client/gateway/http_text.h"
@@ -16,7 +18,11 @@ CompletionCall::CompletionCall(CompletionRequest request, std::shared_ptr<Routed
       exchange_(std::move(exchange)),
       client_(client),
       metrics_(metrics),
-      choices_(request_.choices()) {}
+      choices_(request_.choices()) {
+  for (size_t i = 0; request_.tools.any() && i < choices_.size(); ++i) {
+    readers_.emplace_back(&request_.tools.names, request_.tools.one_call);
+  }
+}
 
 void CompletionCall::Start(absl::Duration timeout) {
   const auto metadata = MetadataOf(exchange_->request());
@@ -69,19 +75,31 @@ void CompletionCall::OnAccepted(int index) {
 
 void CompletionCall::OnChunk(int index, const v1::Chunk& chunk) {
   if (!std::exchange(text_seen_, true)) metrics_->OnFirstToken(exchange_->route(), absl::Now() - exchange_->begin());
+  choices_[index].logprobs.Add(chunk);
+  if (readers_.empty()) return Show(index, {.text = chunk.text(), .calls = {}});
+  Show(index, readers_[index].Read(chunk.text()));
+}
+
+void CompletionCall::Show(int index, ToolCallReader::Found found) {
   Choice& choice = choices_[index];
   if (!request_.stream) {
-    choice.text += chunk.text();
-    choice.logprobs.Add(chunk);
+    choice.text += found.text;
+    absl::c_move(found.calls, std::back_inserter(choice.calls));
     return;
   }
-  if (chunk.text().empty() && chunk.logprobs().empty()) return;  // a token that only begins a character
-  LogprobsJson delta(logprobs_style_, choice.logprobs.text_offset());
-  delta.Add(chunk);
+  // Nothing to show: a token that only begins a character, or text that is held since it may become a call.
+  const bool held = !readers_.empty() && !choice.ended;
+  if (found.text.empty() && found.calls.empty() && (held || choice.logprobs.empty())) return;
   event_.clear();
-  format_.AppendDelta(index, chunk.text(), delta, &event_);
+  if (found.calls.empty() || !found.text.empty()) {
+    format_.AppendDelta(index, found.text, choice.logprobs, &event_);
+    choice.logprobs = LogprobsJson(logprobs_style_, choice.logprobs.text_offset());
+  }
+  if (!found.calls.empty()) {
+    format_.AppendCalls(index, found.calls, readers_[index].calls() - found.calls.size(), choice.logprobs, &event_);
+    choice.logprobs = LogprobsJson(logprobs_style_, choice.logprobs.text_offset());
+  }
   exchange_->Write(event_);
-  choice.logprobs = LogprobsJson(logprobs_style_, delta.text_offset());
 }
 
 void CompletionCall::OnEnd(int index, v1::Finished finished) {
@@ -93,10 +111,11 @@ void CompletionCall::OnEnd(int index, v1::Finished finished) {
   }
   choice.finished = std::move(finished);
   choice.ended = true;
+  OnAccepted(index);  // a request that had ended already when it was attached to
+  if (!readers_.empty()) Show(index, readers_[index].End());
   if (request_.stream) {
-    OnAccepted(index);  // a request that had ended already when it was attached to
     event_.clear();
-    format_.AppendEnd(index, choice.finished, &event_);
+    format_.AppendEnd(index, choice.finished, !readers_.empty() && readers_[index].calls() > 0, &event_);
     exchange_->Write(event_);
   }
   if (++ended_ == choices_.size()) Complete();

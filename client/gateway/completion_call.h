@@ -31,6 +31,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void OnAccepted(int index);
   void OnChunk(int index, const v1::Chunk& chunk);
   void OnEnd(int index, v1::Finished finished);
+  // Takes what became certain of a choice's answer: keeps it for a whole one, sends it on in a stream.
+  void Show(int index, ToolCallReader::Found found);
   void AskForMore(int index);
   void AskStalled();
   void Complete();
@@ -46,7 +48,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
 
   std::vector<client::AsyncStream> streams_;
   std::vector<Choice> choices_;
-  std::vector<int> stalled_;  // choices whose next event has not been asked for
+  std::vector<ToolCallReader> readers_;  // one per choice, where tools may be called
+  std::vector<int> stalled_;             // choices whose next event has not been asked for
   size_t ended_ = 0;
   bool begun_ = false;  // the 200 has been sent
   bool text_seen_ = false;

@@ -55,6 +55,9 @@ std::variant<CompletionRequest, ApiError> ParseCompletion(const json& body) {
   if (const auto suffix = fields.String("suffix"); suffix && !suffix->empty()) {
     fields.Fail(UnsupportedParameter("suffix", "text is continued at its end only"));
   }
+  if (const json* tools = fields.Find("tools"); tools != nullptr && !tools->empty()) {
+    fields.Fail(UnsupportedParameter("tools", "a chat calls tools; send messages to /v1/chat/completions"));
+  }
   if (!fields.Boolean("add_special_tokens").value_or(true)) {
     fields.Fail(UnsupportedParameter("add_special_tokens", "send token ids as prompt; nothing is added to them"));
   }

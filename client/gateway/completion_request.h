@@ -13,6 +13,7 @@
 
 #include "client/gateway/api_error.h"
 #include "client/gateway/json_body.h"
+#include "client/gateway/tool_request.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem::gateway {
@@ -30,6 +31,7 @@ struct CompletionRequest {
   bool include_stop = false;   // the stop string that ended a text is part of it
   bool logprobs = false;       // prompts say how many alternatives
   bool tokens_as_ids = false;  // in logprobs: "token_id:17" for the token's text
+  ToolRequest tools;           // that a chat's answer may call
 
   int choices() const { return static_cast<int>(prompts.size()) * n; }
   // Choice i is completion i % n of prompt i / n. Each has draws of its own, also under one seed.
@@ -37,7 +39,8 @@ struct CompletionRequest {
 };
 
 std::variant<CompletionRequest, ApiError> ParseCompletion(const nlohmann::json& body);
-std::variant<CompletionRequest, ApiError> ParseChat(const nlohmann::json& body);
+// `text`: what `body` was parsed from.
+std::variant<CompletionRequest, ApiError> ParseChat(const nlohmann::json& body, absl::string_view text);
 
 // What both have in common: model, sampling, stopping, stream, n, and the refusals. `prompt` gets what stands in a
 // GenerateRequest beside the prompt itself.

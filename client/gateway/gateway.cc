@@ -165,11 +165,15 @@ void Gateway::MetricsText(std::shared_ptr<RoutedExchange> exchange) {
 
 // ---- completions --------------------------------------------------------------------------------------------------
 
-void Gateway::Completions(std::shared_ptr<RoutedExchange> exchange) { Complete(std::move(exchange), ParseCompletion); }
-void Gateway::Chat(std::shared_ptr<RoutedExchange> exchange) { Complete(std::move(exchange), ParseChat); }
+void Gateway::Completions(std::shared_ptr<RoutedExchange> exchange) {
+  Complete(exchange, ParseWith(ParseCompletion, exchange->request()));
+}
+void Gateway::Chat(std::shared_ptr<RoutedExchange> exchange) {
+  Complete(exchange, ParseWith(ParseChat, exchange->request()));
+}
 
-void Gateway::Complete(std::shared_ptr<RoutedExchange> exchange, CompletionParser parser) {
-  auto request = ParseWith(parser, exchange->request());
+void Gateway::Complete(const std::shared_ptr<RoutedExchange>& exchange,
+                       std::variant<CompletionRequest, ApiError> request) {
   if (auto* error = std::get_if<ApiError>(&request)) return exchange->Respond(ToResponse(*error));
   const absl::Duration timeout = TimeoutOf(exchange->request());
   std::make_shared<CompletionCall>(std::move(std::get<CompletionRequest>(request)), exchange, client_, metrics_)

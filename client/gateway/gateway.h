@@ -52,8 +52,7 @@ class Gateway {
   void Models(std::shared_ptr<RoutedExchange> exchange);
   void Completions(std::shared_ptr<RoutedExchange> exchange);
   void Chat(std::shared_ptr<RoutedExchange> exchange);
-  using CompletionParser = std::variant<CompletionRequest, ApiError> (*)(const nlohmann::json& body);
-  void Complete(std::shared_ptr<RoutedExchange> exchange, CompletionParser parser);
+  void Complete(const std::shared_ptr<RoutedExchange>& exchange, std::variant<CompletionRequest, ApiError> request);
   void Embeddings(std::shared_ptr<RoutedExchange> exchange);
   void Rerank(std::shared_ptr<RoutedExchange> exchange);
   void Tokenize(std::shared_ptr<RoutedExchange> exchange);

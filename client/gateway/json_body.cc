@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/gateway/raw_json.h"
 
 namespace tandem::gateway {
 namespace {
@@ -100,7 +101,8 @@ std::optional<std::vector<uint32_t>> TokenIds(const json& value) {
   return ids;
 }
 
-Fields::Fields(const json& object, std::string path) : object_(object), path_(std::move(path)) {}
+Fields::Fields(const json& object, std::string path, absl::string_view text)
+    : object_(object), path_(std::move(path)), text_(text) {}
 
 const json* Fields::Find(const char* name) const {
   const auto found = object_.find(name);
@@ -197,6 +199,11 @@ const json* Fields::Object(const char* name) {
   if (value == nullptr || value->is_object()) return value;
   Fail(name, absl::StrCat("must be an object, and is ", KindOf(*value)));
   return nullptr;
+}
+
+std::string Fields::Written(const char* name) const {
+  const auto written = text_.empty() ? std::nullopt : RawMember(text_, name);
+  return written.has_value() ? std::string(*written) : Find(name)->dump();
 }
 
 }  // namespace tandem::gateway

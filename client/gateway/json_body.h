@@ -30,8 +30,9 @@ std::variant<nlohmann::json, ApiError> ParseBody(absl::string_view body);
 // parser reads straight down and looks at error() once.
 class Fields {
  public:
-  // `path` goes before names in messages: "stream_options." REQUIRES: `object` is one, and outlives this.
-  explicit Fields(const nlohmann::json& object, std::string path = "");
+  // `path` goes before names in messages: "stream_options." `text` is what the object was parsed from, where a caller
+  // wants members as they were written. REQUIRES: `object` is one; both outlive this.
+  explicit Fields(const nlohmann::json& object, std::string path = "", absl::string_view text = "");
 
   // Null where the member is absent or null.
   const nlohmann::json* Find(const char* name) const;
@@ -47,6 +48,8 @@ class Fields {
   std::vector<std::string> Strings(const char* name, size_t most);
   // An object to look into; null where absent.
   const nlohmann::json* Object(const char* name);
+  // A member's JSON as it was written, in its own order of keys. REQUIRES: Has(name).
+  std::string Written(const char* name) const;
 
   void Fail(ApiError error);
   void Fail(const char* name, absl::string_view what);  // "NAME what"
@@ -55,6 +58,7 @@ class Fields {
  private:
   const nlohmann::json& object_;
   const std::string path_;
+  const absl::string_view text_;
   std::optional<ApiError> error_;
 };
 
@@ -66,6 +70,17 @@ std::variant<Request, ApiError> ParseWith(std::variant<Request, ApiError> (*pars
   const auto json = ParseBody(body);
   if (const auto* error = std::get_if<ApiError>(&json)) return *error;
   return parser(std::get<nlohmann::json>(json));
+}
+
+// The same for a parser that also wants the text.
+template <typename Request>
+std::variant<Request, ApiError> ParseWith(std::variant<Request, ApiError> (*parser)(const nlohmann::json& body,
+                                                                                    absl::string_view text),
+                                          HttpRequest& http) {
+  const std::string body = std::exchange(http.body, {});
+  const auto json = ParseBody(body);
+  if (const auto* error = std::get_if<ApiError>(&json)) return *error;
+  return parser(std::get<nlohmann::json>(json), body);
 }
 
 // "a string", "an array", ... for messages.

@@ -21,6 +21,7 @@ class LogprobsJson {
   explicit LogprobsJson(Style style, size_t text_offset = 0) : style_(style), text_offset_(text_offset) {}
 
   void Add(const v1::Chunk& chunk);
+  bool empty() const { return first_.empty(); }
   void AppendTo(std::string* out) const;
   size_t text_offset() const { return text_offset_; }
 

@@ -41,6 +41,10 @@ std::string Mutated(std::string input, std::mt19937* random) {
                                             "\"messages\":[",
                                             "{}",
                                             "[1]",
+                                            "<tool_call>",
+                                            "</tool_call>",
+                                            "[TOOL_CALLS]",
+                                            "{\"name\":\"f\",\"arguments\":{}}",
                                             "\x01"};
   const auto place = [&] { return std::min<size_t>(1 + (*random)() % input.size(), input.size() - 1); };
   for (uint32_t times = 1 + (*random)() % 4; times > 0 && input.size() > 2; --times) {
@@ -72,13 +76,14 @@ std::string Mutated(std::string input, std::mt19937* random) {
 
 TEST(RequestFuzz, TheCorpusAndItsMutations) {
   const std::string folder = std::string(std::getenv("TANDEM_SOURCE_DIR")) + "/client/gateway/corpus/";
-  const char* const kinds[] = {"completion", "chat", "embedding", "rerank", "tokenize", "detokenize", "path"};
+  const char* const kinds[] = {"completion", "chat",       "embedding",  "rerank",
+                               "tokenize",   "detokenize", "tool_calls", "path"};
   std::vector<std::string> corpus;
   for (size_t kind = 0; kind < std::size(kinds); ++kind) {
     std::ifstream file(folder + kinds[kind] + ".txt");
     for (std::string line; std::getline(file, line);) corpus.push_back(static_cast<char>(kind) + line);
   }
-  ASSERT_GE(corpus.size(), 19u);
+  ASSERT_GE(corpus.size(), 25u);
   std::mt19937 random(20261123);
   for (const std::string& input : corpus) {
     Feed(input);

@@ -15,9 +15,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-template <typename Request>
-std::variant<Request, ApiError> Parse(std::variant<Request, ApiError> (*parser)(const nlohmann::json&),
-                                      const std::string& body) {
+template <typename Parser>
+auto Parse(Parser parser, const std::string& body) {
   HttpRequest http;
   http.body = body;
   return ParseWith(parser, http);
@@ -33,8 +32,8 @@ CompletionRequest Chat(const std::string& fields) {
   if (const auto* error = std::get_if<ApiError>(&parsed)) ADD_FAILURE() << fields << ": " << error->message;
   return std::holds_alternative<CompletionRequest>(parsed) ? std::get<CompletionRequest>(parsed) : CompletionRequest();
 }
-template <typename Request>
-ApiError Refused(std::variant<Request, ApiError> (*parser)(const nlohmann::json&), const std::string& body) {
+template <typename Parser>
+ApiError Refused(Parser parser, const std::string& body) {
   auto parsed = Parse(parser, body);
   if (auto* error = std::get_if<ApiError>(&parsed)) return *error;
   ADD_FAILURE() << "was taken: " << body;
@@ -163,14 +162,51 @@ TEST(ChatRequest, LengthsAndLogprobs) {
             "top_logprobs");
 }
 
-TEST(ChatRequest, ToolsAreRefusedUnlessTheyMayNotBeCalled) {
-  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f"}}])";
-  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, ",", tools, "}")).param, "tools");
-  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, R"(,"tool_choice":"auto"})")).param,
-            "tool_choice");
-  EXPECT_EQ(Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, R"(,"functions":[{"name":"f"}]})")).param,
-            "functions");
-  Chat(absl::StrCat(kHello, ",", tools, R"(,"tool_choice":"none")"));
+TEST(ChatRequest, ToolsGoOnAsTheyWereWritten) {
+  const std::string tools = R"([{"type": "function", "function": {"name": "f", "parameters": {"b": 1, "a": "]"}}}])";
+  const CompletionRequest request = Chat(absl::StrCat(kHello, ", \"tools\" : ", tools, R"(,"tool_choice":"auto")"));
+  EXPECT_EQ(request.prompts[0].chat().tools_json(), tools) << "the order of keys is what the model was trained on";
+  EXPECT_THAT(request.tools.names, ElementsAre("f"));
+  EXPECT_FALSE(request.tools.elder || request.tools.one_call);
+  EXPECT_TRUE(Chat(absl::StrCat(kHello, ",\"parallel_tool_calls\":false,\"tools\":", tools)).tools.one_call);
+
+  const CompletionRequest none = Chat(absl::StrCat(kHello, ",\"tools\":", tools, R"(,"tool_choice":"none")"));
+  EXPECT_FALSE(none.tools.any()) << "what may be called, and then must not be, changes nothing";
+  EXPECT_EQ(none.prompts[0].chat().tools_json(), "");
+  EXPECT_FALSE(Chat(absl::StrCat(kHello, R"(,"tools":[],"tool_choice":"auto")")).tools.any());
+}
+
+TEST(ChatRequest, FunctionsAreTheElderFormOfTools) {
+  const CompletionRequest request =
+      Chat(R"("messages":[{"role":"user","content":"a"},)"
+           R"({"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}},)"
+           R"({"role":"function","name":"f","content":"7"}],)"
+           R"("functions":[{"name":"f","description":"d"}, {"name":"g"}],"function_call":"auto")");
+  const v1::ChatPrompt& chat = request.prompts[0].chat();
+  EXPECT_EQ(
+      chat.tools_json(),
+      R"([{"type": "function", "function": {"name":"f","description":"d"}}, {"type": "function", "function": {"name":"g"}}])");
+  EXPECT_THAT(request.tools.names, ElementsAre("f", "g"));
+  EXPECT_TRUE(request.tools.elder && request.tools.one_call);
+  EXPECT_EQ(chat.messages(1).tool_calls_json(), R"([{"function":{"arguments":"{}","name":"f"},"type":"function"}])");
+  EXPECT_EQ(chat.messages(2).role(), "tool");
+}
+
+TEST(ChatRequest, BadToolsAreNamed) {
+  const auto param = [](const std::string& fields) {
+    return Refused(ParseChat, absl::StrCat(R"({"model":"m",)", kHello, ",", fields, "}")).param;
+  };
+  EXPECT_EQ(param(R"("tools":{})"), "tools");
+  EXPECT_EQ(param(R"("tools":[1])"), "tools[0]");
+  EXPECT_EQ(param(R"("tools":[{"type":"custom"}])"), "tools[0].type");
+  EXPECT_EQ(param(R"("tools":[{"type":"function"}])"), "tools[0].function");
+  EXPECT_EQ(param(R"("tools":[{"type":"function","function":{"name":""}}])"), "tools[0].function.name");
+  EXPECT_EQ(param(R"("functions":[{"name":"f","parameters":[]}])"), "functions[0].parameters");
+  EXPECT_EQ(param(R"("tool_choice":"required")"), "tool_choice");
+  EXPECT_EQ(param(R"("tool_choice":{"type":"function","function":{"name":"f"}})"), "tool_choice");
+  EXPECT_EQ(param(R"("tool_choice":"sometimes")"), "tool_choice");
+  EXPECT_EQ(param(R"("functions":[{"name":"f"}],"function_call":{"name":"f"})"), "function_call");
+  EXPECT_EQ(Refused(ParseCompletion, R"({"model":"m","prompt":"a","tools":[{"type":"function"}]})").param, "tools");
 }
 
 TEST(ChatRequest, BadMessagesAreNamed) {

@@ -1,6 +1,5 @@
 // What completions and chats have in common; see ReadCommon in completion_request.h.
 #include <algorithm>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "client/gateway/completion_request.h"
@@ -18,7 +17,6 @@ bool Anything(const json&) { return true; }
 bool NotEmpty(const json& value) { return !value.empty(); }
 bool True(const json& value) { return !value.is_boolean() || value.get<bool>(); }
 bool False(const json& value) { return !value.is_boolean() || !value.get<bool>(); }
-bool NotNone(const json& value) { return value != "none"; }
 bool NotTextFormat(const json& value) { return !value.is_object() || value.value("type", json()) != "text"; }
 bool NotTextOnly(const json& value) { return value != json::array({"text"}); }
 
@@ -30,10 +28,6 @@ struct Refusal {
 
 // In the order in which they are looked at.
 constexpr Refusal kRefusals[] = {
-    {"tools", NotEmpty, "tool calls are not; leave out tools, and describe them in a message where text is enough"},
-    {"tool_choice", NotNone, "tool calls are not; leave it out or send \"none\""},
-    {"functions", NotEmpty, "tool calls are not; leave it out"},
-    {"function_call", NotNone, "tool calls are not; leave it out or send \"none\""},
     {"response_format", NotTextFormat, "output is free text; leave it out or send {\"type\": \"text\"}"},
     {"logit_bias", NotEmpty, "leave it out"},
     {"modalities", NotTextOnly, "output is text; leave it out or send [\"text\"]"},
@@ -83,11 +77,7 @@ void ReadCommon(Fields& fields, CompletionRequest* out, v1::GenerateRequest* pro
   prompt->set_model(out->model);
   for (const Refusal& refusal : kRefusals) {
     const json* value = fields.Find(refusal.name);
-    if (value == nullptr || !refusal.refused(*value)) continue;
-    // What may be called, and then must not be, changes nothing.
-    const json* choice = fields.Find("tool_choice");
-    if (refusal.name == std::string_view("tools") && choice != nullptr && *choice == "none") continue;
-    fields.Fail(UnsupportedParameter(refusal.name, refusal.why));
+    if (value != nullptr && refusal.refused(*value)) fields.Fail(UnsupportedParameter(refusal.name, refusal.why));
   }
   ReadSampling(fields, prompt->mutable_sampling());
   ReadStopping(fields, prompt->mutable_stopping());

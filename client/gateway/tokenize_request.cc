@@ -2,15 +2,17 @@
 
 #include "client/gateway/completion_request.h"
 #include "client/gateway/json_body.h"
+#include "client/gateway/tool_request.h"
 
 namespace tandem::gateway {
 
-std::variant<v1::TokenizeRequest, ApiError> ParseTokenize(const nlohmann::json& body) {
-  Fields fields(body);
+std::variant<v1::TokenizeRequest, ApiError> ParseTokenize(const nlohmann::json& body, absl::string_view text) {
+  Fields fields(body, "", text);
   v1::TokenizeRequest out;
   out.set_model(fields.RequiredString("model"));
   if (fields.Has("messages")) {
     ReadChatPrompt(fields, out.mutable_chat());
+    ReadTools(fields, out.mutable_chat());
   } else {
     const auto prompt = fields.String("prompt");
     if (!prompt.has_value()) fields.Fail("prompt", "is missing");

@@ -10,7 +10,7 @@
 
 namespace tandem::gateway {
 
-std::variant<v1::TokenizeRequest, ApiError> ParseTokenize(const nlohmann::json& body);
+std::variant<v1::TokenizeRequest, ApiError> ParseTokenize(const nlohmann::json& body, absl::string_view text);
 std::variant<v1::DetokenizeRequest, ApiError> ParseDetokenize(const nlohmann::json& body);
 
 }  // namespace tandem::gateway
