@@ -1,13 +1,10 @@
 // tandem-scheduler: flags and files in, one Server out, until a signal ends it.
 #include <glog/logging.h>
 #include <grpc/support/log.h>
-#include <pthread.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -19,10 +16,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "base/log/log.h"
 #include "base/model/model_folder.h"
 #include "config/cluster_config.h"
 #include "config/endpoint.h"
+#include "config/service_program.h"
 #include "scheduler/ids.h"
 #include "scheduler/leader_epoch.h"
 #include "scheduler/server.h"
@@ -32,11 +29,6 @@ namespace tandem::scheduler {
 namespace {
 
 constexpr char kVersion[] = TANDEM_VERSION;
-
-int Fail(absl::string_view why) {
-  std::cerr << "tandem-scheduler: " << why << "\n";
-  return 1;
-}
 
 // Opens the store behind the lock of `epoch`, and writes down that this run leads.
 absl::StatusOr<Server::Kept> OpenStore(const std::string& state_dir, uint64_t epoch) {
@@ -156,74 +148,31 @@ bool OnlyLoopback(const config::ServerConfig& server) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("The central scheduler of Tandem.");
-  app.set_version_flag("--version", kVersion);
-  std::string config_path;
-  std::vector<config::FlagValue> flags;
-  const auto layered = [&](const char* flag, const char* key, const char* help) {
-    app.add_option_function<std::string>(
-        flag,
-        [&flags, flag, key](const std::string& text) {
-          flags.push_back({key, text, flag});
-        },
-        help);
-  };
-  app.add_option("--config", config_path, "YAML file; see config/");
-  layered("--clients", "server.clients", "HOST:PORT for clients (127.0.0.1:50051)");
-  layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
-  layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
-  layered("--metrics", "server.metrics", "HOST:PORT for Prometheus and probes (127.0.0.1:9464)");
-  layered("--log-format", "log.format", "text or json (text)");
-  layered("--state-dir", "state_dir", "Where the leader epoch, the store and the journal are kept");
-  layered("--model-root", "model_root", "The folder that model paths are relative to");
-  app.add_flag_callback(
-      "--insecure-non-loopback",
-      [&flags] {
-        flags.push_back({"server.plaintext_beyond_loopback", "true", "--insecure-non-loopback"});
-      },
-      "Serve plain text to other machines too");
-  double grace_s = 10;
-  app.add_option("--shutdown-grace", grace_s, "Seconds that running requests get after SIGTERM (10)")
-      ->check(CLI::Range(0.0, 3600.0));
-  int log_level = 0;
-  app.add_option("--log-level", log_level, "0 all, 1 warnings, 2 errors (0)")->check(CLI::Range(0, 2));
+  config::ServiceProgram program("tandem-scheduler", "The central scheduler of Tandem.", kVersion);
+  program.Layered("--clients", "server.clients", "HOST:PORT for clients (127.0.0.1:50051)");
+  program.Layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
+  program.Layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
+  program.Layered("--metrics", "server.metrics", "HOST:PORT for Prometheus and probes (127.0.0.1:9464)");
+  program.Layered("--state-dir", "state_dir", "Where the leader epoch, the store and the journal are kept");
+  program.Layered("--model-root", "model_root", "The folder that model paths are relative to");
   bool no_journal = false;
-  app.add_flag("--no-journal", no_journal, "Keep no journal");
-  bool die_with_parent = false;
-  app.add_flag("--die-with-parent", die_with_parent, "End when the process that started this one does");
-  CLI11_PARSE(app, argc, argv);
-  FLAGS_minloglevel = log_level;
-  const pid_t parent = getppid();
-  if (die_with_parent) {
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) return Fail("the process that started this one has ended");
-  }
-
-  // Before any thread exists, so that all of them leave the signals to sigwait below.
-  sigset_t ends;
-  sigemptyset(&ends);
-  sigaddset(&ends, SIGTERM);
-  sigaddset(&ends, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  program.app().add_flag("--no-journal", no_journal, "Keep no journal");
+  if (const auto code = program.Begin(argc, argv)) return *code;
   signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of its write, as a full disk is
 
-  const auto loaded = config::LoadClusterConfig(config_path, flags);
-  if (!loaded.ok()) return Fail(loaded.status().message());
-  const config::ClusterConfig& config = loaded->config;
-  if (config.log.format == "json") LogAsJson("tandem-scheduler");
-  for (const std::string& warning : loaded->warnings) LOG(WARNING) << warning;
+  const config::ClusterConfig& config = program.config();
+  const auto fail = [&program](const absl::Status& status) { return program.Fail(status.message()); };
   const auto epoch = LeaderEpoch::Raise(config.state_dir);
-  if (!epoch.ok()) return Fail(epoch.status().message());
+  if (!epoch.ok()) return fail(epoch.status());
   auto kept = OpenStore(config.state_dir, (*epoch)->value());
-  if (!kept.ok()) return Fail(kept.status().message());
+  if (!kept.ok()) return fail(kept.status());
   const model::FolderSearch search{config.model_root, model::DefaultHubCache()};
   auto catalog = LoadCatalog(config.models, search, *kept);
-  if (!catalog.ok()) return Fail(catalog.status().message());
+  if (!catalog.ok()) return fail(catalog.status());
   std::unique_ptr<Journal> journal;
   if (!no_journal) {
     auto opened = Journal::Open({config.state_dir + "/journal", kVersion, (*epoch)->value()});
-    if (!opened.ok()) return Fail(opened.status().message());
+    if (!opened.ok()) return fail(opened.status());
     journal = *std::move(opened);
   }
 
@@ -233,15 +182,13 @@ int Main(int argc, char** argv) {
   options.reflection = OnlyLoopback(config.server);
   const std::string models = catalog->Names();
   Server server(std::move(options), *std::move(catalog), std::move(journal), *std::move(kept));
-  if (absl::Status status = server.Start(); !status.ok()) return Fail(status.message());
+  if (absl::Status status = server.Start(); !status.ok()) return fail(status);
   LOG(INFO) << "tandem-scheduler " << kVersion << " leads as " << (*epoch)->value() << ": clients at port "
             << server.clients_port() << ", workers at " << server.workers_port() << ", operators at "
             << server.admin_port() << ", metrics at " << server.metrics_port() << "; models: " << models;
 
-  int signal_number = 0;
-  sigwait(&ends, &signal_number);
-  LOG(INFO) << "signal " << signal_number << ": running requests get up to " << grace_s << " s";
-  server.Shutdown(absl::Seconds(grace_s));
+  program.AwaitEnd();
+  server.Shutdown(program.shutdown_grace());
   return 0;
 }
 
@@ -249,8 +196,6 @@ int Main(int argc, char** argv) {
 }  // namespace tandem::scheduler
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
   // What gRPC has to say about an address in use, we say in one line.
   gpr_set_log_function([](gpr_log_func_args* line) { VLOG(1) << line->message; });
   return tandem::scheduler::Main(argc, argv);

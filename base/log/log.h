@@ -1,7 +1,7 @@
 // How all programs log: glog to stderr, as text or as JSON lines.
 //
 // A JSON line has ts (UTC, microseconds), level, program, where (file:line) and msg, in this order. Nothing that a
-// client asked, and no token, is ever put into a log line; tests/e2e/test_logs.py looks for it.
+// client asked, and no token, is ever put into a log line; tests/e2e/test_metrics.py looks for it.
 #ifndef TANDEM_BASE_LOG_LOG_H_
 #define TANDEM_BASE_LOG_LOG_H_
 
