@@ -6,9 +6,9 @@
 //   copy          a gigabyte from one place of the device's memory to another, read and write counted
 //   product       the best of three large products by cuBLASLt, as the executor calls it
 //   load          weights from the host's memory through the executor's own upload; no disk in it
-//   decode        tokens per second at batch 1, 8, 32, 128 after `context` tokens each, logits brought to the host as
-//                 the engine wants them; as the share of the copy bandwidth that reading weights and KV once a step
-//                 uses
+//   decode        tokens per second at batch 1, 8, 32, 128 after `context` tokens each, greedy: the best token of
+//                 each is picked on the device; as the share of the copy bandwidth that reading weights and KV once a
+//                 step uses
 //   prefill       tokens per second of one prompt of 512 and of 2048, as the share of the product's rate
 //   memory        the executor's arithmetic, what the device's free memory shrank by, and what placement would have
 //                 planned with
@@ -207,6 +207,8 @@ double ProductRate(const Options& options, cudaStream_t stream) {
   return best;
 }
 
+constexpr worker::LogitsWanted kGreedy{.best = 1, .row = false};
+
 class Bench {
  public:
   Bench(const Options& options, const model::DecoderConfig& config, Executor* executor, int32_t num_blocks)
@@ -225,7 +227,11 @@ class Bench {
     for (int32_t step = 0; step <= steps; ++step) {
       std::vector<SequenceInput> sequences;
       for (const auto& table : tables) {
-        sequences.push_back({absl::MakeConstSpan(prompt).first(1), options_.context + step, table, true});
+        sequences.push_back({.tokens = absl::MakeConstSpan(prompt).first(1),
+                             .start = options_.context + step,
+                             .blocks = table,
+                             .sample = true,
+                             .wanted = kGreedy});
       }
       const double took = RunStep(sequences);
       if (step > 0) seconds.push_back(took);  // The first one of a size is not like the others.
@@ -239,7 +245,8 @@ class Bench {
     const std::vector<BlockId> table = Table(0, blocks);
     const std::vector<TokenId> prompt(static_cast<size_t>(tokens), 7);
     std::vector<double> seconds;
-    for (int i = 0; i < 5; ++i) seconds.push_back(RunStep({{prompt, 0, table, true}}));
+    for (int i = 0; i < 5; ++i)
+      seconds.push_back(RunStep({{.tokens = prompt, .blocks = table, .sample = true, .wanted = kGreedy}}));
     return tokens / Median(seconds);
   }
 

@@ -14,6 +14,7 @@
 
 #include "tests/gpu/gpu_model_for_test.h"
 #include "worker/cuda/graph_sizes.h"
+#include "worker/engine/sampler.h"
 
 namespace tandem::worker::cuda {
 namespace {
@@ -214,6 +215,87 @@ TEST_F(OnDevice, AGraphComputesWhatItsLaunchesDo) {
     ASSERT_EQ(got.size(), wanted.size());
     for (size_t i = 0; i < got.size(); ++i)
       EXPECT_LE(RelativeError(got[i], wanted[i]), NearSelf(options_.dtype)) << "row " << i;
+  }
+}
+
+// A step of a prompt and eleven sequences that decode, or of those alone (a graph's), each with another wish.
+class Wishes {
+ public:
+  explicit Wishes(uint32_t seed) {
+    for (uint32_t i = 0; i < 12; ++i) {
+      sequences_.push_back({Tokens(seed + i, i == 0 ? 9 : 1), 0, ScatteredBlocks(static_cast<int32_t>(5 * i), 1)});
+      Sampling sampling{.temperature = i % 4 == 0 ? 0.0f : 0.3f * static_cast<float>(i % 4), .seed = seed + i};
+      if (i % 3 == 1) sampling.top_k = 5;
+      if (i % 3 == 2) sampling.top_p = i % 2 == 0 ? 0.3f : 0.99f;
+      samplings_.push_back(sampling);
+    }
+  }
+  std::vector<SequenceInput> Step(bool decode_only, bool whole) {
+    std::vector<SequenceInput> step;
+    for (size_t i = decode_only ? 1 : 0; i < sequences_.size(); ++i) {
+      const TestSequence& sequence = sequences_[i];
+      step.push_back({.tokens = sequence.tokens, .blocks = sequence.blocks, .sample = true});
+      if (!whole) step.back().wanted = WantedOf(samplings_[i], {}, Logprobs(i));
+    }
+    return step;
+  }
+  SampleInput Input(size_t i) const { return {.sampling = &samplings_[i], .index = 3, .logprobs = Logprobs(i)}; }
+
+ private:
+  static std::optional<uint32_t> Logprobs(size_t i) { return i % 2 == 0 ? std::nullopt : std::optional<uint32_t>(4); }
+  std::vector<TestSequence> sequences_;
+  std::vector<Sampling> samplings_;
+};
+
+TEST_F(OnDevice, WhatTheDevicePicksIsWhatTheSamplerChoosesFromTheWholeRow) {
+  for (const int ranks : {1, 2}) {
+    TestModel model = GpuModel(options_, ranks);
+    const size_t vocab = static_cast<size_t>(model.vocab());
+    Sampler sampler;
+    int picked = 0, fetched = 0;
+    for (const bool decode_only : {false, true}) {
+      for (uint32_t seed = 0; seed < 5; ++seed) {
+        Wishes wishes(100 * seed);
+        const size_t first = decode_only ? 1 : 0;
+        const auto rows = model.Run(wishes.Step(decode_only, /*whole=*/true));
+        const std::vector<SequenceInput> step = wishes.Step(decode_only, /*whole=*/false);
+        const auto whole = model.Run(step);
+        size_t next_whole = 0;
+        const absl::Span<const BestTokens> best = model.rank(0).best();
+        ASSERT_EQ(best.size(), step.size());
+        for (size_t i = 0; i < step.size(); ++i) {
+          SampleInput in = wishes.Input(first + i);
+          in.logits = rows[i];
+          const SampledToken wanted = sampler.Sample(in).value();
+          ASSERT_EQ(best[i].tokens.empty(), step[i].wanted.best == 0);
+          if (step[i].wanted.best == 0) {
+            EXPECT_EQ(whole[next_whole++], rows[i]);
+            continue;
+          }
+          const auto few = sampler.SampleFromBest(in, best[i], vocab);
+          ASSERT_TRUE(few.ok()) << few.status();
+          if (!few->has_value()) {
+            const auto row = model.rank(0).FetchRow(i);
+            ASSERT_TRUE(row.ok()) << row.status();
+            EXPECT_EQ(std::vector<float>(row->begin(), row->end()), rows[i]);
+            ++fetched;
+            continue;
+          }
+          ++picked;
+          EXPECT_EQ((*few)->token, wanted.token) << "ranks " << ranks << ", seed " << seed << ", sequence " << i;
+          if (!wanted.logprobs) continue;
+          EXPECT_FLOAT_EQ((*few)->logprobs->chosen.logprob, wanted.logprobs->chosen.logprob);
+          ASSERT_EQ((*few)->logprobs->top.size(), 4u);
+          for (size_t t = 0; t < 4; ++t) {
+            EXPECT_EQ((*few)->logprobs->top[t].token, wanted.logprobs->top[t].token);
+            EXPECT_FLOAT_EQ((*few)->logprobs->top[t].logprob, wanted.logprobs->top[t].logprob);
+          }
+        }
+        EXPECT_EQ(next_whole, whole.size());
+      }
+    }
+    EXPECT_GT(picked, 60);
+    EXPECT_GT(fetched, 0) << "no row was flat enough to be asked for whole";
   }
 }
 

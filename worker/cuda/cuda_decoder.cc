@@ -200,9 +200,30 @@ absl::Status CudaDecoder::Logits(const StepShape& step, cudaStream_t stream) {
   if (step.rows == 0) return absl::OkStatus();
   RETURN_IF_ERROR(Norm(weights_.final_norm, step.rows, buffers_.step.rows, stream));
   RETURN_IF_ERROR(OutputProduct(step.rows, stream));
+  return step.best ? PickBest(step.rows, stream) : absl::OkStatus();
+}
+
+absl::Status CudaDecoder::PickBest(int32_t rows, cudaStream_t stream) {
+  const int32_t rank = communicator_.rank();
+  RETURN_IF_ERROR(PickBestTokens({.logits = buffers_.logits,
+                                  .stride = layout_.shape.vocab,
+                                  .rows = rows,
+                                  .columns = layout_.vocab_of(rank),
+                                  .first_token = static_cast<int32_t>(rank * layout_.shape.vocab),
+                                  .best = buffers_.step.best,
+                                  .temperature = buffers_.step.temperature,
+                                  .reports = buffers_.reports,
+                                  .workspace = buffers_.best_workspace},
+                                 stream));
   if (communicator_.size() == 1) return absl::OkStatus();
-  return communicator_.Gather(buffers_.logits, buffers_.gathered, int64_t{step.rows} * layout_.shape.vocab,
-                              DType::kFloat32, stream);
+  return communicator_.Gather(buffers_.reports, buffers_.gathered_reports, rows * kReportFloats, DType::kFloat32,
+                              stream);
+}
+
+absl::Status CudaDecoder::GatherRows(int32_t rows, cudaStream_t stream) {
+  if (communicator_.size() == 1) return absl::OkStatus();
+  return communicator_.Gather(buffers_.logits, buffers_.gathered, int64_t{rows} * layout_.shape.vocab, DType::kFloat32,
+                              stream);
 }
 
 absl::Status CudaDecoder::OutputProduct(int64_t rows, cudaStream_t stream) {
@@ -223,6 +244,11 @@ absl::Status CudaDecoder::TouchProducts(int64_t rows, cudaStream_t stream) {
   RETURN_IF_ERROR(Product(layer.mlp_in, buffers_.normed, rows, buffers_.mlp, stream));
   RETURN_IF_ERROR(LastProduct(layer.mlp_out, buffers_.activated, rows, stream));
   return OutputProduct(std::min<int64_t>(rows, layout_.limits.sequences), stream);
+}
+
+const RowReport* CudaDecoder::ReportsOf(int32_t rank, int32_t rows) const {
+  if (communicator_.size() == 1) return buffers_.reports;
+  return buffers_.gathered_reports + int64_t{rank} * rows;
 }
 
 const float* CudaDecoder::LogitsOf(int32_t rank, int32_t rows) const {

@@ -41,7 +41,8 @@ class CudaDecoder {
   CudaDecoder(const DecoderLayout& layout, const DecoderBuffers& buffers, DeviceWeights weights,
               std::unique_ptr<Matmul> matmul, DeviceCommunicator* communicator);
 
-  // Enqueues the step whose arrays and tables lie in the buffers. `after_layer` is called when a layer is enqueued.
+  // Enqueues the step whose arrays and tables lie in the buffers, up to each rank's part of the logits and, where the
+  // shape says so, the best tokens on rank 0. `after_layer` is called when a layer is enqueued.
   absl::Status Enqueue(const StepShape& step, const KvBlocks& kv, cudaStream_t stream,
                        absl::FunctionRef<absl::Status()> after_layer);
 
@@ -49,7 +50,12 @@ class CudaDecoder {
   // use is so afterwards.
   absl::Status TouchProducts(int64_t rows, cudaStream_t stream);
 
-  // Where part `rank` of the logits lies after a step with so many rows. Rank 0 only.
+  // Enqueues bringing so many rows of logits to rank 0, after a step. On all ranks.
+  absl::Status GatherRows(int32_t rows, cudaStream_t stream);
+
+  // Where rank `rank`'s reports of the best tokens lie after a step with so many rows. Rank 0 only.
+  const RowReport* ReportsOf(int32_t rank, int32_t rows) const;
+  // Where part `rank` of the logits lies after GatherRows. Rank 0 only.
   const float* LogitsOf(int32_t rank, int32_t rows) const;
 
   const DecoderLayout& layout() const { return layout_; }
@@ -64,6 +70,7 @@ class CudaDecoder {
   absl::Status MlpBlock(const StepShape& step, const DeviceLayer& layer, cudaStream_t stream);
   absl::Status Logits(const StepShape& step, cudaStream_t stream);
   absl::Status OutputProduct(int64_t rows, cudaStream_t stream);
+  absl::Status PickBest(int32_t rows, cudaStream_t stream);
 
   // output = norm of the residual stream, with what is still to be added to it.
   absl::Status Norm(const DeviceNorm& norm, int64_t rows, const int32_t* row_index, cudaStream_t stream);

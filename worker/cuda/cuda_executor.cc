@@ -62,6 +62,11 @@ class CudaExecutor final : public Executor {
 
   absl::Status AllocateKv(int32_t num_blocks) override;
   absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) override;
+  absl::Span<const BestTokens> best() const override { return parts_.runner->best(); }
+  absl::StatusOr<absl::Span<const float>> FetchRow(size_t i) override {
+    TANDEM_CUDA_RETURN_IF_ERROR(cudaSetDevice(parts_.device));
+    return parts_.runner->FetchRow(i);
+  }
 
  private:
   const ModelFacts facts_;
@@ -189,7 +194,10 @@ DecoderLayout LayoutFor(const CudaExecutorOptions& options, const DecoderConfig&
 // The most that one call of the communicator carries.
 int64_t LargestCollective(const DecoderLayout& layout) {
   const int64_t sum = int64_t{layout.limits.tokens} * layout.config->hidden * 4;
-  return std::max(sum, int64_t{layout.limits.sequences} * layout.shape.padded_vocab * 4);
+  const int64_t rows = int64_t{layout.limits.sequences} * layout.shape.padded_vocab * 4;
+  const int64_t reports =
+      int64_t{layout.limits.sequences} * layout.shape.size * static_cast<int64_t>(sizeof(RowReport));
+  return std::max({sum, rows, reports});
 }
 
 // Everything that a step needs and that is loaded, chosen or captured at a first use.

@@ -43,6 +43,12 @@ DecoderBuffers TakeDecoderBuffers(const DecoderLayout& layout, MemoryCursor* cur
   if (layout.shape.size > 1 && layout.first_rank) {
     buffers.gathered = cursor->Take<float>(sequences * layout.shape.padded_vocab);
   }
+  buffers.reports = cursor->Take<RowReport>(sequences);
+  if (layout.shape.size > 1 && layout.first_rank) {
+    buffers.gathered_reports = cursor->Take<RowReport>(sequences * layout.shape.size);
+  }
+  buffers.best_workspace =
+      cursor->TakeBytes(BestTokensWorkspaceBytes(layout.limits.sequences, static_cast<int32_t>(layout.shape.vocab)));
   buffers.matmul_workspace = cursor->TakeBytes(kMatmulWorkspaceBytes);
   buffers.step = TakeStepArrays(layout.limits, cursor);
   buffers.tables = cursor->Take<int32_t>(sequences * layout.limits.table_stride());

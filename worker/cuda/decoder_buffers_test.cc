@@ -56,17 +56,19 @@ TEST(DecoderBuffers, SumUpToTheFormula) {
   const int64_t frequencies = 256;
   const int64_t angles = 32 * 24 * 4;
   const int64_t logits = 4 * 1024 * 4;
-  const int64_t step = 7 * 256;
+  const int64_t step = 9 * 256;
+  const int64_t reports = 4 * 544 + 128;
+  const int64_t best_workspace = 4 * 544 + 128;
   const int64_t tables = 4 * 32 * 4;
   EXPECT_EQ(DecoderBufferBytes(Layout(config, 1, true)),
             residual + normed + std::max(mlp, attention) + frequencies + angles +
                 model::RoundUp(DecodeWorkspaceBytes(4, 8, 24, 512), kDeviceAlignment) + logits + kMatmulWorkspaceBytes +
-                step + tables);
+                step + reports + best_workspace + tables);
 }
 
 TEST(DecoderBuffers, OnlyTheFirstOfSeveralCollectsLogits) {
   const model::DecoderConfig config = Config();
-  const int64_t gathered = 4 * 1024 * 4;
+  const int64_t gathered = 4 * 1024 * 4 + 2 * 4 * 544;
   EXPECT_EQ(DecoderBufferBytes(Layout(config, 2, true)) - DecoderBufferBytes(Layout(config, 2, false)), gathered);
 }
 

@@ -42,7 +42,20 @@ class Filler {
     shape.tokens += count;
   }
 
-  void AddRow(int32_t token) { arrays_.rows[filled_.shape.rows++] = token; }
+  void AddRow(int32_t token, const LogitsWanted& wanted) {
+    arrays_.best[filled_.shape.rows] = wanted.best;
+    arrays_.temperature[filled_.shape.rows] = wanted.temperature;
+    arrays_.rows[filled_.shape.rows++] = token;
+    filled_.most_best = std::max(filled_.most_best, wanted.best);
+    filled_.shape.best |= wanted.best > 0;
+    filled_.whole_rows |= wanted.best == 0 || wanted.row;
+  }
+  // A row that nobody looks at.
+  void AddSpareRow(int32_t token) {
+    arrays_.best[filled_.shape.rows] = 0;
+    arrays_.temperature[filled_.shape.rows] = 0;
+    arrays_.rows[filled_.shape.rows++] = token;
+  }
 
   void Pad(int32_t size) {
     StepShape& shape = filled_.shape;
@@ -74,6 +87,8 @@ StepArrays TakeStepArrays(const StepLimits& limits, MemoryCursor* cursor) {
   arrays.token_begin = cursor->Take<int32_t>(limits.sequences + 1);
   arrays.start = cursor->Take<int32_t>(limits.sequences);
   arrays.rows = cursor->Take<int32_t>(limits.sequences);
+  arrays.best = cursor->Take<int32_t>(limits.sequences);
+  arrays.temperature = cursor->Take<float>(limits.sequences);
   return arrays;
 }
 
@@ -108,15 +123,16 @@ FilledStep FillStep(const StepInput& step, int32_t graph_size, const StepLimits&
     }
   };
   each_last([&](const SequenceInput& sequence, int32_t token) {
-    if (sequence.sample) filler.AddRow(token);
+    if (sequence.sample) filler.AddRow(token, sequence.wanted);
   });
   filler.filled().sampled = filler.filled().shape.rows;
   if (graph_size > 0) {
     // A graph computes a row for each of its tokens, and takes none twice.
     each_last([&](const SequenceInput& sequence, int32_t token) {
-      if (!sequence.sample) filler.AddRow(token);
+      if (!sequence.sample) filler.AddSpareRow(token);
     });
-    for (int32_t token = decodes; token < graph_size; ++token) filler.AddRow(token);
+    for (int32_t token = decodes; token < graph_size; ++token) filler.AddSpareRow(token);
+    filler.filled().shape.best = true;  // For whoever may want them: a graph is captured once.
   }
   return filler.filled();
 }

@@ -30,6 +30,8 @@ struct StepArrays {
   int32_t* token_begin = nullptr;  // [sequences + 1]: of those that prefill, and the end of the last
   int32_t* start = nullptr;        // [sequences]: of those that prefill, the position of the first token
   int32_t* rows = nullptr;         // [sequences]: the token whose logits make row r
+  int32_t* best = nullptr;         // [sequences]: of row r, LogitsWanted::best
+  float* temperature = nullptr;    // [sequences]: of row r, LogitsWanted::temperature
 };
 
 StepArrays TakeStepArrays(const StepLimits& limits, MemoryCursor* cursor);
@@ -41,7 +43,8 @@ struct StepShape {
   int32_t decodes = 0;   // sequences of one token, pad rows included
   int32_t prefills = 0;  // sequences of more
   int32_t longest_prefill = 0;
-  int32_t rows = 0;  // of logits, pad rows included
+  int32_t rows = 0;   // of logits, pad rows included
+  bool best = false;  // the best tokens of rows are picked
 
   friend bool operator==(const StepShape&, const StepShape&) = default;
 };
@@ -49,6 +52,8 @@ struct StepShape {
 struct FilledStep {
   StepShape shape;
   int32_t sampled = 0;       // rows of logits that somebody wants: the first ones
+  int32_t most_best = 0;     // the most that is wanted of one row
+  bool whole_rows = false;   // some are wanted whole, or may be
   int32_t table_blocks = 0;  // of the longest table
   int32_t table_rows = 0;
 };

@@ -60,7 +60,7 @@ TEST_F(StepBatch, AGraphsSpareRowsBelongToNobody) {
   const SequenceInput sampled{tokens.subspan(1, 1), 20, blocks_, true};
   const FilledStep filled = Fill({silent, sampled}, 4);
 
-  EXPECT_EQ(filled.shape, (StepShape{.tokens = 4, .decodes = 4, .rows = 4}));
+  EXPECT_EQ(filled.shape, (StepShape{.tokens = 4, .decodes = 4, .rows = 4, .best = true}));
   EXPECT_EQ(filled.sampled, 1);
   EXPECT_THAT(First(arrays_.tokens, 4), ElementsAre(10, 11, -1, -1));
   EXPECT_THAT(First(arrays_.positions, 4), ElementsAre(3, 20, 0, 0));
@@ -72,15 +72,38 @@ TEST_F(StepBatch, AGraphsSpareRowsBelongToNobody) {
 
 TEST_F(StepBatch, TheShapeOfAGraphIsThatOfItsPaddedSteps) {
   const SequenceInput one{absl::MakeConstSpan(tokens_).first(1), 0, blocks_, true};
-  const StepShape shape{.tokens = 4, .decodes = 4, .rows = 4};
+  const StepShape shape{.tokens = 4, .decodes = 4, .rows = 4, .best = true};
   for (size_t count = 1; count <= 4; ++count) {
     EXPECT_EQ(Fill(std::vector<SequenceInput>(count, one), 4).shape, shape);
   }
 }
 
+TEST_F(StepBatch, WhatIsWantedOfARowGoesWithTheRow) {
+  const auto tokens = absl::MakeConstSpan(tokens_);
+  SequenceInput prefill{tokens.first(3), 15, blocks_, true};
+  SequenceInput silent{tokens.subspan(3, 1), 16, blocks_, false};
+  SequenceInput decode{tokens.subspan(4, 1), 16, blocks_, true};
+  prefill.wanted = {.best = 5, .row = false, .temperature = 0.5f};
+  decode.wanted = {.best = 1, .row = false};
+  const FilledStep picked = Fill({prefill, silent, decode});
+  EXPECT_TRUE(picked.shape.best);
+  EXPECT_FALSE(picked.whole_rows);
+  EXPECT_EQ(picked.most_best, 5);
+  EXPECT_THAT(First(arrays_.best, 2), ElementsAre(5, 1));
+  EXPECT_EQ(arrays_.temperature[0], 0.5f);
+
+  decode.wanted = {};
+  EXPECT_TRUE(Fill({prefill, decode}).whole_rows);
+  const FilledStep whole = Fill({silent, decode}, 4);
+  EXPECT_TRUE(whole.whole_rows);
+  EXPECT_EQ(whole.most_best, 0);
+  EXPECT_TRUE(whole.shape.best) << "a graph is captured once";
+  EXPECT_THAT(First(arrays_.best, 4), ElementsAre(0, 0, 0, 0));
+}
+
 TEST_F(StepBatch, TheArraysLieOneAfterTheOther) {
   EXPECT_EQ(reinterpret_cast<uint8_t*>(arrays_.tokens), memory_.data());
-  EXPECT_LE(reinterpret_cast<uint8_t*>(arrays_.rows + kLimits.sequences), memory_.data() + memory_.size());
+  EXPECT_LE(reinterpret_cast<uint8_t*>(arrays_.temperature + kLimits.sequences), memory_.data() + memory_.size());
   EXPECT_GT(arrays_.rows, arrays_.start);
 }
 

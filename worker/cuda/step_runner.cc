@@ -18,12 +18,17 @@ constexpr size_t kLayersAhead = 24;
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
 // A step of `tokens` tokens with all its KV in block 0, cut into sequences as long as they may be.
+//
+// Best tokens are wanted and whole rows too, so that all that brings either is used once.
 struct WarmUpStep {
   WarmUpStep(const StepLimits& limits, int32_t tokens, int32_t longest)
       : tokens(static_cast<size_t>(std::min(longest, tokens)), 0), blocks(static_cast<size_t>(limits.table_stride())) {
     for (int32_t left = tokens; left > 0 && static_cast<int32_t>(sequences.size()) < limits.sequences;) {
       const int32_t count = std::min(left, longest);
-      sequences.push_back({absl::MakeConstSpan(this->tokens).first(static_cast<size_t>(count)), 0, blocks, true});
+      sequences.push_back({.tokens = absl::MakeConstSpan(this->tokens).first(static_cast<size_t>(count)),
+                           .blocks = blocks,
+                           .sample = true,
+                           .wanted = {.best = kMostBestTokens, .temperature = 1}});
       left -= count;
     }
   }
@@ -44,8 +49,9 @@ absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(Options options, 
   const auto take = [&](MemoryCursor cursor) {
     runner->arrays_ = TakeStepArrays(layout.limits, &cursor);
     runner->tables_ = cursor.Take<int32_t>(int64_t{layout.limits.sequences} * layout.limits.table_stride());
-    runner->logits_ =
-        cursor.Take<float>(layout.first_rank ? int64_t{layout.limits.sequences} * layout.config->vocab : 0);
+    const int64_t rows = layout.first_rank ? layout.limits.sequences : 0;
+    runner->logits_ = cursor.Take<float>(rows * layout.config->vocab);
+    runner->reports_ = cursor.Take<RowReport>(rows * layout.shape.size);
     return cursor.taken();
   };
   absl::StatusOr<PinnedMemory> staging = PinnedMemory::Allocate(take(MemoryCursor::Counting()), "a step's arrays");
@@ -56,6 +62,7 @@ absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(Options options, 
   absl::StatusOr<Event> done = Event::Create();
   if (!done.ok()) return done.status();
   runner->done_ = *std::move(done);
+  if (layout.first_rank) runner->tokens_.resize(static_cast<size_t>(layout.limits.sequences) * kMostBestTokens);
   for (int32_t i = 0; i < layout.config->layers; ++i) {
     absl::StatusOr<Event> event = Event::Create();
     if (!event.ok()) return event.status();
@@ -79,11 +86,43 @@ absl::StatusOr<absl::Span<const float>> StepRunner::Run(const StepInput& step, c
       IsDecodeStep(step) ? GraphSizeFor(graph_sizes_, static_cast<int32_t>(step.sequences.size())) : 0;
   const FilledStep filled = FillStep(step, graph_size, layout.limits, arrays_, tables_);
   if (absl::Status ran = RunFilled(filled, graph_size, kv); !ran.ok()) return ran;
+  best_.clear();
   if (!layout.first_rank) return absl::Span<const float>();
-  return absl::MakeConstSpan(logits_, static_cast<size_t>(int64_t{filled.sampled} * layout.config->vocab));
+  if (filled.most_best > 0) ReadReports(filled);
+  const int64_t whole = std::count(arrays_.best, arrays_.best + filled.sampled, 0);
+  return absl::MakeConstSpan(logits_, static_cast<size_t>(whole * layout.config->vocab));
+}
+
+absl::StatusOr<absl::Span<const float>> StepRunner::FetchRow(size_t i) {
+  if (!spent_.ok()) return spent_;
+  const DecoderLayout& layout = decoder_->layout();
+  CHECK(layout.first_rank && step_.whole_rows && i < best_.size());
+  // A row that was not brought leaves room behind those that were.
+  float* const room = logits_ + (int64_t{layout.limits.sequences} - 1) * layout.config->vocab;
+  if (absl::Status copied = CopyRows(static_cast<int32_t>(i), 1, room); !copied.ok()) return Fail(std::move(copied));
+  if (absl::Status arrived = AwaitStream("a row of logits"); !arrived.ok()) return arrived;
+  return absl::MakeConstSpan(room, static_cast<size_t>(layout.config->vocab));
+}
+
+void StepRunner::ReadReports(const FilledStep& filled) {
+  const int32_t ranks = decoder_->layout().shape.size;
+  std::vector<const RowReport*> reports(static_cast<size_t>(ranks));
+  for (int32_t row = 0; row < filled.sampled; ++row) {
+    const int32_t wanted = arrays_.best[row];
+    if (wanted == 0) {
+      best_.emplace_back();
+      continue;
+    }
+    for (int32_t rank = 0; rank < ranks; ++rank) {
+      reports[static_cast<size_t>(rank)] = reports_ + int64_t{rank} * filled.sampled + row;
+    }
+    best_.push_back(MergeReports(reports, wanted, arrays_.temperature[row],
+                                 tokens_.data() + static_cast<size_t>(row) * kMostBestTokens));
+  }
 }
 
 absl::Status StepRunner::RunFilled(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv) {
+  step_ = filled;
   layers_enqueued_ = 0;
   layers_passed_ = 0;
   absl::Status ran = Enqueue(filled, graph_size, kv);
@@ -104,7 +143,11 @@ absl::Status StepRunner::Enqueue(const FilledStep& filled, int32_t graph_size, c
       graph_size > 0 ? graphs_.Launch(graph_size, stream_.get())
                      : decoder_->Enqueue(filled.shape, kv, stream_.get(), [this] { return AfterLayer(); });
   if (!enqueued.ok()) return enqueued;
-  if (absl::Status fetched = FetchLogits(filled); !fetched.ok()) return fetched;
+  if (filled.whole_rows) {
+    if (absl::Status gathered = decoder_->GatherRows(filled.shape.rows, stream_.get()); !gathered.ok()) return gathered;
+  }
+  if (absl::Status fetched = FetchReports(filled); !fetched.ok()) return fetched;
+  if (absl::Status fetched = FetchWholeRows(filled); !fetched.ok()) return fetched;
   return done_.Record(stream_.get());
 }
 
@@ -125,19 +168,49 @@ absl::Status StepRunner::SendArrays(const FilledStep& filled) {
                   "copying a step's block tables to the device");
 }
 
-// Each rank has computed its part of the vocabulary, padded; the host gets rows of the whole, without padding.
-absl::Status StepRunner::FetchLogits(const FilledStep& filled) {
+// As much of each report as anybody looks at.
+absl::Status StepRunner::FetchReports(const FilledStep& filled) {
   const DecoderLayout& layout = decoder_->layout();
-  if (!layout.first_rank || filled.sampled == 0) return absl::OkStatus();
-  const int64_t vocab = layout.config->vocab;
+  if (!layout.first_rank || filled.most_best == 0) return absl::OkStatus();
+  const size_t bytes =
+      static_cast<size_t>(kReportHeadBytes) + static_cast<size_t>(filled.most_best) * sizeof(TokenLogit);
   for (int32_t rank = 0; rank < layout.shape.size; ++rank) {
-    const int64_t begin = int64_t{rank} * layout.shape.vocab;
-    const int64_t count = std::min<int64_t>(layout.shape.vocab, vocab - begin);
-    if (count <= 0) break;
     const cudaError_t error = cudaMemcpy2DAsync(
-        logits_ + begin, static_cast<size_t>(vocab) * sizeof(float), decoder_->LogitsOf(rank, filled.shape.rows),
-        static_cast<size_t>(layout.shape.vocab) * sizeof(float), static_cast<size_t>(count) * sizeof(float),
-        static_cast<size_t>(filled.sampled), cudaMemcpyDeviceToHost, stream_.get());
+        reports_ + int64_t{rank} * filled.sampled, sizeof(RowReport), decoder_->ReportsOf(rank, filled.shape.rows),
+        sizeof(RowReport), bytes, static_cast<size_t>(filled.sampled), cudaMemcpyDeviceToHost, stream_.get());
+    if (error != cudaSuccess) return ToStatus(error, "copying the best tokens to the host");
+  }
+  return absl::OkStatus();
+}
+
+// The rows that are wanted whole, one after the other; neighbours in one copy.
+absl::Status StepRunner::FetchWholeRows(const FilledStep& filled) {
+  const DecoderLayout& layout = decoder_->layout();
+  if (!layout.first_rank) return absl::OkStatus();
+  float* to = logits_;
+  for (int32_t row = 0; row < filled.sampled;) {
+    int32_t end = row;
+    while (end < filled.sampled && arrays_.best[end] == 0) ++end;
+    if (end > row) {
+      if (absl::Status copied = CopyRows(row, end - row, to); !copied.ok()) return copied;
+      to += int64_t{end - row} * layout.config->vocab;
+    }
+    row = end + 1;
+  }
+  return absl::OkStatus();
+}
+
+// Each rank has computed its part of the vocabulary, padded; the host gets rows of the whole, without padding.
+absl::Status StepRunner::CopyRows(int32_t row, int32_t count, float* to) {
+  const DecoderLayout& layout = decoder_->layout();
+  const int64_t vocab = layout.config->vocab;
+  for (int32_t rank = 0; rank < layout.shape.size && layout.vocab_of(rank) > 0; ++rank) {
+    const float* const from = decoder_->LogitsOf(rank, step_.shape.rows) + int64_t{row} * layout.shape.vocab;
+    const cudaError_t error =
+        cudaMemcpy2DAsync(to + int64_t{rank} * layout.shape.vocab, static_cast<size_t>(vocab) * sizeof(float), from,
+                          static_cast<size_t>(layout.shape.vocab) * sizeof(float),
+                          static_cast<size_t>(layout.vocab_of(rank)) * sizeof(float), static_cast<size_t>(count),
+                          cudaMemcpyDeviceToHost, stream_.get());
     if (error != cudaSuccess) return ToStatus(error, "copying logits to the host");
   }
   return absl::OkStatus();
@@ -220,7 +293,7 @@ absl::Status StepRunner::CaptureGraphs(absl::Span<const int32_t> sizes, const Kv
   absl::Status captured;
   // The largest first: what it takes, the smaller ones can take again.
   for (auto size = sizes.rbegin(); size != sizes.rend() && captured.ok(); ++size) {
-    const StepShape shape{.tokens = *size, .decodes = *size, .rows = *size};
+    const StepShape shape{.tokens = *size, .decodes = *size, .rows = *size, .best = true};
     captured = graphs_.Capture(*size, stream_.get(), [&] {
       return decoder_->Enqueue(shape, kv, stream_.get(), [] { return absl::OkStatus(); });
     });

@@ -50,8 +50,10 @@ class StepRunner {
   // one of them can not, none has graphs, and the reason is logged. An error is the group's or the device's.
   absl::Status CaptureGraphs(absl::Span<const int32_t> sizes, const KvBlocks& kv);
 
-  // As Executor::Run, with the step checked.
+  // As Executor's, with the step checked.
   absl::StatusOr<absl::Span<const float>> Run(const StepInput& step, const KvBlocks& kv);
+  absl::Span<const BestTokens> best() const { return best_; }
+  absl::StatusOr<absl::Span<const float>> FetchRow(size_t i);
 
   // Waits for what was enqueued on the stream by others.
   absl::Status AwaitStream(absl::string_view what);
@@ -67,7 +69,12 @@ class StepRunner {
 
   absl::Status Enqueue(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv);
   absl::Status SendArrays(const FilledStep& filled);
-  absl::Status FetchLogits(const FilledStep& filled);
+  absl::Status FetchReports(const FilledStep& filled);
+  absl::Status FetchWholeRows(const FilledStep& filled);
+  // Rows [row, row + count) of the step's, one after the other, to `to`.
+  absl::Status CopyRows(int32_t row, int32_t count, float* to);
+  // Makes best_ of what has come.
+  void ReadReports(const FilledStep& filled);
   absl::Status RunFilled(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv);
   absl::Status AfterLayer();
   // Counts the layers that the device has passed since the last look.
@@ -79,9 +86,10 @@ class StepRunner {
   const Options options_;
   Stream stream_;
   PinnedMemory staging_;
-  StepArrays arrays_;          // in staging_, as those of the device
-  int32_t* tables_ = nullptr;  // in staging_
-  float* logits_ = nullptr;    // in staging_; rank 0
+  StepArrays arrays_;             // in staging_, as those of the device
+  int32_t* tables_ = nullptr;     // in staging_
+  float* logits_ = nullptr;       // in staging_, as is
+  RowReport* reports_ = nullptr;  // [ranks][sequences]; rank 0 both
   Communicator& control_;
   DeviceCommunicator& communicator_;
   const std::unique_ptr<CudaDecoder> decoder_;
@@ -89,6 +97,9 @@ class StepRunner {
   std::vector<Event> layer_done_;  // one for each layer
   size_t layers_enqueued_ = 0;     // of the step under way, and so is:
   size_t layers_passed_ = 0;
+  FilledStep step_;                   // under way, or the last one
+  std::vector<BestTokens> best_;      // of it
+  std::vector<TokenLogit> tokens_;    // that best_ points to: [sequences][kMostBestTokens]
   std::vector<int32_t> graph_sizes_;  // those that are captured
   DecodeGraphs graphs_;
   absl::Status spent_;

@@ -213,7 +213,10 @@ void Batcher::Schedule(Sequence& sequence, uint32_t count, StepPlan& plan) {
   plan.tokens.insert(plan.tokens.end(), first, first + count);
   sequence.sent_blocks = sequence.blocks.size();
   sequence.announced = true;
-  if (entry.sample) sampled_.push_back(&sequence);
+  if (entry.sample) {
+    entry.wanted = WantedOf(sequence.request->sampling, Forbidden(sequence), sequence.request->logprobs);
+    sampled_.push_back(&sequence);
+  }
   scheduled_.push_back({.sequence = &sequence, .count = count});
   plan.entries.push_back(entry);
 }

@@ -150,21 +150,39 @@ absl::Status Leader::Step(SteadyTime now) {
   return absl::OkStatus();
 }
 
-absl::Status Leader::Sample(absl::Span<const float> logits, std::vector<SampledToken>& tokens) {
+absl::Status Leader::Sample(absl::Span<const float> rows, std::vector<SampledToken>& tokens) {
   const size_t vocab = static_cast<size_t>(shard_->executor().facts().vocab_size);
   absl::Span<Sequence* const> wanted = batcher_.sampled();
-  if (logits.size() != wanted.size() * vocab) {
-    return absl::InternalError(absl::StrCat("the executor gave ", logits.size(), " logits for ", wanted.size(),
-                                            " sequences and a vocabulary of ", vocab));
+  const absl::Span<const BestTokens> best = shard_->executor().best();
+  const auto picked = [&](size_t i) { return !best.empty() && !best[i].tokens.empty(); };
+  size_t whole = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) whole += picked(i) ? 0 : 1;
+  if (rows.size() != whole * vocab || (!best.empty() && best.size() != wanted.size())) {
+    return absl::InternalError(absl::StrCat("the executor gave ", rows.size(), " logits and the best of ", best.size(),
+                                            " rows for ", wanted.size(), " sequences and a vocabulary of ", vocab));
   }
   for (size_t i = 0; i < wanted.size(); ++i) {
     const Sequence& sequence = *wanted[i];
-    absl::StatusOr<SampledToken> token = sampler_.Sample({.logits = logits.subspan(i * vocab, vocab),
-                                                          .sampling = &sequence.request->sampling,
-                                                          .counts = &sequence.counts,
-                                                          .forbidden = batcher_.Forbidden(sequence),
-                                                          .index = sequence.output_tokens(),
-                                                          .logprobs = sequence.request->logprobs});
+    SampleInput in{.sampling = &sequence.request->sampling,
+                   .counts = &sequence.counts,
+                   .forbidden = batcher_.Forbidden(sequence),
+                   .index = sequence.output_tokens(),
+                   .logprobs = sequence.request->logprobs};
+    if (picked(i)) {
+      absl::StatusOr<std::optional<SampledToken>> token = sampler_.SampleFromBest(in, best[i], vocab);
+      if (!token.ok()) return token.status();
+      if (token->has_value()) {
+        tokens.push_back(**std::move(token));
+        continue;
+      }
+      absl::StatusOr<absl::Span<const float>> row = shard_->FetchRow(i);
+      if (!row.ok()) return row.status();
+      in.logits = *row;
+    } else {
+      in.logits = rows.first(vocab);
+      rows.remove_prefix(vocab);
+    }
+    absl::StatusOr<SampledToken> token = sampler_.Sample(in);
     if (!token.ok()) return token.status();
     tokens.push_back(*std::move(token));
   }

@@ -53,7 +53,7 @@ class Leader {
   const std::shared_ptr<RequestLog>& log() const { return log_; }
 
  private:
-  absl::Status Sample(absl::Span<const float> logits, std::vector<SampledToken>& tokens);
+  absl::Status Sample(absl::Span<const float> rows, std::vector<SampledToken>& tokens);
   void Flush();
   std::optional<std::string> Unusable(const Request& request) const;
 

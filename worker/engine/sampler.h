@@ -6,6 +6,10 @@
 //
 // Logprobs are of the model's own distribution: temperature 1, before penalties and cuts.
 //
+// Where a device has picked the best tokens of a row (Executor::best), most requests need no more: the token is the one
+// that the whole row gives, or nothing is said and the row has to be fetched. Only logprobs may differ, by the order in
+// which a sum over the vocabulary was taken: far below the last bit of what is reported.
+//
 // Holds only scratch memory. Belongs to the engine thread of rank 0.
 #ifndef TANDEM_WORKER_ENGINE_SAMPLER_H_
 #define TANDEM_WORKER_ENGINE_SAMPLER_H_
@@ -52,20 +56,35 @@ struct SampleInput {
   std::optional<uint32_t> logprobs;
 };
 
+// What Sample will look at, so that a device can bring just that.
+LogitsWanted WantedOf(const Sampling& sampling, absl::Span<const TokenId> forbidden, std::optional<uint32_t> logprobs);
+
 class Sampler {
  public:
   // INTERNAL where a logit is not a finite number: the model computed nonsense, and so may every later step.
   absl::StatusOr<SampledToken> Sample(const SampleInput& in);
 
+  // The same from the best tokens of a row that was asked for by WantedOf(); `in.logits` is not looked at. Nothing
+  // where they do not decide it, which WantedOf() has foreseen: then the row can be fetched.
+  absl::StatusOr<std::optional<SampledToken>> SampleFromBest(const SampleInput& in, const BestTokens& best,
+                                                             size_t vocab);
+
  private:
   struct Candidate {
     double weight = 0;  // exp((logit - highest) / temperature)
+    float logit = 0;
     TokenId token = 0;
   };
 
   absl::Span<const float> Adjust(const SampleInput& in);
   TokenId Draw(absl::Span<const float> logits, const Sampling& sampling, uint64_t index);
-  size_t CutTopP(double top_p, double total, size_t count);
+  // The candidates that a cut leaves, first of candidates_. Nothing: `best` holds too few of them, or may.
+  std::optional<size_t> CutBest(const BestTokens& best, const Sampling& sampling);
+  // Of the first `count`: those of at least min_p, in their order.
+  size_t CutMinP(double min_p, size_t count);
+  // One of the first `count`.
+  TokenId DrawOf(size_t count, const Sampling& sampling, uint64_t index) const;
+  size_t CutTopP(double top_p, double total, size_t count) const;
 
   std::vector<float> adjusted_;
   std::vector<Candidate> candidates_;

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -147,6 +149,122 @@ TEST_F(SamplerTest, LogprobsAreOfTheModelsOwnDistribution) {
   EXPECT_EQ(token.logprobs->top[0].token, 1);
   EXPECT_NEAR(token.logprobs->top[0].logprob, std::log(0.5), 1e-5);
   EXPECT_EQ(token.logprobs->top[1].token, 2);
+}
+
+// What a device would report of a row, its sums taken in another order than the sampler's.
+class PickedRow {
+ public:
+  PickedRow(const std::vector<float>& logits, const LogitsWanted& wanted) {
+    for (size_t i = 0; i < logits.size(); ++i)
+      tokens_.push_back({.token = static_cast<TokenId>(i), .logit = logits[i]});
+    std::stable_sort(tokens_.begin(), tokens_.end(), [](auto& a, auto& b) { return a.logit > b.logit; });
+    for (size_t i = tokens_.size(); i-- > 0 && wanted.temperature > 0;) {
+      const double below = double{tokens_[i].logit} - tokens_[0].logit;
+      best_.sum += std::exp(below);
+      best_.tempered_sum += std::exp(below / wanted.temperature);
+    }
+    tokens_.resize(std::min(tokens_.size(), static_cast<size_t>(wanted.best)));
+    best_.tokens = tokens_;
+  }
+  const BestTokens& best() const { return best_; }
+
+ private:
+  std::vector<TokenLogit> tokens_;
+  BestTokens best_;
+};
+
+// Every way to sample, over rows that are flat, steep, or full of equals.
+TEST_F(SamplerTest, TheBestTokensGiveWhatTheWholeRowGives) {
+  std::mt19937 random(11);
+  const auto any = [&](auto... values) {
+    const std::vector<double> all = {static_cast<double>(values)...};
+    return all[random() % all.size()];
+  };
+  int decided = 0, fetched = 0, whole = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const size_t vocab = static_cast<size_t>(any(5, 63, 64, 65, 300, 1500));
+    const int steps = static_cast<int>(any(1, 7, 100, 100000));
+    const double size = any(0.5, 4, 20);
+    std::vector<float> logits(vocab);
+    for (float& x : logits) {
+      x = static_cast<float>(size * (static_cast<int>(random() % (2 * steps + 1)) - steps) / steps);
+    }
+    const Sampling sampling{.temperature = static_cast<float>(any(0, 1e-6, 0.1, 0.7, 1, 3, 1e8)),
+                            .top_p = static_cast<float>(any(1, 1, 0.0, 0.1, 0.5, 0.9, 0.999)),
+                            .top_k = static_cast<int32_t>(any(0, 0, 1, 5, 64, 65, 1000)),
+                            .min_p = static_cast<float>(any(0, 0, 0.05, 0.5, 1)),
+                            .seed = random()};
+    std::optional<uint32_t> logprobs;
+    if (const int count = static_cast<int>(any(-1, 0, 5, 20, 64, 70)); count >= 0) logprobs = count;
+    const LogitsWanted wanted = WantedOf(sampling, {}, logprobs);
+    if (wanted.best == 0) {
+      EXPECT_TRUE(wanted.row);
+      ++whole;
+      continue;
+    }
+    const PickedRow picked(logits, wanted);
+    SampleInput in{.sampling = &sampling, .index = random() % 100, .logprobs = logprobs};
+    const auto few = sampler_.SampleFromBest(in, picked.best(), vocab);
+    ASSERT_TRUE(few.ok()) << few.status();
+    if (!few->has_value()) {
+      EXPECT_TRUE(wanted.row) << "what can not be fetched has to be decided";
+      ++fetched;
+      continue;
+    }
+    ++decided;
+    in.logits = logits;
+    const SampledToken all = sampler_.Sample(in).value();
+    ASSERT_EQ((*few)->token, all.token) << "round " << round << ", vocabulary " << vocab << ", temperature "
+                                        << sampling.temperature << ", top_p " << sampling.top_p << ", top_k "
+                                        << sampling.top_k << ", min_p " << sampling.min_p;
+    ASSERT_EQ((*few)->logprobs.has_value(), all.logprobs.has_value());
+    if (!all.logprobs) continue;
+    EXPECT_EQ((*few)->logprobs->chosen.token, all.token);
+    EXPECT_FLOAT_EQ((*few)->logprobs->chosen.logprob, all.logprobs->chosen.logprob);
+    ASSERT_EQ((*few)->logprobs->top.size(), all.logprobs->top.size());
+    for (size_t i = 0; i < all.logprobs->top.size(); ++i) {
+      EXPECT_EQ((*few)->logprobs->top[i].token, all.logprobs->top[i].token);
+      EXPECT_FLOAT_EQ((*few)->logprobs->top[i].logprob, all.logprobs->top[i].logprob);
+    }
+  }
+  EXPECT_GT(decided, 1500);
+  EXPECT_GT(fetched, 100);
+  EXPECT_GT(whole, 300);
+}
+
+TEST_F(SamplerTest, ACutThatTheSumsOrderCouldMoveIsLeftToTheRow) {
+  // Four equal tokens: three quarters lie on the edge between the third and the fourth.
+  std::vector<float> logits(200, -1000.0f);
+  std::fill(logits.begin(), logits.begin() + 4, 1.0f);
+  Sampling sampling{.temperature = 1, .top_p = 0.75f};
+  const PickedRow edge(logits, WantedOf(sampling, {}, {}));
+  EXPECT_FALSE(sampler_.SampleFromBest({.sampling = &sampling}, edge.best(), 200)->has_value());
+  sampling.top_p = 0.76f;
+  EXPECT_TRUE(sampler_.SampleFromBest({.sampling = &sampling}, edge.best(), 200)->has_value());
+}
+
+TEST_F(SamplerTest, WhatIsWantedOfARow) {
+  const auto wanted = [](const Sampling& sampling, std::optional<uint32_t> logprobs = {}) {
+    return WantedOf(sampling, {}, logprobs);
+  };
+  EXPECT_EQ(wanted({}), (LogitsWanted{.best = 1, .row = false}));
+  EXPECT_EQ(wanted({}, 5), (LogitsWanted{.best = 5, .row = false, .temperature = 1}));
+  EXPECT_EQ(wanted({.temperature = 0.5f, .top_k = 40}), (LogitsWanted{.best = 40, .row = false}));
+  EXPECT_EQ(wanted({.temperature = 0.5f, .top_p = 0.9f}), (LogitsWanted{.best = 64, .row = true, .temperature = 0.5f}));
+  EXPECT_EQ(wanted({.temperature = 1}), LogitsWanted()) << "any token may come";
+  EXPECT_EQ(wanted({.temperature = 1, .top_k = 65}), LogitsWanted());
+  EXPECT_EQ(wanted({}, 65), LogitsWanted());
+  EXPECT_EQ(wanted({.presence_penalty = 0.1f}), LogitsWanted());
+  EXPECT_EQ(WantedOf({}, std::vector<TokenId>{2}, {}), LogitsWanted()) << "the best may be forbidden";
+}
+
+TEST_F(SamplerTest, NonsenseThatADeviceFoundIsTheSameError) {
+  Sampling greedy;
+  const std::vector<float> logits = {1, std::nanf(""), 2};
+  const std::vector<TokenLogit> tokens = {{2, 2}};
+  const BestTokens best{.tokens = tokens, .not_finite = TokenLogit{1, logits[1]}};
+  EXPECT_EQ(sampler_.SampleFromBest({.sampling = &greedy, .index = 7}, best, 3).status(),
+            sampler_.Sample({.logits = logits, .sampling = &greedy, .index = 7}).status());
 }
 
 }  // namespace

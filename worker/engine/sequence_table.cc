@@ -88,7 +88,8 @@ absl::StatusOr<StepInput> SequenceTable::Apply(const StepPlan& plan) {
                        .start = entry.start,
                        .blocks = row.blocks,
                        .sample = entry.sample,
-                       .second_text_at = entry.second_text_at});
+                       .second_text_at = entry.second_text_at,
+                       .wanted = entry.wanted});
     row.computed = static_cast<int32_t>(end);
     token_at += entry.token_count;
     block_at += entry.block_count;

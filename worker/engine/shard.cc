@@ -140,6 +140,12 @@ absl::StatusOr<absl::Span<const float>> Shard::Lead(StepPlan plan) {
   return RunPlan(plan);
 }
 
+absl::StatusOr<absl::Span<const float>> Shard::FetchRow(size_t i) {
+  if (absl::Status taken = TakeTurn(); !taken.ok()) return taken;
+  const Busy busy(this);
+  return executor_->FetchRow(i);
+}
+
 absl::Status Shard::LeadOut() {
   StepPlan plan{.kind = StepPlan::Kind::kDissolve};
   return Publish(plan);

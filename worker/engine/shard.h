@@ -70,6 +70,9 @@ class Shard {
   // are valid until the next step.
   absl::StatusOr<absl::Span<const float>> Lead(StepPlan plan);
 
+  // Rank 0, between a step and the next: as Executor::FetchRow.
+  absl::StatusOr<absl::Span<const float>> FetchRow(size_t i);
+
   // Rank 0: tells the others to leave in order.
   absl::Status LeadOut();
 

@@ -1,5 +1,6 @@
 #include "worker/engine/step_plan.h"
 
+#include <bit>
 #include <cstddef>
 #include <type_traits>
 
@@ -9,10 +10,11 @@
 namespace tandem::worker {
 namespace {
 
-constexpr uint32_t kMagic = 0x31505354;  // "TSP1"
+constexpr uint32_t kMagic = 0x32505354;  // "TSP2"
 constexpr uint8_t kFresh = 1;
 constexpr uint8_t kSample = 2;
-constexpr size_t kEntryBytes = 4 + 1 + 4 + 4 + 4;
+constexpr uint8_t kRow = 4;
+constexpr size_t kEntryBytes = 4 + 1 + 1 + 4 + 4 + 4 + 4;
 
 template <typename T>
 void Put(std::string& out, T value) {
@@ -88,7 +90,10 @@ std::string EncodePlan(const StepPlan& plan) {
   Put(out, static_cast<uint32_t>(plan.entries.size()));
   for (const PlanEntry& entry : plan.entries) {
     Put(out, entry.slot);
-    Put(out, static_cast<uint8_t>((entry.fresh ? kFresh : 0) | (entry.sample ? kSample : 0)));
+    Put(out, static_cast<uint8_t>((entry.fresh ? kFresh : 0) | (entry.sample ? kSample : 0) |
+                                  (entry.wanted.row ? kRow : 0)));
+    Put(out, static_cast<uint8_t>(entry.wanted.best));
+    Put(out, std::bit_cast<uint32_t>(entry.wanted.temperature));
     Put(out, entry.start);
     Put(out, entry.token_count);
     Put(out, entry.block_count);
@@ -119,9 +124,18 @@ absl::StatusOr<StepPlan> DecodePlan(absl::string_view bytes) {
   for (PlanEntry& entry : plan.entries) {
     entry.slot = in.Take<uint32_t>();
     uint8_t flags = in.Take<uint8_t>();
-    if (flags > (kFresh | kSample)) return absl::InvalidArgumentError(absl::StrCat("step plan: unknown flags ", flags));
+    if (flags > (kFresh | kSample | kRow)) {
+      return absl::InvalidArgumentError(absl::StrCat("step plan: unknown flags ", flags));
+    }
     entry.fresh = (flags & kFresh) != 0;
     entry.sample = (flags & kSample) != 0;
+    entry.wanted.row = (flags & kRow) != 0;
+    entry.wanted.best = in.Take<uint8_t>();
+    entry.wanted.temperature = std::bit_cast<float>(in.Take<uint32_t>());
+    if (entry.wanted.best > kMostBestTokens || !(entry.wanted.temperature >= 0)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("step plan: ", entry.wanted.best, " best tokens at temperature ", entry.wanted.temperature));
+    }
     entry.start = in.Take<int32_t>();
     entry.token_count = in.Take<uint32_t>();
     entry.block_count = in.Take<uint32_t>();

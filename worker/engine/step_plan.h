@@ -30,6 +30,7 @@ struct PlanEntry {
   uint32_t block_count = 0;  // blocks that the sequence did not have yet
   // Of an encoder, whose group has one rank: no plan of it travels, so this is not encoded.
   int32_t second_text_at = 0;
+  LogitsWanted wanted;  // where `sample`
 
   friend bool operator==(const PlanEntry&, const PlanEntry&) = default;
 };

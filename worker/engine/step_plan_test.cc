@@ -15,8 +15,13 @@ StepPlan Example() {
   plan.step = 1234567890123;
   plan.retired = {2, 5};
   plan.entries = {{.slot = 2, .fresh = true, .start = 16, .token_count = 3, .block_count = 2},
-                  {.slot = 0, .sample = true, .start = 41, .token_count = 1}};
-  plan.tokens = {11, 12, 13, 99};
+                  {.slot = 0, .sample = true, .start = 41, .token_count = 1},
+                  {.slot = 1,
+                   .sample = true,
+                   .start = 7,
+                   .token_count = 1,
+                   .wanted = {.best = 40, .row = false, .temperature = 0.7f}}};
+  plan.tokens = {11, 12, 13, 99, 98};
   plan.blocks = {4, 8};
   return plan;
 }
@@ -44,6 +49,15 @@ TEST(StepPlanTest, EntriesMustAccountForTokensAndBlocks) {
   EXPECT_FALSE(DecodePlan(EncodePlan(plan)).ok());
   plan = Example();
   plan.entries[0].block_count = 0xffffffff;
+  EXPECT_FALSE(DecodePlan(EncodePlan(plan)).ok());
+}
+
+TEST(StepPlanTest, WhatNoDevicePicksIsRefused) {
+  StepPlan plan = Example();
+  plan.entries[2].wanted.best = kMostBestTokens + 1;
+  EXPECT_FALSE(DecodePlan(EncodePlan(plan)).ok());
+  plan = Example();
+  plan.entries[2].wanted.temperature = -1;
   EXPECT_FALSE(DecodePlan(EncodePlan(plan)).ok());
 }
 

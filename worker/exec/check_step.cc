@@ -22,6 +22,9 @@ absl::Status CheckStep(const StepInput& step, const StepBounds& bounds) {
     for (const TokenId token : sequence.tokens) {
       if (token < 0 || token >= bounds.vocab_size) return wrong("token id", token, bounds.vocab_size);
     }
+    if (sequence.wanted.best < 0 || sequence.wanted.best > kMostBestTokens) {
+      return wrong("best tokens", sequence.wanted.best, kMostBestTokens);
+    }
     for (const BlockId block : sequence.blocks.first(blocks)) {
       if (block < 0 || block >= bounds.num_blocks) return wrong("block", block, bounds.num_blocks);
     }

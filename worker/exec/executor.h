@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,19 @@ using BlockId = int32_t;
 // Tokens of one KV block. The prefix hash of the protocol counts in these, so it is no option.
 inline constexpr int kBlockTokens = 16;
 
+// A device picks so many of a row's tokens at most.
+inline constexpr int32_t kMostBestTokens = 64;
+
+// What the sampler will look at of a sequence's logits: where a few tokens do, the row need not cross ranks, nor come
+// to the host. A hint: an executor that has its logits at hand brings every row whole. Equal on all ranks.
+struct LogitsWanted {
+  int32_t best = 0;       // so many of the highest may do, kMostBestTokens at most; 0: the whole row is needed
+  bool row = true;        // with `best`: the row may be asked for all the same (FetchRow)
+  float temperature = 0;  // with `best`: of the sums that are wanted beside them; 0: none are
+
+  friend bool operator==(const LogitsWanted&, const LogitsWanted&) = default;
+};
+
 // One sequence's part of a step.
 struct SequenceInput {
   absl::Span<const TokenId> tokens;  // what to compute now, at least one
@@ -33,11 +47,27 @@ struct SequenceInput {
   absl::Span<const BlockId> blocks;  // block table; covers [0, start + tokens.size())
   bool sample = false;               // the logits after the last token are wanted
   int32_t second_text_at = 0;        // of an encoder: where the tokens of the second text begin; 0: there is none
+  LogitsWanted wanted;               // of the logits after the last token
 };
 
 struct StepInput {
   absl::Span<const SequenceInput> sequences;
 };
+
+struct TokenLogit {
+  TokenId token = 0;
+  float logit = 0;
+};
+
+// What a device found of one row of logits.
+struct BestTokens {
+  absl::Span<const TokenLogit> tokens;   // higher logit first, then lower id; empty: Run gave the whole row instead
+  double sum = 0;                        // where sums were wanted, over the whole row: of exp(logit - highest),
+  double tempered_sum = 0;               // of exp((logit - highest) / temperature)
+  std::optional<TokenLogit> not_finite;  // the lowest token whose logit is no finite number
+};
+// The sums are right to this share, on a device as on the host: added up in double, each in its own order.
+inline constexpr double kSumError = 1e-9;
 
 // What a loaded model tells the engine and the scheduler.
 struct ModelFacts {
@@ -70,12 +100,22 @@ class Executor {
   virtual absl::Status AllocateKv(int32_t num_blocks) = 0;
 
   // Computes one step on this rank, with the collectives that it needs. Rank 0 receives one row of vocab_size fp32
-  // logits for each sequence with `sample`, in order; the other ranks receive nothing. Valid until the next Run.
+  // logits for each sequence with `sample` but for those of which best() has tokens, in order; the other ranks receive
+  // nothing. Valid until the next Run.
   // REQUIRES: the sum of tokens <= max_batch_tokens and sequences <= max_sequences given at load; every block id is
   // below num_blocks; blocks that two sequences share are only read. On error the shard is spent.
   //
   // An encoder gives vector_size numbers in the place of logits. Its sequences come whole, and leave nothing behind.
   virtual absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) = 0;
+
+  // On rank 0 after Run: for each sequence with `sample`, in order, what was found of its row. Empty where Run gave all
+  // rows whole. Valid until the next Run.
+  virtual absl::Span<const BestTokens> best() const { return {}; }
+  // The whole row of the i-th of them. REQUIRES: best() has tokens of it, and the row was wanted. Valid until the next
+  // call of this or of Run.
+  virtual absl::StatusOr<absl::Span<const float>> FetchRow(size_t) {
+    return absl::UnimplementedError("this executor gives whole rows");
+  }
 
   // Raised after every layer: a step that stands still can be told from a long one.
   virtual const std::atomic<uint64_t>& progress() const = 0;
