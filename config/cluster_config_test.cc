@@ -95,7 +95,7 @@ devices:
   sim_memory: 80GiB
   sim_speedup: 0
   reserve: 1GiB
-scheduling: {waiting_room_requests: 7, waiting_room_tokens: 99, overcommit: 1.5, step_budget: 50ms, prefix_cache: false, sharing: false, link_probe: periodic}
+scheduling: {waiting_room_requests: 7, waiting_room_tokens: 99, overcommit: 1.5, step_budget: 50ms, prefix_cache: false, sharing: false, move_gain: 0.3, link_probe: periodic}
 models:
 - name: m
   path: org/name
@@ -124,6 +124,7 @@ models:
   EXPECT_EQ(config.scheduling.step_budget, absl::Milliseconds(50));
   EXPECT_FALSE(config.scheduling.prefix_cache);
   EXPECT_FALSE(config.scheduling.sharing);
+  EXPECT_DOUBLE_EQ(config.scheduling.move_gain, 0.3);
   EXPECT_EQ(config.scheduling.link_probe, "periodic");
   const ModelConfig& model = config.models.at(0);
   EXPECT_EQ(model.path, "org/name") << "each machine resolves it under its own root";

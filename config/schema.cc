@@ -271,6 +271,9 @@ constexpr ClusterKey kClusterKeys[] = {
      [](const Config& c) { return Truth(c.scheduling.prefix_cache); }},
     {"scheduling.sharing", Shape::kScalar, [](Text t, Config& c) { return ReadBool(t, c.scheduling.sharing); },
      [](const Config& c) { return Truth(c.scheduling.sharing); }},
+    {"scheduling.move_gain", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, 0.0, 1.0, c.scheduling.move_gain); },
+     [](const Config& c) { return Number(c.scheduling.move_gain); }},
     {"scheduling.link_probe", Shape::kScalar,
      [](Text t, Config& c) {
        if (t != "off" && t != "once" && t != "periodic") {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -105,14 +106,16 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   options.quarantine_percent = config.scheduling.quarantine_percent;
   options.overcommit = config.scheduling.overcommit;
   options.sharing = config.scheduling.sharing;
+  options.move_gain_permille = static_cast<int>(std::lround(config.scheduling.move_gain * 1000));
   options.link_probe = config.scheduling.link_probe == "off"    ? core::LinkProbing::kOff
                        : config.scheduling.link_probe == "once" ? core::LinkProbing::kOnce
                                                                 : core::LinkProbing::kPeriodic;
   for (core::Duration* time :
-       {&options.suspect_after, &options.fence_after, &options.detach_grace, &options.stuck_after,
+       {&options.suspect_after,   &options.fence_after,   &options.detach_grace,  &options.stuck_after,
         &options.reattach_window, &options.form_deadline, &options.load_deadline, &options.leave_deadline,
-        &options.retry_first, &options.retry_most, &options.probe_pause, &options.probe_deadline, &options.probe_again,
-        &options.pool_period, &options.pool_up_after, &options.pool_down_after, &options.pool_hold}) {
+        &options.retry_first,     &options.retry_most,    &options.probe_pause,   &options.probe_deadline,
+        &options.probe_again,     &options.pool_period,   &options.pool_up_after, &options.pool_down_after,
+        &options.pool_hold,       &options.move_calm,     &options.move_rest,     &options.move_rest_most}) {
     *time = Scaled(*time, config.time_scale);
   }
   return options;

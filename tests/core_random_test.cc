@@ -32,7 +32,7 @@ class World {
  public:
   explicit World(uint64_t seed) : random_(seed * 0x9e3779b97f4a7c15u + 12345) {
     const int nodes = 1 + Draw(2);
-    for (int i = 0; i < 2 + Draw(4); ++i) {
+    for (int i = 0, count = 2 + Draw(6); i < count; ++i) {
       DeviceSpec spec;
       spec.node = absl::StrCat("h", i % nodes);
       spec.index = static_cast<uint32_t>(i / nodes);
@@ -68,6 +68,10 @@ class World {
     options_.pool_up_after = Milliseconds(Draw(1000));
     options_.pool_down_after = Milliseconds(Draw(3000));
     options_.pool_hold = Milliseconds(Draw(3000));
+    options_.move_gain_permille = Draw(4) * 50;
+    options_.move_calm = Milliseconds(Draw(2000));
+    options_.move_rest = Milliseconds(500 + Draw(2000));
+    options_.move_rest_most = Seconds(10);
     StartScheduler();
   }
 
@@ -197,6 +201,9 @@ class World {
         if (worker.frozen || !worker.process->HasAnswer()) continue;
         any = true;
         Event event = worker.process->TakeAnswer();
+        if (auto* measured = std::get_if<LinkMeasured>(&event); measured != nullptr) {
+          measured->bytes_per_second = int64_t{50'000'000} << Draw(8);  // another each time: groups could go to and fro
+        }
         if (const auto* measured = std::get_if<LinkMeasured>(&event); measured != nullptr && Chance(300)) {
           event = LinkProbeFailed{measured->device, measured->probe, "a request came"};
         }
@@ -388,8 +395,8 @@ class World {
       ++seen_[line.substr(0, line.find(' '))];
       for (const char* news :
            {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants ", "until replaced",
-            "to other groups", "serves in its new shape", "makes room for the new", "has its shape again",
-            "in another shape", "undeployed", "the drain was undone", "\"parked: "}) {
+            "to other groups", "moved to", "was given up", "serves in its new shape", "makes room for the new",
+            "has its shape again", "in another shape", "undeployed", "the drain was undone", "\"parked: "}) {
         if (line.find(news) != std::string::npos) ++seen_[news];
       }
       Judge(action);
@@ -496,6 +503,7 @@ TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
                            "wants ",
                            "park-worker",
                            "until replaced",
+                           "moved to",
                            "to other groups",
                            "the drain was undone",
                            "serves in its new shape",

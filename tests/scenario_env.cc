@@ -145,6 +145,7 @@ void ScenarioEnv::Start(const Command& command) {
   options_.overcommit = std::stod(command.Key("overcommit", absl::StrCat(options_.overcommit)));
   options_.link_probe = EnumNamed<LinkProbing>(command.Key("probe", "off"));
   options_.sharing = command.Key("sharing", "off") == "on";
+  options_.move_gain_permille = std::stoi(command.Key("move_gain", absl::StrCat(options_.move_gain_permille)));
   options_.remembered = std::stoi(command.Key("remembered", absl::StrCat(options_.remembered)));
   core_ = std::make_unique<Core>(options_);
   for (Named& named : workers_) named.worker->CloseStream();

@@ -7,6 +7,7 @@
 //
 //   start [leader=1] [expected=N] [waiting_room=N] [waiting_tokens=N] [engine_queue=N] [overcommit=X] [remembered=N]
 //         [migrations=N] [probe=off|once|periodic] [tenant_percent=50] [overtaken=32] [quarantine=3]
+//         [move_gain=150, permille]
 //   model NAME tp=2|auto weights=1GiB kv=64KiB [context=1024] [seqs=8] [replicas=1|1..4] [priority=0] [alias=A]
 //   worker w0[,w1] host=h mem=8GiB [free=..] [budget=..] [numa=0] [kind=cuda gpu="NVIDIA L4"]
 //          [numerics=sim]                               a new process attaches

@@ -32,12 +32,7 @@ ModelWork WorkOf(const ModelDemand& model, const Shape& shape) {
 int64_t TokensPerSecond(const ModelWork& work, const StepGroup& group, const Workload& workload, int64_t sequences) {
   const int64_t prompt = std::max(0, workload.prompt_tokens), output = std::max(1, workload.output_tokens);
   const int64_t decode = StepNs(work, group, {.decodes = sequences, .context = prompt + output / 2});
-  int64_t prefill = 0;
-  const int64_t chunk = std::max(1, workload.prefill_chunk);
-  for (int64_t done = 0; done < prompt; done += chunk) {
-    const StepShape piece = {.prefill_tokens = std::min(chunk, prompt - done), .prefill_context = done};
-    prefill = SaturatingAdd(prefill, StepNs(work, group, piece));
-  }
+  const int64_t prefill = PrefillNs(work, group, workload);
   const __int128 ns = static_cast<__int128>(decode) * output + static_cast<__int128>(prefill) * sequences;
   return Saturated(static_cast<__int128>(sequences) * output * 1'000'000'000 / std::max<__int128>(1, ns));
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "glog/logging.h"
-#include "placement/planner/collective_time.h"
 #include "placement/planner/saturating.h"
 
 namespace tandem::placement {
@@ -56,6 +55,24 @@ int64_t StepNs(const ModelWork& model, const StepGroup& group, const StepShape& 
   }
   const int64_t layers_ns = SaturatingMultiply(model.layers, layer_ns);
   return SaturatingAdd(std::max(memory_ns, arithmetic_ns), SaturatingAdd(layers_ns, cpu ? 0 : kHostNs));
+}
+
+int64_t PrefillNs(const ModelWork& model, const StepGroup& group, const Workload& workload) {
+  const int64_t prompt = std::max(0, workload.prompt_tokens);
+  const int64_t chunk = std::max(1, workload.prefill_chunk);
+  int64_t prefill = 0;
+  for (int64_t done = 0; done < prompt; done += chunk) {
+    const StepShape piece = {.prefill_tokens = std::min(chunk, prompt - done), .prefill_context = done};
+    prefill = SaturatingAdd(prefill, StepNs(model, group, piece));
+  }
+  return prefill;
+}
+
+int64_t ServingStepNs(const ModelWork& model, const StepGroup& group, const Workload& workload, int64_t sequences) {
+  const int64_t prompt = std::max(0, workload.prompt_tokens), output = std::max(1, workload.output_tokens);
+  const int64_t decode = StepNs(model, group, {.decodes = sequences, .context = prompt + output / 2});
+  const __int128 prefill = static_cast<__int128>(PrefillNs(model, group, workload)) * sequences / output;
+  return SaturatingAdd(decode, Saturated(prefill));
 }
 
 }  // namespace tandem::placement

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "placement/planner/bus_bandwidth.h"
+#include "placement/planner/collective_time.h"
 #include "placement/topology/chip.h"
 
 namespace tandem::placement {
@@ -45,6 +46,13 @@ struct StepShape {
 };
 
 int64_t StepNs(const ModelWork& model, const StepGroup& group, const StepShape& step);
+
+// A prompt of the workload, chunk by chunk.
+int64_t PrefillNs(const ModelWork& model, const StepGroup& group, const Workload& workload);
+
+// What a decode step of `sequences` of the workload takes with its share of their prefill: each of them passes its
+// prompt through once, alone, and then has a token of every step.
+int64_t ServingStepNs(const ModelWork& model, const StepGroup& group, const Workload& workload, int64_t sequences);
 
 }  // namespace tandem::placement
 

@@ -11,6 +11,7 @@
 #include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
@@ -146,6 +147,8 @@ void Settle(ClusterState& state, Actions& out) {
   }
   LoseFound(state, out);
   ConcludeRecall(state, out);
+  // The scheduler before this one may have ended between a move's two groups, or a drain's.
+  for (Model& model : state.models) RetireOldest(state, model, "more came back than are wanted", out);
 }
 
 }  // namespace tandem::core

@@ -116,10 +116,11 @@ struct Group {
   ModelId model;
   GroupState state = GroupState::kForming;
   Ending ending = Ending::kNo;
-  bool retiring = false;  // fewer replicas are needed; see pool.h
-  bool leaving = false;   // a drain wants it gone; it may serve until a replacement does
-  bool outdated = false;  // its model was deployed in another shape since; likewise. See rollout.h
-  bool adopted = false;   // formed by an earlier scheduler
+  bool retiring = false;   // fewer replicas are needed; see pool.h
+  bool leaving = false;    // a drain wants it gone; it may serve until a replacement does
+  bool outdated = false;   // its model was deployed in another shape since; likewise. See rollout.h
+  bool successor = false;  // forms to take another group's place, and is no replica before; see rebalance.h
+  bool adopted = false;    // formed by an earlier scheduler
   // It has entries in Model::by_share and by_room, by these keys; none while it admits nothing.
   bool indexed = false;
   int64_t share_key = 0, room_key = 0;
@@ -158,7 +159,7 @@ struct Group {
   // Takes requests now or soon: forming, loading or ready.
   bool Serves() const { return InService() && state != GroupState::kDraining; }
   // Of the replicas that are wanted: one that a drain or a new deployment wants gone serves, but is to be replaced.
-  bool CountsAsReplica() const { return Serves() && !leaving && !outdated; }
+  bool CountsAsReplica() const { return Serves() && !leaving && !outdated && !successor; }
 };
 
 // ---- models -------------------------------------------------------------------------------------------------------
@@ -201,6 +202,10 @@ struct Model {
   Instant retry_at = kNever;  // no group is formed before
   Pool pool;
   Instant next_compare;  // of its groups' step times
+  // Moves of its groups; see rebalance.h.
+  Instant next_move;      // none is begun before
+  Duration move_rest;     // that the last one cost; 0 before the first
+  std::string move_note;  // what became of the last look or move
 };
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -313,9 +318,29 @@ struct LinkProbe {
   Instant deadline;
 };
 
+// ---- moves --------------------------------------------------------------------------------------------------------
+
+// A group on its way to better devices; see rebalance.h. At most one in the installation.
+struct Move {
+  GroupId from, to;
+  int64_t before_us = 0, after_us = 0;  // a step's time, by the step model
+  bool UnderWay() const { return to.value != 0; }
+};
+
 // ---- time ---------------------------------------------------------------------------------------------------------
 
-enum class TimerKind : uint8_t { kReattach, kPlacement, kDevice, kGroup, kDrain, kRequest, kProbe, kPool, kQuarantine };
+enum class TimerKind : uint8_t {
+  kReattach,
+  kPlacement,
+  kDevice,
+  kGroup,
+  kDrain,
+  kRequest,
+  kProbe,
+  kPool,
+  kQuarantine,
+  kMove,
+};
 struct Timer {
   Instant at;
   TimerKind kind = TimerKind::kPlacement;
@@ -393,10 +418,14 @@ struct ClusterState {
   absl::btree_set<Timer> timers;
   Instant placement_at = kNever;  // the kPlacement timer
   uint64_t last_probe = 0;
-  Instant probe_at = kNever;    // the kProbe timer
-  Instant pool_at = kNever;     // the kPool timer
-  bool load_awaited = false;    // some replica waits for a device that it will share to have loaded
-  bool memory_awaited = false;  // some replica waits for memory that others use: heartbeats are news
+  Instant probe_at = kNever;  // the kProbe timer
+  Instant pool_at = kNever;   // the kPool timer
+  Move move;
+  Instant move_at = kNever;        // the kMove timer: of the next look, or of the end of what a moved group still runs
+  uint32_t models_to_look_at = 0;  // of this round, the last ones first
+  bool room_missing = false;       // some replica waits for room
+  bool load_awaited = false;       // some replica waits for a device that it will share to have loaded
+  bool memory_awaited = false;     // some replica waits for memory that others use: heartbeats are news
 
   // Scratch of one step.
   absl::btree_set<ModelId> helped;  // their queues are tried at its end

@@ -15,6 +15,7 @@
 #include "scheduler/core/placement.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/quarantine.h"
+#include "scheduler/core/rebalance.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/core/waiting_room.h"
@@ -52,6 +53,8 @@ void Fire(ClusterState& state, const Timer& timer, Actions& out) {
       return OnPoolTimer(state, out);
     case TimerKind::kQuarantine:
       return OnQuarantineTimer(state, state.At(DeviceId{static_cast<uint32_t>(timer.subject)}), out);
+    case TimerKind::kMove:
+      return OnMoveTimer(state, out);
   }
 }
 
@@ -67,7 +70,9 @@ void FireTimers(ClusterState& state, Actions& out) {
 void Conclude(ClusterState& state, Actions& out) {
   do {
     state.pools_touched |= state.place_wanted || state.drains_touched || !state.queued_now.empty();
+    UpdateMove(state, out);                            // before placement counts replicas
     if (state.place_wanted) PlaceMissing(state, out);  // before a drain looks whether its replacement is coming
+    UpdateMove(state, out);                            // a replica without room may have turned up
     if (state.drains_touched) {
       UpdateRollouts(state, out);
       DissolveUnneeded(state, out);

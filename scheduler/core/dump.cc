@@ -176,6 +176,7 @@ class Loader {
       good &=
           state_.models[i].id.value == i && AllGood(state_.models[i].groups) && AllGood(state_.models[i].report.chosen);
     }
+    good &= state_.models_to_look_at <= state_.models.size();
     for (const Drain& drain : drains_) good &= AllGood(drain.devices);
     for (const DrainRequested& asked : state_.deferred) good &= AllGood(asked.devices);
     for (const LinkRecord& link : links_) good &= Good(link.a) && Good(link.b);
@@ -258,6 +259,7 @@ class Loader {
     for (const LinkProbe& probe : probes_) state_.probes.emplace(probe.id, probe);
     Rearm(state_.probe_at, TimerKind::kProbe, 0);
     Rearm(state_.pool_at, TimerKind::kPool, 0);
+    Rearm(state_.move_at, TimerKind::kMove, 0);
   }
 
   // Into its queue or its group, and into the sums.

@@ -11,6 +11,7 @@
 #include "scheduler/core/core.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/rebalance.h"
 #include "scheduler/core/slowness.h"
 #include "scheduler/core/words.h"
 
@@ -147,6 +148,9 @@ absl::StatusOr<Lines> Core::ExplainGroup(GroupId id) const {
                                  EstimateAgainstMeasurement(member.estimated, member.measured)));
   }
   lines.push_back("a worker that exits ends the whole group: each rank holds a slice of every layer");
+  if (state_.move.UnderWay() && (state_.move.from == id || state_.move.to == id)) {
+    lines.push_back(ExplainMove(state_, state_.At(group->model)));
+  }
   AddAccount(state_, *group, lines);
   if (group->slowness > 1000) {
     lines.push_back(absl::StrCat("slow: its steps take ", TimesSlower(*group),
@@ -174,6 +178,7 @@ absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
                                " waiting; outputs of 9 in 10 requests end within ",
                                model->outputs.P90(state_.options.default_output).value, " tokens"));
   for (const LearnedMemory& learned : model->learned) lines.push_back(DescribeLearned(learned));
+  if (std::string move = ExplainMove(state_, *model); !move.empty()) lines.push_back(std::move(move));
   AddReport(state_, model->report, lines);
   return lines;
 }

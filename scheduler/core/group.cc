@@ -233,8 +233,8 @@ void AbortNow(ClusterState& state, Group& group, Reason reason, const std::strin
     const std::string told = absl::StrCat(Name(group.id), " was lost: ", why);
     const bool died = reason == Reason::kWorkerLost || reason == Reason::kEngineFault;
     while (!group.requests.empty()) LoseAttempt(state, state.At(*group.requests.begin()), died, told, out);
-    if (reason == Reason::kDraining) {
-      state.place_wanted = true;  // as an operator wishes: nothing is wrong with the model
+    if (reason == Reason::kDraining || group.successor) {
+      state.place_wanted = true;  // as an operator wishes, or without loss: nothing is wrong with the model
     } else {
       BackOff(state, state.At(group.model));
     }
@@ -268,7 +268,8 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
   const std::string why = absl::StrCat(Name(state, event.device), ": ", what);
   const Reason permanent = Permanent(event.failure);
   Model& model = state.At(group->model);
-  if (permanent != Reason::kNone && group->InService() && !group->outdated && !model.undeployed) {
+  const bool needed = !group->outdated && !group->successor && !model.undeployed;
+  if (permanent != Reason::kNone && group->InService() && needed) {
     model.blocked = true;
     model.refused = permanent;
     model.refused_why = why;

@@ -8,6 +8,7 @@
 #include "scheduler/core/drain.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/rebalance.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
 
@@ -26,6 +27,7 @@ class Checker {
     Drains();
     Links();
     Pools();
+    Moves();
     Timers();
     Scratch();
     return std::move(violations_);
@@ -289,6 +291,29 @@ class Checker {
     Hold(!PoolsMatter(state_) || state_.pool_at != kNever, "demand may change a pool and nobody looks");
   }
 
+  void Moves() {
+    for (const auto& [id, group] : state_.groups) {
+      Hold(!group.successor || !group.InService() || IsSuccessor(state_, group), Name(id), " succeeds nobody");
+    }
+    const Move& move = state_.move;
+    if (!move.UnderWay()) return;
+    const Group* from = Live(move.from);
+    const Group* to = Live(move.to);
+    Hold(from != nullptr, "a move from ", Name(move.from), ", which is not there");
+    const int64_t gained_us = move.before_us - move.after_us;
+    Hold(gained_us * 1000 >= move.before_us * state_.options.move_gain_permille, "a move gains ", gained_us, " of ",
+         move.before_us, " us");
+    if (to == nullptr || !to->successor || from == nullptr) return;
+    Hold(from->model == to->model && from->CountsAsReplica(), Name(move.from), " moves and is no replica");
+    Hold(to->state != GroupState::kReady, Name(move.to), " is ready and has not taken its place");
+    Hold(to->requests.empty(), Name(move.to), " has requests before its time");
+    Hold(!state_.room_missing, Name(move.to), " forms while a replica waits for room");
+    for (const Member& member : to->members) {
+      const std::vector<GroupId>& there = state_.At(member.device).groups;
+      Hold(std::find(there.begin(), there.end(), move.from) == there.end(), "a move takes a device that it leaves");
+    }
+  }
+
   void Timers() {
     const auto set = [&](Instant at, TimerKind kind, uint64_t subject) {
       if (at == kNever) return;
@@ -307,6 +332,7 @@ class Checker {
     set(state_.placement_at, TimerKind::kPlacement, 0);
     set(state_.probe_at, TimerKind::kProbe, 0);
     set(state_.pool_at, TimerKind::kPool, 0);
+    set(state_.move_at, TimerKind::kMove, 0);
     Hold(expected_timers_ == state_.timers.size(), state_.timers.size(), " timers, ", expected_timers_, " owners");
     Hold(state_.timers.empty() || state_.timers.begin()->at > state_.now, "a timer is due and was not fired");
   }

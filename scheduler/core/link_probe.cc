@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/rebalance.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -151,6 +152,7 @@ void Handle(ClusterState& state, const LinkMeasured& event, Actions& out) {
                                   " MB/s, a small message in ", (link.small_ns + 500) / 1000, " us")});
   state.probes.erase(event.probe);
   LookBefore(state, state.now);
+  LookForMovesSoon(state);
 }
 
 // Both ranks of a probe that fails say so; the second finds it gone, which is no news.

@@ -13,6 +13,7 @@
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/planning.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/rebalance.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/core/words.h"
@@ -146,9 +147,26 @@ std::vector<DeviceId> DevicesOf(const Planning& planning, const placement::Plann
   return devices;
 }
 
-// A placed replica in the report's terms.
-PlacementReport Placed(const ClusterState& state, const Model& model, const Planning& planning,
-                       const placement::PlannedGroup& group) {
+// What the requests of a model without a replica, now or soon, are told.
+void Judge(ClusterState& state, Model& model, Actions& out) {
+  if (model.blocked || model.undeployed) return;
+  const bool served = state.IsServed(model);
+  Reason refused = Reason::kNone;
+  if (!served && model.report.verdict == Verdict::kNever) refused = Reason::kNeverFits;
+  if (!served && model.report.verdict == Verdict::kDraining) refused = Reason::kDraining;
+  if (refused == Reason::kNone && model.refused != Reason::kNone)
+    out.push_back(Tell{Name(model), "may be served again"});
+  const bool news = refused != Reason::kNone && refused != model.refused;
+  model.refused = refused;
+  model.refused_why = refused == Reason::kNone ? "" : model.report.sentence;
+  if (news) out.push_back(Tell{Name(model), absl::StrCat("refused as ", Words(refused), ": ", model.refused_why)});
+  if (refused != Reason::kNone) FailQueue(state, model, refused, model.refused_why, out);
+}
+
+}  // namespace
+
+PlacementReport DescribePlaced(const ClusterState& state, const Model& model, const Planning& planning,
+                               const placement::PlannedGroup& group) {
   const ShardCost& cost = model.spec.costs[planning.cost_of_shape[group.model][group.shape]];
   const Need need = NeedOf(state, model, cost);
   const placement::ModelReport& found = planning.plan.reports[group.model];
@@ -172,24 +190,6 @@ PlacementReport Placed(const ClusterState& state, const Model& model, const Plan
                    " weights and activations + ", Words(need.kv_min), " KV for ", model.spec.max_model_len, " tokens)");
   return report;
 }
-
-// What the requests of a model without a replica, now or soon, are told.
-void Judge(ClusterState& state, Model& model, Actions& out) {
-  if (model.blocked || model.undeployed) return;
-  const bool served = state.IsServed(model);
-  Reason refused = Reason::kNone;
-  if (!served && model.report.verdict == Verdict::kNever) refused = Reason::kNeverFits;
-  if (!served && model.report.verdict == Verdict::kDraining) refused = Reason::kDraining;
-  if (refused == Reason::kNone && model.refused != Reason::kNone)
-    out.push_back(Tell{Name(model), "may be served again"});
-  const bool news = refused != Reason::kNone && refused != model.refused;
-  model.refused = refused;
-  model.refused_why = refused == Reason::kNone ? "" : model.report.sentence;
-  if (news) out.push_back(Tell{Name(model), absl::StrCat("refused as ", Words(refused), ": ", model.refused_why)});
-  if (refused != Reason::kNone) FailQueue(state, model, refused, model.refused_why, out);
-}
-
-}  // namespace
 
 // At the degree with the best prospects.
 PlacementReport WhyNot(const ClusterState& state, const Model& model) {
@@ -257,12 +257,13 @@ void PlaceMissing(ClusterState& state, Actions& out) {
           state.load_awaited = true;
           continue;
         }
-        model.report = Placed(state, model, planning, group);
+        model.report = DescribePlaced(state, model, planning, group);
         StartGroup(state, model, model.report, out);
       }
     }
   }
   state.memory_awaited = false;
+  state.room_missing = false;
   for (const ModelId id : order) {
     Model& model = state.At(id);
     model.waits_for.clear();
@@ -271,6 +272,7 @@ void PlaceMissing(ClusterState& state, Actions& out) {
     } else if (missing[id.value] > 0) {
       model.report = WhyNot(state, model);
       model.waits_for = model.report.sentence;
+      state.room_missing |= model.report.verdict != Verdict::kNever;
       if (model.report.counts[static_cast<int>(Obstacle::kMemoryTaken)] > 0) state.memory_awaited = true;
     } else if (!WaitsToRetry(state, model) && state.Replicas(model) < state.Wanted(model) && missing[id.value] == 0) {
       model.waits_for = absl::StrCat(Name(model), " waits until the device that it will share has loaded");
@@ -284,6 +286,7 @@ void PlaceMissing(ClusterState& state, Actions& out) {
     state.drains_touched |= IsRolling(state, model);  // what it found may let a group close
     Judge(state, model, out);
   }
+  LookForMovesSoon(state);
 }
 
 bool WaitsToRetry(const ClusterState& state, const Model& model) {

@@ -9,6 +9,7 @@
 
 #include "scheduler/core/action.h"
 #include "scheduler/core/cluster_state.h"
+#include "scheduler/core/planning.h"
 
 namespace tandem::core {
 
@@ -16,6 +17,9 @@ namespace tandem::core {
 // that cannot be served. Runs when state.place_wanted.
 void PlaceMissing(ClusterState& state, Actions& out);
 
+// A replica that was placed, in the report's terms.
+PlacementReport DescribePlaced(const ClusterState& state, const Model& model, const Planning& planning,
+                               const placement::PlannedGroup& group);
 // Why the model's next replica is not placed, as things are.
 PlacementReport WhyNot(const ClusterState& state, const Model& model);
 

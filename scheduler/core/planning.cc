@@ -259,7 +259,9 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
     existing.fixed = true;  // to move one is the drain's business: it has requests
-    existing.counts = group.CountsAsReplica() && !Contains(what_if.leaving, id);
+    // A successor counts as soon as the group that it takes the place of does not.
+    const bool succeeds = group.successor && group.Serves() && Contains(what_if.leaving, state.move.from);
+    existing.counts = (group.CountsAsReplica() || succeeds) && !Contains(what_if.leaving, id);
     for (const Member& member : group.members) {
       if (!member.out) existing.devices.push_back(refs[member.device.value]);
     }

@@ -281,6 +281,17 @@ void RetireSurplus(ClusterState& state, Model& model, const std::string& why, Ac
   }
 }
 
+void RetireOldest(ClusterState& state, Model& model, const std::string& why, Actions& out) {
+  if (IsPooled(model)) return;
+  const std::vector<GroupId> oldest_first = model.groups;
+  for (GroupId id : oldest_first) {
+    Group& group = *state.Find(id);
+    if (state.Replicas(model) <= state.Wanted(model)) return;
+    if (group.CountsAsReplica() && group.state == GroupState::kReady)
+      Retire(state, group, absl::StrCat(": ", why), out);
+  }
+}
+
 void DissolveUnneeded(ClusterState& state, Actions& out) {
   for (auto& [id, group] : state.groups) {
     if (group.retiring && group.InService() && group.requests.empty()) BeginDissolve(state, group, group.reason, out);

@@ -35,6 +35,8 @@ void OnPoolTimer(ClusterState& state, Actions& out);
 // More replicas of a model with a fixed number than that are there, after a drain was undone: those that do not serve
 // yet end, else the least booked retire. Others shrink by demand.
 void RetireSurplus(ClusterState& state, Model& model, const std::string& why, Actions& out);
+// Likewise after a restart, of what came back: the oldest retire, since what came later came to replace them.
+void RetireOldest(ClusterState& state, Model& model, const std::string& why, Actions& out);
 // Replicas that leave and are needed again after all serve again.
 void TakeBackNeeded(ClusterState& state, Actions& out);
 // Replicas that leave and have no request any more are dissolved.

@@ -90,6 +90,10 @@ struct Fields<CoreOptions> {
     v("pool_up_after", &T::pool_up_after);
     v("pool_down_after", &T::pool_down_after);
     v("pool_hold", &T::pool_hold);
+    v("move_gain_permille", &T::move_gain_permille);
+    v("move_calm", &T::move_calm);
+    v("move_rest", &T::move_rest);
+    v("move_rest_most", &T::move_rest_most);
   }
 };
 template <>
@@ -205,6 +209,7 @@ struct Fields<Group> {
     v("retiring", &T::retiring);
     v("leaving", &T::leaving);
     v("outdated", &T::outdated);
+    v("successor", &T::successor);
     v("deployment", &T::deployment);
     v("adopted", &T::adopted);
     v("kv_min", &T::kv_min);
@@ -282,6 +287,9 @@ struct Fields<Model> {
     v("pool", &T::pool);
     v("pace", &T::pace);
     v("next_compare", &T::next_compare);
+    v("next_move", &T::next_move);
+    v("move_rest", &T::move_rest);
+    v("move_note", &T::move_note);
   }
 };
 template <>
@@ -382,6 +390,16 @@ struct Fields<LinkProbe> {
   }
 };
 template <>
+struct Fields<Move> {
+  static void Visit(auto&& v) {
+    using T = Move;
+    v("from", &T::from);
+    v("to", &T::to);
+    v("before_us", &T::before_us);
+    v("after_us", &T::after_us);
+  }
+};
+template <>
 struct Fields<Counters> {
   static void Visit(auto&& v) {
     using T = Counters;
@@ -411,6 +429,10 @@ struct Fields<ClusterState> {
     v("last_probe", &T::last_probe);
     v("probe_at", &T::probe_at);
     v("pool_at", &T::pool_at);
+    v("move", &T::move);
+    v("move_at", &T::move_at);
+    v("models_to_look_at", &T::models_to_look_at);
+    v("room_missing", &T::room_missing);
     v("load_awaited", &T::load_awaited);
     v("memory_awaited", &T::memory_awaited);
   }

@@ -245,6 +245,10 @@ struct CoreOptions {
   Duration pool_up_after = Seconds(2);     // a wait that one replica more should end; shorter ones end by themselves
   Duration pool_down_after = Seconds(60);  // of quiet: to load a model again takes about as long
   Duration pool_hold = Seconds(60);        // that a replica has served before another model gets its devices
+  int move_gain_permille = 150;       // of a step's time: what a group that runs must gain by a move; 0: none moves
+  Duration move_calm = Seconds(60);   // since the last change, before a group is looked at for a move
+  Duration move_rest = Seconds(600);  // of a model that moved, before it moves again; doubles
+  Duration move_rest_most = Seconds(86400);
 };
 
 }  // namespace tandem::core

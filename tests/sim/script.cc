@@ -161,6 +161,10 @@ Setup DrawSetup(uint64_t seed) {
   options.pool_down_after = core::Milliseconds(random.Between(500, 5000));
   options.pool_hold = core::Milliseconds(random.Between(500, 5000));
   options.link_probe = static_cast<core::LinkProbing>(random.Below(3));
+  options.move_gain_permille = static_cast<int>(random.Below(4)) * 50;
+  options.move_calm = core::Milliseconds(random.Between(500, 5000));
+  options.move_rest = core::Milliseconds(random.Between(1000, 10000));
+  options.move_rest_most = core::Seconds(60);
   setup.heartbeat_ms = 500 * scale / 1000;
   setup.orphan_grace_ms = random.Between(3000, 20000);
   setup.delay_us = random.Between(50, 3000);
