@@ -28,7 +28,7 @@ RESTART_AFTER = 0.5
 
 class Rig:
     def __init__(self, tmp, devices, tensor_parallel=1, replicas=1, speedup=20, time_scale=1.0, model_keys="", extra="",
-                 max_sequences=64, ready=True, state_bytes=0, scheduling="", restart_after=RESTART_AFTER):
+                 max_sequences=64, ready=True, state_bytes=0, scheduling="", restart_after=RESTART_AFTER, model=MODEL):
         """`state_bytes`: the scheduler's state lies on a disk of its own of that size, empty at every start; see disk()."""
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ time_scale: {time_scale}
 devices: {{select: [{", ".join(names)}]}}
 scheduling: {{quarantine_after: 0{scheduling}}}  # who breaks them is known, and it is not the devices
 models:
-  - {{name: tiny, path: {MODEL}, task: generate, tensor_parallel: {tensor_parallel}, replicas: {replicas}, max_num_seqs: {max_sequences}{model_keys}}}
+  - {{name: tiny, path: {model}, task: generate, tensor_parallel: {tensor_parallel}, replicas: {replicas}, max_num_seqs: {max_sequences}{model_keys}}}
 {extra}
 """)
         self.clients = FaultProxy(clients)
