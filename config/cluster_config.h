@@ -67,7 +67,7 @@ struct SchedulingConfig {
   absl::Duration client_stall = absl::Seconds(60);  // a client that takes no message for so long is let go; 0: never
   absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long
   bool prefix_cache = true;
-  bool sharing = true;  // groups of one rank may live beside others on a device where there is no other room
+  bool sharing = true;      // groups of one rank may live beside others on a device where there is no other room
   double move_gain = 0.15;  // share of a step's time that a running group must gain by a move; 0: none moves
   std::string link_probe = "once";  // off, once, periodic: whether the links of a host are measured while it is idle
 };
