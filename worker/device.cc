@@ -188,6 +188,9 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
                              .link = topology.LinkBetween(node_of(*index), node_of(peer))});
   }
   if (device.core_) device.numa_node_ = NumaNodeOf(options.root, *device.core_);
+  for (const CpuCache& cache : topology.CachesOf(device.core_ ? std::vector<int>{*device.core_} : cores)) {
+    device.caches_.push_back({cache.level, cache.bytes, CoreListText(cache.cores)});
+  }
   return device;
 }
 

@@ -49,9 +49,17 @@ class Device {
     std::string uuid;
     placement::PathKind link;
     int nvlinks = 0;               // as placement::Link
-    std::string source = "sysfs";  // or "NVML"
+    std::string source = "sysfs";  // or "NVML", "CUDA"
   };
   const std::vector<Peer>& peers() const { return peers_; }
+
+  // A cache of the cores that it computes on, second level and up. None for what is no CPU.
+  struct Cache {
+    int level = 0;
+    int64_t bytes = 0;
+    std::string cores;  // that share it: "0-3,8"
+  };
+  const std::vector<Cache>& caches() const { return caches_; }
 
   // What this worker may still take, the device's utilisation counted.
   virtual int64_t FreeBytes() const = 0;
@@ -82,6 +90,7 @@ class Device {
   int64_t memory_total_ = 0;
   double memory_utilization_ = 1;
   std::vector<Peer> peers_;
+  std::vector<Cache> caches_;
 };
 
 class CpuDevice final : public Device {

@@ -14,12 +14,51 @@ namespace {
 
 constexpr int kMostCores = 4096;
 constexpr int kMostNodes = 1024;
+constexpr int kMostCachesOfCore = 8;  // index0 to index3 are usual
+constexpr int kHighestLevel = 5;
+constexpr int64_t kLargestCache = int64_t{1} << 40;
 
 std::string FirstLine(const std::string& path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
   return line;
+}
+
+// "1024K", "32M", "512". 0 where it is no size.
+int64_t CacheBytes(absl::string_view text) {
+  text = absl::StripAsciiWhitespace(text);
+  int64_t unit = 1;
+  if (!text.empty()) {
+    const char last = absl::ascii_toupper(text.back());
+    if (last == 'K') unit = int64_t{1} << 10;
+    if (last == 'M') unit = int64_t{1} << 20;
+    if (last == 'G') unit = int64_t{1} << 30;
+  }
+  if (unit > 1) text.remove_suffix(1);
+  int64_t number = 0;
+  if (!absl::SimpleAtoi(text, &number) || number < 0 || number > kLargestCache / unit) return 0;
+  return number * unit;
+}
+
+// The caches of one core. A virtual machine may tell none, or some of a cache's facts only; a cache whose sharers are
+// not told is the core's own.
+void ReadCaches(const std::string& folder, int core, std::vector<CpuCache>& caches) {
+  for (int index = 0; index < kMostCachesOfCore; ++index) {
+    const std::string base = absl::StrCat(folder, "/cpu", core, "/cache/index", index);
+    CpuCache cache;
+    if (!absl::SimpleAtoi(FirstLine(base + "/level"), &cache.level)) continue;
+    if (cache.level < 2 || cache.level > kHighestLevel || FirstLine(base + "/type") == "Instruction") continue;
+    cache.bytes = CacheBytes(FirstLine(base + "/size"));
+    cache.cores = ParseCoreList(FirstLine(base + "/shared_cpu_list"));
+    std::sort(cache.cores.begin(), cache.cores.end());
+    cache.cores.erase(std::unique(cache.cores.begin(), cache.cores.end()), cache.cores.end());
+    if (!std::binary_search(cache.cores.begin(), cache.cores.end(), core)) cache.cores = {core};
+    const bool known = std::any_of(caches.begin(), caches.end(), [&](const CpuCache& other) {
+      return other.level == cache.level && other.cores == cache.cores;
+    });
+    if (!known) caches.push_back(std::move(cache));
+  }
 }
 
 const NumaNode* FindNode(const CpuTopology& topology, int id) {
@@ -67,8 +106,34 @@ placement::PathKind CpuTopology::LinkBetween(int numa_a, int numa_b) const {
   return numa_a >= 0 && numa_a == numa_b ? placement::PathKind::kSharedMemory : placement::PathKind::kSys;
 }
 
+std::vector<CpuCache> CpuTopology::CachesOf(const std::vector<int>& cores) const {
+  std::vector<CpuCache> found;
+  for (const CpuCache& cache : caches) {
+    const auto shares = [&](int core) { return std::binary_search(cache.cores.begin(), cache.cores.end(), core); };
+    if (std::any_of(cores.begin(), cores.end(), shares)) found.push_back(cache);
+  }
+  return found;
+}
+
+std::string CoreListText(const std::vector<int>& cores) {
+  std::string text;
+  for (size_t i = 0; i < cores.size();) {
+    size_t last = i;
+    while (last + 1 < cores.size() && cores[last + 1] == cores[last] + 1) ++last;
+    absl::StrAppend(&text, text.empty() ? "" : ",", cores[i]);
+    if (last > i) absl::StrAppend(&text, "-", cores[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
 CpuTopology ReadCpuTopology(const std::string& root) {
   CpuTopology topology;
+  const std::string cpus = root + "/sys/devices/system/cpu";
+  for (int core : ParseCoreList(FirstLine(cpus + "/online"))) ReadCaches(cpus, core, topology.caches);
+  std::stable_sort(topology.caches.begin(), topology.caches.end(), [](const CpuCache& a, const CpuCache& b) {
+    return std::pair(a.level, a.cores.front()) < std::pair(b.level, b.cores.front());
+  });
   const std::string base = root + "/sys/devices/system/node";
   for (int id : ParseCoreList(FirstLine(base + "/online"))) {
     if (topology.nodes.size() >= kMostNodes) break;

@@ -1,9 +1,10 @@
-// What the kernel says of the host's memory: which NUMA nodes it has, which cores they hold, and how far apart they
-// are. From /sys/devices/system/node alone: hwloc would tell more, but nothing that placement asks for, and would be
-// one more thing to install.
+// What the kernel says of the host's memory: which NUMA nodes it has, which cores they hold, how far apart they are,
+// and which cores share which cache. From /sys/devices/system alone: hwloc would tell more, but nothing that is asked
+// for here, and would be one more thing to install.
 #ifndef TANDEM_WORKER_TOPOLOGY_CPU_TOPOLOGY_H_
 #define TANDEM_WORKER_TOPOLOGY_CPU_TOPOLOGY_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,18 @@ struct NumaNode {
   std::vector<int> distances;  // to the nodes in the order of CpuTopology::nodes; 10 = itself; empty: not told
 };
 
-struct CpuTopology {
-  std::vector<NumaNode> nodes;  // by id; empty where the kernel tells nothing
+struct CpuCache {
+  int level = 0;           // 2 and up; the first level belongs to its core alone, and 32 KiB are no news
+  int64_t bytes = 0;       // 0: not told
+  std::vector<int> cores;  // that share it, ascending; never empty
+};
 
-  int NodeOf(int core) const;        // -1: not known
+struct CpuTopology {
+  std::vector<NumaNode> nodes;   // by id; empty where the kernel tells nothing
+  std::vector<CpuCache> caches;  // by level, then lowest core; of data or of both, not of instructions alone
+
+  int NodeOf(int core) const;                                           // -1: not known
+  std::vector<CpuCache> CachesOf(const std::vector<int>& cores) const;  // that any of these shares
   int Distance(int a, int b) const;  // of node ids, as the firmware counts; -1: not known
   // Between CPU devices on two NUMA nodes; -1 is a device that may run anywhere. Devices of a host with one node share
   // it, wherever they run; of several, whoever is not bound is taken for far away.
@@ -30,6 +39,9 @@ struct CpuTopology {
 
 // `root` stands before /sys. What cannot be read is left out.
 CpuTopology ReadCpuTopology(const std::string& root = "");
+
+// "0-3,8", as the kernel writes sets of cores. REQUIRES: ascending.
+std::string CoreListText(const std::vector<int>& cores);
 
 // "0-3,8" as the kernel writes sets of cores. Stops at what it cannot read, and at 4096 entries.
 std::vector<int> ParseCoreList(absl::string_view text);
