@@ -111,11 +111,12 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
                        : config.scheduling.link_probe == "once" ? core::LinkProbing::kOnce
                                                                 : core::LinkProbing::kPeriodic;
   for (core::Duration* time :
-       {&options.suspect_after,   &options.fence_after,   &options.detach_grace,  &options.stuck_after,
-        &options.reattach_window, &options.form_deadline, &options.load_deadline, &options.leave_deadline,
-        &options.retry_first,     &options.retry_most,    &options.probe_pause,   &options.probe_deadline,
-        &options.probe_again,     &options.pool_period,   &options.pool_up_after, &options.pool_down_after,
-        &options.pool_hold,       &options.move_calm,     &options.move_rest,     &options.move_rest_most}) {
+       {&options.suspect_after,      &options.fence_after,   &options.detach_grace,  &options.stuck_after,
+        &options.reattach_window,    &options.form_deadline, &options.load_deadline, &options.leave_deadline,
+        &options.retry_first,        &options.retry_most,    &options.probe_pause,   &options.probe_deadline,
+        &options.gpu_probe_deadline, &options.probe_again,   &options.pool_period,   &options.pool_up_after,
+        &options.pool_down_after,    &options.pool_hold,     &options.move_calm,     &options.move_rest,
+        &options.move_rest_most}) {
     *time = Scaled(*time, config.time_scale);
   }
   return options;

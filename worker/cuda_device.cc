@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <thread>
 #include <utility>
 
@@ -142,22 +143,29 @@ void CudaDevice::ReadSurroundings(const CudaDeviceOptions& options, const std::v
   cores_ = ParseCoreList(FirstLine(folder + "/local_cpulist"));
   if (!absl::SimpleAtoi(FirstLine(folder + "/numa_node"), &numa_node_)) numa_node_ = -1;
 
-  const absl::StatusOr<NvmlFacts> machine = ReadNvml(options.nvml_library);
-  if (!machine.ok()) return;
+  if (const absl::StatusOr<NvmlFacts> machine = ReadNvml(options.nvml_library); machine.ok()) {
+    ReadNvmlLinks(*machine, all);
+  }
+  ReadCudaWays(options, all);
+}
+
+void CudaDevice::ReadNvmlLinks(const NvmlFacts& machine, const std::vector<CudaDeviceFacts>& all) {
   int self = -1;
-  for (size_t i = 0; i < machine->devices.size(); ++i) {
-    if (machine->devices[i].bus_id == pci_bus_id_) self = static_cast<int>(i);
+  for (size_t i = 0; i < machine.devices.size(); ++i) {
+    if (machine.devices[i].bus_id == pci_bus_id_) self = static_cast<int>(i);
   }
   if (self < 0) return;
   // nvidia-smi's number, which is the same for every process of the machine, whatever each of them is shown.
   index_ = self;
-  if (numa_node_ < 0) numa_node_ = machine->devices[self].numa;
-  for (const NvmlLink& link : machine->links) {
+  if (numa_node_ < 0) numa_node_ = machine.devices[self].numa;
+  for (const NvmlLink& link : machine.links) {
     if (link.a != self && link.b != self) continue;
-    const NvmlDevice& far = machine->devices[link.a == self ? link.b : link.a];
+    const NvmlDevice& far = machine.devices[link.a == self ? link.b : link.a];
     bool reaches = link.peer_access.value_or(true);
     for (const CudaDeviceFacts& shown : all) {
-      if (shown.bus_id == far.bus_id) reaches = reaches && handle_->CanReach(shown).value_or(true);
+      if (shown.bus_id != far.bus_id) continue;
+      const absl::StatusOr<CudaPeerWay> way = handle_->WayTo(shown);
+      reaches = reaches && (!way.ok() || way->access);
     }
     // An NVLink that may not be used is none.
     const bool usable = reaches || !IsNvLink(link.kind);
@@ -170,7 +178,44 @@ void CudaDevice::ReadSurroundings(const CudaDeviceOptions& options, const std::v
                    << " can not reach each other's memory; they talk through the host's";
     }
   }
-  for (const std::string& note : machine->notes) LOG(INFO) << "NVML: " << note;
+  for (const std::string& note : machine.notes) LOG(INFO) << "NVML: " << note;
+}
+
+// Devices that NVML said nothing of.
+void CudaDevice::ReadCudaWays(const CudaDeviceOptions& options, const std::vector<CudaDeviceFacts>& all) {
+  struct Found {
+    const CudaDeviceFacts* peer;
+    CudaPeerWay way;
+    int numa = -1;
+  };
+  std::vector<Found> found;
+  int best_rank = std::numeric_limits<int>::max();
+  for (const CudaDeviceFacts& peer : all) {
+    const bool told =
+        std::any_of(peers_.begin(), peers_.end(), [&](const Peer& known) { return known.uuid == peer.uuid; });
+    if (told || peer.bus_id == pci_bus_id_) continue;
+    const absl::StatusOr<CudaPeerWay> way = handle_->WayTo(peer);
+    if (!way.ok()) {
+      LOG(INFO) << uuid_ << ": the way to " << peer.uuid << " is not known: " << way.status().message();
+      continue;
+    }
+    Found& one = found.emplace_back(Found{&peer, *way});
+    const std::string folder = absl::StrCat(options.root, "/sys/bus/pci/devices/", SysfsName(peer.bus_id));
+    if (!absl::SimpleAtoi(FirstLine(folder + "/numa_node"), &one.numa)) one.numa = -1;
+    best_rank = std::min(best_rank, way->performance_rank);
+  }
+  for (const Found& one : found) {
+    const bool nvlink = one.way.access && one.way.native_atomics;
+    // Where the kernel names no node, a way of a worse rank than the best is taken for the longer one.
+    const bool nodes_known = numa_node_ >= 0 && one.numa >= 0;
+    const bool far = nodes_known ? numa_node_ != one.numa : one.way.performance_rank > best_rank;
+    peers_.push_back({.uuid = one.peer->uuid,
+                      .link = nvlink ? PathKind::kNvLink
+                              : far  ? PathKind::kSys
+                                     : PathKind::kPhb,
+                      .nvlinks = nvlink ? 1 : 0,
+                      .source = "CUDA"});
+  }
 }
 
 // A process that was killed gives its memory back when the driver is done with it, which can take seconds; what is

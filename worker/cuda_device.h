@@ -5,6 +5,10 @@
 // context: that comes with the first model, so a parked worker holds nothing. Memory is told by NVML, which counts all
 // processes of the machine, else by CUDA.
 //
+// The ways to other devices are told by NVML, and where it is absent or says nothing of one, by CUDA's attributes of
+// the pair: access with native atomics is NVLink (how many, CUDA does not say: one is assumed), else it is PCIe, within
+// a NUMA node or between two.
+//
 // Facts are fixed after Open; memory is looked at as it is. Any thread; Load() belongs to the engine thread.
 #ifndef TANDEM_WORKER_CUDA_DEVICE_H_
 #define TANDEM_WORKER_CUDA_DEVICE_H_
@@ -62,6 +66,8 @@ class CudaDevice final : public Device {
   explicit CudaDevice(DeviceLock lock) : lock_(std::move(lock)) {}
 
   void ReadSurroundings(const CudaDeviceOptions& options, const std::vector<CudaDeviceFacts>& all);
+  void ReadNvmlLinks(const NvmlFacts& machine, const std::vector<CudaDeviceFacts>& all);
+  void ReadCudaWays(const CudaDeviceOptions& options, const std::vector<CudaDeviceFacts>& all);
   void AwaitLeftovers(const CudaDeviceOptions& options) const;
   std::optional<CudaMemory> ReadMemory() const;
 

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +26,7 @@ using testing::HasSubstr;
 constexpr int64_t kGiB = int64_t{1} << 30;
 
 bool can_reach = true;
+CudaPeerWay way;  // besides
 absl::StatusOr<std::vector<CudaDeviceFacts>> shown;
 
 class FakeHandle final : public CudaDeviceHandle {
@@ -31,8 +34,13 @@ class FakeHandle final : public CudaDeviceHandle {
   explicit FakeHandle(CudaDeviceFacts facts) : facts_(std::move(facts)) {}
   const CudaDeviceFacts& Facts() const override { return facts_; }
   absl::StatusOr<CudaMemory> Memory() const override { return CudaMemory{.free = 70 * kGiB, .total = 80 * kGiB}; }
-  absl::StatusOr<bool> CanReach(const CudaDeviceFacts&) const override { return can_reach; }
+  absl::StatusOr<CudaPeerWay> WayTo(const CudaDeviceFacts&) const override {
+    return CudaPeerWay{can_reach, way.native_atomics, way.performance_rank};
+  }
   absl::StatusOr<std::unique_ptr<Executor>> Load(const CudaModelOptions&, Communicator*) override {
+    return absl::UnimplementedError("a fake");
+  }
+  absl::StatusOr<std::unique_ptr<ProbeRoad>> OpenRoad(Communicator*, size_t) override {
     return absl::UnimplementedError("a fake");
   }
 
@@ -57,6 +65,7 @@ class CudaDeviceTest : public testing::Test {
         {.ordinal = 0, .name = "H100", .uuid = "GPU-1", .bus_id = "00000000:21:00.0", .memory_total = 80 * kGiB},
         {.ordinal = 1, .name = "H100", .uuid = "GPU-0", .bus_id = "00000000:10:00.0", .memory_total = 80 * kGiB}};
     can_reach = true;
+    way = {};
     setenv("TANDEM_FAKE_NVML", "bridge", 1);
     options_.nvml_library = FAKE_NVML;
     options_.leftovers_patience = std::chrono::milliseconds(0);
@@ -146,6 +155,46 @@ TEST_F(CudaDeviceTest, AnNvLinkThatMayNotBeUsedIsNone) {
   EXPECT_EQ((*device)->peers()[0].nvlinks, 0);
 }
 
+// Without NVML the attributes of CUDA say what there is to say.
+TEST_F(CudaDeviceTest, TellsItsWaysByCudaWhereNvmlIsAbsent) {
+  options_.nvml_library = "/nowhere/libnvidia-ml.so.1";
+  way.native_atomics = true;
+  auto device = Open("cuda:0");
+  ASSERT_TRUE(device.ok()) << device.status();
+  ASSERT_EQ((*device)->peers().size(), 1u);
+  EXPECT_EQ((*device)->peers()[0].uuid, "GPU-0");
+  EXPECT_EQ((*device)->peers()[0].link, PathKind::kNvLink) << "atomic operations reach the peer";
+  EXPECT_EQ((*device)->peers()[0].nvlinks, 1) << "how many, CUDA does not say";
+  EXPECT_EQ((*device)->peers()[0].source, "CUDA");
+  device->reset();
+
+  way.native_atomics = false;
+  EXPECT_EQ((*Open("cuda:0"))->peers()[0].link, PathKind::kPhb);
+  can_reach = false;
+  way.native_atomics = true;
+  device = Open("cuda:0");
+  EXPECT_EQ((*device)->peers()[0].link, PathKind::kPhb) << "an NVLink that may not be used is none";
+  EXPECT_EQ((*device)->peers()[0].nvlinks, 0);
+}
+
+TEST_F(CudaDeviceTest, WaysByCudaMindTheNumaNodes) {
+  options_.nvml_library = "/nowhere/libnvidia-ml.so.1";
+  options_.root = testing::TempDir() + "cuda_ways";
+  const auto put = [&](const std::string& bus, const std::string& node) {
+    const std::filesystem::path folder = options_.root + "/sys/bus/pci/devices/" + bus;
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "numa_node") << node << "\n";
+  };
+  put("0000:21:00.0", "0");
+  put("0000:10:00.0", "1");
+  EXPECT_EQ((*Open("cuda:0"))->peers()[0].link, PathKind::kSys);
+  put("0000:10:00.0", "0");
+  EXPECT_EQ((*Open("cuda:0"))->peers()[0].link, PathKind::kPhb);
+  put("0000:10:00.0", "-1");
+  EXPECT_EQ((*Open("cuda:0"))->peers()[0].link, PathKind::kPhb) << "one way alone is the best there is";
+  std::filesystem::remove_all(options_.root);
+}
+
 // The fake tells 80 GiB with 78 free.
 TEST_F(CudaDeviceTest, CountsTheMemoryOfOtherProcesses) {
   setenv("TANDEM_FAKE_NVML_PROCESSES", absl::StrCat(getpid(), ":512 1:1024").c_str(), 1);
@@ -162,7 +211,6 @@ TEST_F(CudaDeviceTest, WithoutNvmlCudaTellsTheMemory) {
   ASSERT_TRUE(device.ok());
   EXPECT_EQ((*device)->FreeOfTotal(), 70 * kGiB);
   EXPECT_EQ((*device)->HeldBytes(), 0) << "what was there before is others'";
-  EXPECT_TRUE((*device)->peers().empty());
 }
 
 TEST_F(CudaDeviceTest, WaitsForWhatAKilledProcessHolds) {

@@ -14,7 +14,6 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr size_t kSmallFloats = (16 << 10) / sizeof(float);
-constexpr size_t kLargeFloats = 32'000'000 / sizeof(float);
 
 struct Series {
   size_t floats;
@@ -23,13 +22,11 @@ struct Series {
   milliseconds time_limit;  // of all
 };
 constexpr Series kSmall{kSmallFloats, 20, 1000, milliseconds(150)};
-constexpr Series kLarge{kLargeFloats, 1, 7, milliseconds(500)};
+constexpr Series kLarge{kProbeFloats, 1, 7, milliseconds(500)};
 
-// The median time of one message. Both ranks must stop after the same one: a rank that has enough lays a one into the
-// first element, and both see the sum.
-absl::StatusOr<Clock::duration> Median(Communicator& communicator, const Series& series, std::vector<float>& buffer,
+// The median time of one message. Both ranks stop after the same one: the first that one of them has enough with.
+absl::StatusOr<Clock::duration> Median(Communicator& communicator, ProbeRoad& road, const Series& series,
                                        absl::FunctionRef<absl::Status()> go_on) {
-  const absl::Span<float> message = absl::MakeSpan(buffer).first(series.floats);
   const Clock::time_point until = Clock::now() + series.time_limit;
   std::vector<Clock::duration> times;
   for (int i = 0; i < series.warm_up + series.most; ++i) {
@@ -37,14 +34,12 @@ absl::StatusOr<Clock::duration> Median(Communicator& communicator, const Series&
       communicator.Abort(status.message());
       return status;
     }
-    const Clock::time_point begin = Clock::now();
-    message[0] = begin >= until ? 1.0f : 0.0f;
-    if (absl::Status status = communicator.AllReduceSum(message); !status.ok()) return status;
-    const Clock::duration took = Clock::now() - begin;
+    const absl::StatusOr<ProbeRoad::Passage> passage = road.Send(series.floats, Clock::now() >= until);
+    if (!passage.ok()) return passage.status();
     // A slow link has its warm-up for a figure rather than none.
-    if (i >= series.warm_up || times.empty()) times.push_back(took);
+    if (i >= series.warm_up || times.empty()) times.push_back(passage->took);
     if (i == series.warm_up && times.size() > 1) times.erase(times.begin());
-    if (message[0] != 0) break;
+    if (passage->enough) break;
   }
   std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
   return times[times.size() / 2];
@@ -56,17 +51,17 @@ int64_t Nanoseconds(Clock::duration d) {
 
 }  // namespace
 
-absl::StatusOr<LinkFigures> TimeMessages(Communicator& communicator, absl::FunctionRef<absl::Status()> go_on) {
-  std::vector<float> buffer(kLargeFloats);
-  // The buffers of both must be there before the first message is timed.
+absl::StatusOr<LinkFigures> TimeMessages(Communicator& communicator, ProbeRoad& road,
+                                         absl::FunctionRef<absl::Status()> go_on) {
+  // Both ends of the road must be there before the first message is timed.
   if (absl::Status status = communicator.Barrier(); !status.ok()) return status;
-  absl::StatusOr<Clock::duration> small = Median(communicator, kSmall, buffer, go_on);
+  absl::StatusOr<Clock::duration> small = Median(communicator, road, kSmall, go_on);
   if (!small.ok()) return small.status();
-  absl::StatusOr<Clock::duration> large = Median(communicator, kLarge, buffer, go_on);
+  absl::StatusOr<Clock::duration> large = Median(communicator, road, kLarge, go_on);
   if (!large.ok()) return large.status();
   const double seconds = static_cast<double>(Nanoseconds(*large)) * 1e-9;
   return LinkFigures{.small_ns = Nanoseconds(*small),
-                     .bytes_per_second = static_cast<int64_t>(kLargeFloats * sizeof(float) / seconds)};
+                     .bytes_per_second = static_cast<int64_t>(kProbeFloats * sizeof(float) / seconds)};
 }
 
 void LinkProbe::Measure(ProbeOrder order) {
@@ -129,7 +124,18 @@ absl::StatusOr<LinkFigures> LinkProbe::Attempt(const ProbeOrder& order) {
     channel_ = channel;
     if (!broken_.empty()) channel->Abort(broken_);
   }
-  return TimeMessages(channel->communicator(), [this] { return GoOn(); });
+  absl::StatusOr<std::unique_ptr<ProbeRoad>> road;
+  if (options_.open_road) {
+    road = options_.open_road(&channel->communicator(), kProbeFloats);
+  } else {
+    road = std::make_unique<HostRoad>(&channel->communicator(), kProbeFloats);
+  }
+  if (!road.ok()) {
+    absl::Status why = GoOn();
+    channel->Abort(road.status().message());  // or the peer would wait for this end
+    return why.ok() ? road.status() : why;
+  }
+  return TimeMessages(channel->communicator(), **road, [this] { return GoOn(); });
 }
 
 absl::Status LinkProbe::GoOn() {

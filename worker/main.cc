@@ -189,7 +189,8 @@ absl::StatusOr<Devices> OpenCuda(const Flags& flags, EndRequest* end) {
                                            .memory_limit_bytes = limit},
                                           communicator);
            },
-       .measures_links = false});  // a probe goes through the host's memory, NCCL does not
+       .open_road = [device](Communicator* communicator,
+                             size_t floats) { return device->handle().OpenRoad(communicator, floats); }});
   all.devices.push_back(*std::move(opened));
   return all;
 }

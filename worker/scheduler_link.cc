@@ -153,6 +153,7 @@ class SchedulerLink::Impl::AttachCall final : public SendingCall<AttachReactor, 
 void SchedulerLink::Impl::Start(DeviceEngines* engine) {
   engine_ = engine;
   probe_ = std::make_unique<LinkProbe>(LinkProbe::Options{.join = options_.join_probe,
+                                                          .open_road = options_.open_road,
                                                           .occupied = [engine] { return engine->Occupied(); },
                                                           .report =
                                                               [this](const ProbeReport& report) {

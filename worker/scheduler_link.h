@@ -39,6 +39,7 @@ class SchedulerLink {
     const Device* device = nullptr;  // outlives the link
     // Meets the other rank of a link probe; unset: this worker can not measure.
     decltype(LinkProbe::Options::join) join_probe;
+    decltype(LinkProbe::Options::open_road) open_road;  // as there
     // Called once, from a thread of the link, when the worker must end: the scheduler does not take it
     // (FAILED_PRECONDITION and the like), told it to (CANCELLED), or an abort hangs (DEADLINE_EXCEEDED).
     std::function<void(absl::Status)> on_end;

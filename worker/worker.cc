@@ -16,6 +16,8 @@ namespace {
 // scheduler, so this limit is only the last resort.
 constexpr absl::Duration kCallTimeout = absl::Minutes(10);
 constexpr absl::Duration kProbeCallTimeout = absl::Seconds(1);
+// Of ranks that open a road of their own first: each makes its device's context, which takes seconds.
+constexpr absl::Duration kRoadCallTimeout = absl::Seconds(20);
 
 }  // namespace
 
@@ -27,6 +29,10 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(Options options) {
   const Device& device = *worker->options_.device;
   LOG(INFO) << device.Name() << " (" << device.model() << ", " << device.threads() << " threads, "
             << device.memory_total() << " bytes) dials " << worker->options_.scheduler;
+  for (const Device::Cache& cache : device.caches()) {
+    LOG(INFO) << device.Name() << ": cache L" << cache.level << ", " << (cache.bytes >> 10) << " KiB of cores "
+              << cache.cores;
+  }
   return worker;
 }
 
@@ -47,9 +53,11 @@ SchedulerLink::Options Worker::LinkOptions() {
                               .on_park = options_.on_park,
                               .parked = options_.parked};
   if (options_.measures_links) {
-    link.join_probe = [this](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
-      return JoinGroup(*rendezvous_, identity, {.call_timeout = kProbeCallTimeout, .cancelled = cancelled});
+    const absl::Duration call_timeout = options_.open_road ? kRoadCallTimeout : kProbeCallTimeout;
+    link.join_probe = [this, call_timeout](const GroupIdentity& identity, const std::atomic<bool>* cancelled) {
+      return JoinGroup(*rendezvous_, identity, {.call_timeout = call_timeout, .cancelled = cancelled});
     };
+    link.open_road = options_.open_road;
   }
   CHECK_EQ(getrandom(link.incarnation.data(), link.incarnation.size(), 0),
            static_cast<ssize_t>(link.incarnation.size()));

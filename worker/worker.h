@@ -32,8 +32,9 @@ class Worker {
     std::string numerics;            // of the device: what the model's numerics id begins with
     const Device* device = nullptr;  // outlives the worker
     ModelLoader::LoadFolder load;
-    bool measures_links = true;                // what a simulated device measured would be this machine's memory
-    std::function<void(absl::Status)> on_end;  // as SchedulerLink::Options, and so are:
+    bool measures_links = true;  // what a simulated device measured would be this machine's memory
+    decltype(LinkProbe::Options::open_road) open_road;  // of a link probe; unset: through the host's memory
+    std::function<void(absl::Status)> on_end;           // as SchedulerLink::Options, and so are:
     std::function<void()> on_park;
     bool parked = false;
   };

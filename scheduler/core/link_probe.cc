@@ -53,16 +53,21 @@ bool IsProbed(const ClusterState& state, const Node& node) {
                      [&](const auto& probe) { return state.At(probe.second.a).spec.node == node.name; });
 }
 
+Duration DeadlineOf(const ClusterState& state, DeviceId device) {
+  return state.At(device).spec.kind == "cuda" ? state.options.gpu_probe_deadline : state.options.probe_deadline;
+}
+
 void Start(ClusterState& state, LinkRecord& link, Actions& out) {
-  const LinkProbe probe{++state.last_probe, link.a, link.b, state.now + state.options.probe_deadline};
+  const Duration deadline = DeadlineOf(state, link.a);
+  const LinkProbe probe{++state.last_probe, link.a, link.b, state.now + deadline};
   link.due = kNever;
   state.probes.emplace(probe.id, probe);
-  out.push_back(MeasureLink{probe.id, probe.a, probe.b, state.options.probe_deadline});
+  out.push_back(MeasureLink{probe.id, probe.a, probe.b, deadline});
 }
 
 void Fail(ClusterState& state, const LinkProbe& probe, const std::string& why, Actions& out) {
   LinkRecord& link = state.links.at({probe.a, probe.b});
-  const Duration first = state.options.probe_deadline, most = state.options.probe_again;
+  const Duration first = DeadlineOf(state, probe.a), most = state.options.probe_again;
   link.back_off = link.back_off.us == 0 ? first : std::min(most, Duration{link.back_off.us * 2});
   link.due = state.now + link.back_off;
   link.why_not = why;
@@ -122,7 +127,7 @@ void OnProbeTimer(ClusterState& state, Actions& out) {
     if (probe.deadline <= state.now) overdue.push_back(probe);
   }
   for (const LinkProbe& probe : overdue) {
-    Fail(state, probe, absl::StrCat("nothing heard in ", Words(state.options.probe_deadline)), out);
+    Fail(state, probe, absl::StrCat("nothing heard in ", Words(DeadlineOf(state, probe.a))), out);
   }
   const bool forms_soon = !state.settled || FormsSoon(state);
   bool held_back = false;

@@ -85,6 +85,7 @@ struct Fields<CoreOptions> {
     v("sharing", &T::sharing);
     v("probe_pause", &T::probe_pause);
     v("probe_deadline", &T::probe_deadline);
+    v("gpu_probe_deadline", &T::gpu_probe_deadline);
     v("probe_again", &T::probe_again);
     v("pool_period", &T::pool_period);
     v("pool_up_after", &T::pool_up_after);

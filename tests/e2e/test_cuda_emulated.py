@@ -5,6 +5,7 @@ kernels' logic, and what happens when a rank dies.
 """
 
 import contextlib
+import json
 import subprocess
 
 import grpc
@@ -96,3 +97,53 @@ def test_an_abort_that_hangs_ends_the_worker_and_the_group_forms_again(tmp_path,
         rig.kill("cuda:1")
         eventually(lambda: rig.said("cuda:0", "an abort of NCCL did not end within 10s"), 60, "the worker gives up")
         eventually(lambda: rig.restarts["cuda:0"] > 0 and rig.replicas_ready() == 1, 120, "the group forms again")
+
+
+# ---- links: two GPUs of this machine, and a model that needs four, so that nothing but links is there to be done
+
+
+@contextlib.contextmanager
+def idle_pair(tmp_path, probing):
+    with Rig(tmp_path, GPUS, tensor_parallel=4, time_scale=4, max_sequences=2, ready=False, scheduling=f", link_probe: {probing}") as rig:
+        eventually(lambda: len(topology(rig)["devices"]) == 2, 60, "both GPUs are there")
+        yield rig
+
+
+def topology(rig):
+    return json.loads(rig.ctl("topology", "-o", "json").stdout or '{"devices": []}')
+
+
+def link(rig):
+    return topology(rig)["links"][0]
+
+
+def test_two_gpus_measure_their_pair_over_nccl(tmp_path):
+    with idle_pair(tmp_path, "once") as rig:
+        measured = eventually(lambda: link(rig)["source"] == "measured" and link(rig), 120, "the pair is measured")
+        assert int(measured["bandwidth_bytes_per_s"]) > 0 and int(measured["small_message_ns"]) > 0
+        assert rig.said("cuda:0", "NCCL 2.28.0, 2 ranks"), "it went over NCCL"
+        assert "GB/s" in rig.ctl("topology").stdout
+        assert sum(rig.restarts.values()) == 0
+
+
+def test_a_loaded_group_serves_on_after_its_pair_was_measured(tmp_path):
+    with service(tmp_path, GPUS) as rig:
+        first = generate(rig, "A tensor-parallel group", 8)
+        eventually(lambda: link(rig)["source"] == "measured", 120, "the pair is measured")
+        assert generate(rig, "A tensor-parallel group", 8) == first
+
+
+def test_a_peer_that_hangs_in_a_probe_is_left_and_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TANDEM_FAKE_NCCL", "1:hang@5")  # the third message after the self-test
+    with idle_pair(tmp_path, "once") as rig:
+        why = eventually(lambda: link(rig).get("not_measured"), 120, "the probe is given up")
+        assert "link probe" in why, why
+        assert sum(rig.restarts.values()) == 0, "the workers live on"
+        assert link(rig)["source"] != "measured"
+
+
+def test_without_nvml_the_links_are_as_cuda_says_and_off_is_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("TANDEM_EMULATION_BRIDGES", "1")
+    with idle_pair(tmp_path, "off") as rig:
+        assert (link(rig)["label"], link(rig)["source"]) == ("NV1", "CUDA")
+        assert not rig.said("cuda:0", "NCCL"), "nothing was measured"

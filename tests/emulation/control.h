@@ -1,8 +1,8 @@
 // How tests arrange the emulated machine, and where other fakes (cuBLASLt, NCCL) put their work on a stream.
 //
 // The environment says the same to a program that is started: TANDEM_EMULATION_DEVICES (2), TANDEM_EMULATION_MEMORY
-// (bytes of each device, 1 GiB), TANDEM_EMULATION_FAIL (see FailCall: "cudaMalloc:3:2,cudaLaunchKernel:1:700").
-// CUDA_VISIBLE_DEVICES is followed, with numbers and with "GPU-" ids.
+// (bytes of each device, 1 GiB), TANDEM_EMULATION_BRIDGES (1: NVLink in pairs), TANDEM_EMULATION_FAIL (see FailCall:
+// "cudaMalloc:3:2,cudaLaunchKernel:1:700"). CUDA_VISIBLE_DEVICES is followed, with numbers and with "GPU-" ids.
 #ifndef TANDEM_TESTS_EMULATION_CONTROL_H_
 #define TANDEM_TESTS_EMULATION_CONTROL_H_
 
@@ -20,6 +20,7 @@ struct Machine {
   size_t taken_bytes = 0;  // of each device, by nobody in this process
   int multiprocessors = 4;
   bool peer_access = true;
+  bool bridges = false;  // NVLink between 0 and 1, 2 and 3
 };
 
 // A new machine: all devices as new, no call to fail. REQUIRES: nothing of the old one is in use any more.

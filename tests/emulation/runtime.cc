@@ -108,6 +108,7 @@ Runtime& TheRuntime() {
     auto* const made = new Runtime;
     Machine machine;
     machine.devices = static_cast<int>(NumberFrom("TANDEM_EMULATION_DEVICES", machine.devices));
+    machine.bridges = NumberFrom("TANDEM_EMULATION_BRIDGES", machine.bridges) != 0;
     machine.memory_bytes =
         static_cast<size_t>(NumberFrom("TANDEM_EMULATION_MEMORY", static_cast<int64_t>(machine.memory_bytes)));
     Arrange(*made, machine);
@@ -340,6 +341,31 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   EMULATED_CALL("cudaDeviceCanAccessPeer");
   *can = TheRuntime().machine.peer_access && device != peer ? 1 : 0;
   return cudaSuccess;
+}
+
+// Devices stand in bridged pairs, 0 with 1 and 2 with 3, where the machine has bridges.
+cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, int device, int peer) {
+  EMULATED_CALL("cudaDeviceGetP2PAttribute");
+  const auto& runtime = TheRuntime();
+  const int count = static_cast<int>(runtime.devices.size());
+  if (device < 0 || peer < 0 || device >= count || peer >= count || device == peer) {
+    return Result(cudaErrorInvalidDevice);
+  }
+  const bool access = runtime.machine.peer_access;
+  const bool bridged = access && runtime.machine.bridges && device / 2 == peer / 2;
+  switch (attribute) {
+    case cudaDevP2PAttrPerformanceRank:
+      *value = bridged ? 0 : 1;
+      return cudaSuccess;
+    case cudaDevP2PAttrAccessSupported:
+    case cudaDevP2PAttrCudaArrayAccessSupported:
+      *value = access;
+      return cudaSuccess;
+    case cudaDevP2PAttrNativeAtomicSupported:
+      *value = bridged;
+      return cudaSuccess;
+  }
+  return Result(cudaErrorInvalidValue);
 }
 
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int) {

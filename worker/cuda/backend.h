@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "worker/comm/communicator.h"
 #include "worker/exec/executor.h"
+#include "worker/probe_road.h"
 
 namespace tandem::worker {
 
@@ -30,6 +31,13 @@ struct CudaDeviceFacts {
   int compute_major = 0, compute_minor = 0;
   int multiprocessors = 0;
   int clock_khz = 0;  // of the multiprocessors, at most; 0: not told
+};
+
+// The way from one device to another, by the driver's word.
+struct CudaPeerWay {
+  bool access = false;          // the one may read and write the other's memory
+  bool native_atomics = false;  // and do atomic operations there: an NVLink, or a chip-to-chip link
+  int performance_rank = 0;     // among the ways of this machine; lower is better, and says no more than that
 };
 
 // Both numbers count what every process of the device holds.
@@ -47,8 +55,8 @@ struct CudaModelOptions {
   int64_t memory_limit_bytes = 0;  // for all but the KV pool; 0: what the device has free now
 };
 
-// One device of this process. Facts(), Memory() and CanReach() are for any thread; Load() and what it returns belong to
-// the engine thread of the group that `communicator` is of.
+// One device of this process. Facts(), Memory() and WayTo() are for any thread; Load() and what it returns belong to
+// the engine thread of the group that `communicator` is of, OpenRoad() and its road to the thread of a link probe.
 class CudaDeviceHandle {
  public:
   virtual ~CudaDeviceHandle() = default;
@@ -56,12 +64,15 @@ class CudaDeviceHandle {
   virtual const CudaDeviceFacts& Facts() const = 0;
   // Any thread. An error is the device's: it is lost, or its context is.
   virtual absl::StatusOr<CudaMemory> Memory() const = 0;
-  // Whether this device may read and write the memory of that one, by the driver's word.
-  virtual absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const = 0;
+  virtual absl::StatusOr<CudaPeerWay> WayTo(const CudaDeviceFacts& peer) const = 0;
 
   // Loads the communicator's rank. Codes as LoadCpuModel. `communicator` outlives the executor.
   virtual absl::StatusOr<std::unique_ptr<Executor>> Load(const CudaModelOptions& options,
                                                          Communicator* communicator) = 0;
+
+  // The road of a group of this device and the other rank's, for messages of at most `floats`; both ranks of
+  // `communicator` call it. Makes the context. worker/cuda/device_road.h says how it ends.
+  virtual absl::StatusOr<std::unique_ptr<ProbeRoad>> OpenRoad(Communicator* communicator, size_t floats) = 0;
 };
 
 // The plugin's door, a table of plain functions.

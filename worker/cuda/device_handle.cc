@@ -7,6 +7,7 @@
 #include "worker/cuda/check.h"
 #include "worker/cuda/cuda_executor.h"
 #include "worker/cuda/device_list.h"
+#include "worker/cuda/device_road.h"
 #include "worker/cuda/join_devices.h"
 
 namespace tandem::worker {
@@ -29,12 +30,15 @@ class Handle final : public CudaDeviceHandle {
     return CudaMemory{.free = static_cast<int64_t>(free), .total = static_cast<int64_t>(total)};
   }
 
-  absl::StatusOr<bool> CanReach(const CudaDeviceFacts& peer) const override {
-    int can = 0;
-    if (cudaError_t error = cudaDeviceCanAccessPeer(&can, facts_.ordinal, peer.ordinal); error != cudaSuccess) {
-      return cuda::ToStatus(error, "peer access");
+  absl::StatusOr<CudaPeerWay> WayTo(const CudaDeviceFacts& peer) const override {
+    int access = 0, atomics = 0, rank = 0;
+    for (const auto& [attribute, value] :
+         {std::pair(cudaDevP2PAttrAccessSupported, &access), std::pair(cudaDevP2PAttrNativeAtomicSupported, &atomics),
+          std::pair(cudaDevP2PAttrPerformanceRank, &rank)}) {
+      const cudaError_t error = cudaDeviceGetP2PAttribute(value, attribute, facts_.ordinal, peer.ordinal);
+      if (error != cudaSuccess) return cuda::ToStatus(error, "the way to a peer");
     }
-    return can != 0;
+    return CudaPeerWay{.access = access != 0, .native_atomics = atomics != 0, .performance_rank = rank};
   }
 
   absl::StatusOr<std::unique_ptr<Executor>> Load(const CudaModelOptions& options, Communicator* communicator) override {
@@ -49,6 +53,11 @@ class Handle final : public CudaDeviceHandle {
     return cuda::LoadCudaExecutor(executor, communicator, [this](Communicator* control, int64_t largest_bytes) {
       return cuda::JoinDevices(control, largest_bytes, on_lost_);
     });
+  }
+
+  absl::StatusOr<std::unique_ptr<ProbeRoad>> OpenRoad(Communicator* communicator, size_t floats) override {
+    TANDEM_CUDA_RETURN_IF_ERROR(cudaSetDevice(facts_.ordinal));
+    return cuda::OpenDeviceRoad(communicator, {.floats = floats, .on_lost = on_lost_});
   }
 
  private:

@@ -13,7 +13,8 @@
 namespace tandem::worker::cuda {
 
 absl::StatusOr<std::unique_ptr<DeviceCommunicator>> JoinDevices(Communicator* control, int64_t largest_bytes,
-                                                                std::function<void(absl::string_view)> on_lost) {
+                                                                std::function<void(absl::string_view)> on_lost,
+                                                                absl::Duration init_limit) {
   if (control->size() == 1) return std::make_unique<SoloDeviceCommunicator>(control);
   const char* word = std::getenv("TANDEM_DEVICE_COMMUNICATOR");
   const std::string choice = word == nullptr || *word == '\0' ? "nccl" : word;
@@ -21,7 +22,7 @@ absl::StatusOr<std::unique_ptr<DeviceCommunicator>> JoinDevices(Communicator* co
   if (choice != "nccl") {
     return absl::InvalidArgumentError(absl::StrCat("TANDEM_DEVICE_COMMUNICATOR=", choice, ": expected nccl or host"));
   }
-  return NcclCommunicator::Join(control, {.on_lost = std::move(on_lost)});
+  return NcclCommunicator::Join(control, {.init_limit = init_limit, .on_lost = std::move(on_lost)});
 }
 
 }  // namespace tandem::worker::cuda

@@ -18,6 +18,7 @@
 #include "tests/emulation/control.h"
 #include "worker/comm/forked_group_for_test.h"
 #include "worker/cuda/device_memory.h"
+#include "worker/cuda/device_road.h"
 #include "worker/cuda/peer_check.h"
 #include "worker/cuda/stream.h"
 
@@ -191,12 +192,15 @@ TEST_F(NcclCommunicatorTest, AnAbortThatHangsLosesTheDevice) {
     why = std::string(reason);
     ++lost;
   };
-  ForkedGroup group(2, {}, Child(true, [](NcclCommunicator& nccl) {
-                      while (nccl.Health().ok()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-                      return true;
-                    }));
+  ForkedGroup group(2, {}, [](GroupChannel& channel) {
+    const auto nccl = NcclCommunicator::Join(&channel.communicator(), Patient());
+    if (!nccl.ok() || !channel.communicator().Barrier().ok()) return false;
+    while ((*nccl)->Health().ok()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return true;
+  });
   auto nccl = NcclCommunicator::Join(&group.channel().communicator(), options);
   ASSERT_TRUE(nccl.ok()) << nccl.status();
+  ASSERT_TRUE(group.channel().communicator().Barrier().ok());  // else the abort may come before the child has joined
   (*nccl)->Abort("the test says so");
   (*nccl)->Abort("and once more");
   nccl->reset();
@@ -251,6 +255,65 @@ TEST_F(PeerCheckTest, WithoutPeerAccessTheGroupStillComesUp) {
   EXPECT_STREQ(std::getenv("NCCL_P2P_DISABLE"), "1");
   EXPECT_TRUE(Exchange(**nccl));
   EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+  EXPECT_TRUE(group.Join(1));
+}
+
+// ---- the road of a link probe ---------------------------------------------------------------------------------------
+
+DeviceRoadOptions Road(absl::Duration send_limit) {
+  return {
+      .floats = 100'000, .init_limit = absl::Seconds(20), .send_limit = send_limit, .on_lost = [](absl::string_view) {
+      }};
+}
+
+TEST_F(NcclCommunicatorTest, ARoadCarriesMessagesOfDeviceMemory) {
+  const auto send = [](Communicator& control, bool enough_at_five) {
+    const auto road = OpenDeviceRoad(&control, Road(absl::Seconds(20)));
+    if (!road.ok()) return -1;
+    for (int i = 1; i <= 10; ++i) {
+      const auto passage = (*road)->Send(i % 2 == 0 ? 100'000 : 1000, enough_at_five && i == 5);
+      if (!passage.ok() || passage->took.count() <= 0) return -1;
+      if (passage->enough) return i;
+    }
+    return 11;
+  };
+  ForkedGroup group(2, {}, [&](GroupChannel& channel) {
+    const int sent = send(channel.communicator(), true);
+    return channel.communicator().Barrier().ok() && sent == 5;
+  });
+  const size_t before = emulation::AllocatedBytes(0);
+  EXPECT_EQ(send(group.channel().communicator(), false), 5) << "the other rank had enough";
+  EXPECT_EQ(emulation::AllocatedBytes(0), before) << "the message is gone with the road";
+  EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+  EXPECT_TRUE(group.Join(1));
+}
+
+// The peer's device stands still in the third message after the self-test: this end gives up by its own limit.
+TEST_F(NcclCommunicatorTest, APeerThatHangsEndsTheRoad) {
+  Order("1:hang@5");
+  const auto send = [](Communicator& control) {
+    const auto road = OpenDeviceRoad(&control, Road(absl::Seconds(1)));
+    if (!road.ok()) return road.status();
+    for (int i = 0; i < 5; ++i) {
+      if (const auto passage = (*road)->Send(1000, false); !passage.ok()) return passage.status();
+    }
+    return absl::OkStatus();
+  };
+  ForkedGroup group(2, {}, [&](GroupChannel& channel) { return !send(channel.communicator()).ok(); });
+  const auto begin = std::chrono::steady_clock::now();
+  const absl::Status status = send(group.channel().communicator());
+  EXPECT_FALSE(status.ok());
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(15));
+  EXPECT_TRUE(group.Join(1)) << "the end whose device hung learns of it too";
+}
+
+TEST_F(NcclCommunicatorTest, ARoadThatDoesNotComeUpIsToldAtBothEnds) {
+  Order("0:init-error");
+  ForkedGroup group(2, {}, [](GroupChannel& channel) {
+    return !OpenDeviceRoad(&channel.communicator(), Road(absl::Seconds(1))).ok();
+  });
+  const auto road = OpenDeviceRoad(&group.channel().communicator(), Road(absl::Seconds(1)));
+  EXPECT_THAT(std::string(road.status().message()), HasSubstr("NCCL, starting: unhandled system error"));
   EXPECT_TRUE(group.Join(1));
 }
 

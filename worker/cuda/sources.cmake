@@ -32,6 +32,7 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/device_handle.cc
   worker/cuda/device_list.cc
   worker/cuda/device_memory.cc
+  worker/cuda/device_road.cc
   worker/cuda/device_weights.cc
   worker/cuda/graph_sizes.cc
   worker/cuda/join_devices.cc
