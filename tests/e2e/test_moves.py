@@ -1,8 +1,6 @@
 """A group that runs moves to a better device that has come free, for a stated gain; no request notices."""
 
 import concurrent.futures
-import json
-import subprocess
 import time
 
 import grpc
@@ -16,7 +14,6 @@ from rig import Rig
 
 # 5.9 GiB, of which nothing is on the disk: simulated devices read config.json. Steps take the time of the weights.
 SHAPE = LLAMA | dict(hidden_size=4096, intermediate_size=11008, num_hidden_layers=16, vocab_size=2048)
-SLOW_CARD, FAST_CARD = "sim:L4:0", "sim:H100:1"
 
 
 @pytest.fixture
@@ -29,7 +26,8 @@ def rig(tmp_path):
 
 
 def generate(rig, prompt, tokens):
-    request = inference.GenerateRequest(model="tiny", prompt_ids=inference.TokenIds(ids=prompt))
+    request = inference.GenerateRequest(model="tiny")
+    request.token_ids.ids.extend(prompt)
     request.stopping.max_tokens = tokens
     request.stopping.ignore_eos = True
     ids = []
