@@ -76,6 +76,64 @@ def test_worked_answers(case, tmp_path):
         assert answer["unplaced"] == []
 
 
+def matrix(size, links, rest="SYS", near="NODE", node=None):
+    """As nvidia-smi prints it: `links` are NVLinks by pair; devices of one NUMA node have `near` between them, others `rest`."""
+    node = node or (lambda device: 0)
+    rows = ["\t" + "\t".join(f"GPU{i}" for i in range(size)) + "\tCPU Affinity\tNUMA Affinity"]
+    for i in range(size):
+        cells = ["X" if i == j else f"NV{links[min(i, j), max(i, j)]}" if (min(i, j), max(i, j)) in links else
+                 near if node(i) == node(j) else rest for j in range(size)]
+        rows.append("\t".join([f"GPU{i}", *cells, f"{16 * node(i)}-{16 * node(i) + 15}", str(node(i))]))
+    return "\n".join(rows) + "\n"
+
+
+# The hybrid cube mesh of a DGX-1: two squares with doubled diagonals or sides, and a way across for each corner.
+CUBE = {(0, 1): 1, (0, 2): 1, (0, 3): 2, (1, 2): 2, (1, 3): 1, (2, 3): 2, (4, 5): 1, (4, 6): 1, (4, 7): 2, (5, 6): 2, (5, 7): 1,
+        (6, 7): 2, (0, 4): 2, (1, 5): 2, (2, 6): 1, (3, 7): 1}
+HALVES = dict(node=lambda device: device // 4)
+BRIDGED = matrix(8, {(i, i + 1): 12 for i in range(0, 8, 2)}, **HALVES)
+ACROSS = matrix(4, {(0, 2): 4, (1, 3): 4}, near="PHB")
+MESH = matrix(4, {(i, j): 4 for i in range(4) for j in range(i + 1, 4)})
+SWITCH = matrix(8, {(i, j): 18 for i in range(8) for j in range(i + 1, 8)}, **HALVES)
+OVER_NODES = matrix(4, {(0, 2): 12, (1, 3): 12}, node=lambda device: device // 2)
+MIXED = "24GiB,24GiB,48GiB,48GiB"
+SMALL_AND_LARGE = ("name=A,tp=2,bytes=32GiB", "name=B,tp=2,bytes=68GiB")
+
+
+@pytest.mark.parametrize("text, gpu, memory, models, groups, gbps", [
+    pytest.param(matrix(8, CUBE, **HALVES), "V100", "16GiB", ["name=A,tp=2,replicas=4,bytes=2GiB"],
+                 {"A": [[0, 3], [1, 2], [4, 7], [5, 6]]}, 40, id="cube: the doubled links make the pairs"),
+    pytest.param(matrix(8, CUBE, **HALVES), "V100", "16GiB", ["name=A,tp=4,replicas=2,bytes=2GiB"],
+                 {"A": [[0, 1, 2, 3], [4, 5, 6, 7]]}, 80, id="cube: the squares make the quads"),
+    pytest.param(matrix(8, CUBE, **HALVES), "V100", "16GiB", ["name=A,tp=8,bytes=2GiB"], {"A": [list(range(8))]}, 120,
+                 id="cube: three rings each way through all"),
+    pytest.param(BRIDGED, "A100", "80GiB", ["name=A,tp=2,replicas=4,bytes=2GiB"], {"A": [[0, 1], [2, 3], [4, 5], [6, 7]]}, 240,
+                 id="bridges make the pairs"),
+    pytest.param(BRIDGED, "A100", "80GiB", ["name=A,tp=4,replicas=2,bytes=2GiB"], {"A": [[0, 1, 2, 3], [4, 5, 6, 7]]}, 24,
+                 id="quads over PCIe stay in their socket"),
+    pytest.param(matrix(8, {}, **HALVES), "A100", "80GiB", ["name=A,tp=4,replicas=2,bytes=2GiB"],
+                 {"A": [[0, 1, 2, 3], [4, 5, 6, 7]]}, 24, id="without NVLink groups stay in their socket"),
+    pytest.param(OVER_NODES, "A100", "80GiB", ["name=A,tp=2,replicas=2,bytes=2GiB"], {"A": [[0, 2], [1, 3]]}, 240,
+                 id="NUMA does not veto NVLink"),
+    pytest.param(MESH, "A100", "80GiB", ["name=A,tp=4,bytes=2GiB"], {"A": [[0, 1, 2, 3]]}, 240, id="a mesh of four"),
+    pytest.param(MESH, "A100", "80GiB", ["name=A,tp=2,replicas=2,bytes=2GiB"], None, 80, id="a smaller set of a mesh has less"),
+    pytest.param(SWITCH, "H100", "80GiB", ["name=A,tp=2,replicas=4,bytes=2GiB"], None, 370.8, id="a pair behind a switch has all"),
+    pytest.param(BRIDGES, "RTX3090", MIXED, SMALL_AND_LARGE, {"A": [[0, 1]], "B": [[2, 3]]}, None, id="the small one on the small cards"),
+    pytest.param(ACROSS, "RTX3090", MIXED, SMALL_AND_LARGE, {"A": [[0, 1]], "B": [[2, 3]]}, None, id="memory before bridges"),
+    pytest.param(BRIDGES, "RTX3090", MIXED, ["name=A,tp=auto,bytes=70GiB"], {"A": [[2, 3]]}, None, id="auto: two large, not all four"),
+])
+def test_worked_answers_of_our_own(tmp_path, text, gpu, memory, models, groups, gbps):
+    (tmp_path / "box.txt").write_text(text)
+    answer = planned("--topology", tmp_path / "box.txt", "--gpu", gpu, "--memory", memory,
+                     *[word for model in models for word in ("--model", model)])
+    mine = {}
+    for group in answer["groups"]:
+        mine.setdefault(group["model"], []).append(sorted(index(name) for name in group["devices"]))
+        assert gbps is None or group["ring_bandwidth_gbps"] == pytest.approx(gbps, rel=0.03)
+    assert answer["unplaced"] == []
+    assert groups is None or {model: sorted(sets) for model, sets in mine.items()} == groups
+
+
 def test_equal_input_gives_equal_output(tmp_path):
     (tmp_path / "a.txt").write_text(BRIDGES)
     outputs = set()
