@@ -91,7 +91,7 @@ struct CudaPlugin {
 };
 
 // Raised with every change of this file, or of a header that it includes.
-inline constexpr uint32_t kCudaPluginAbi = 2;
+inline constexpr uint32_t kCudaPluginAbi = 3;
 // Two compilers, or two releases, may lay out a class each in its own way.
 #define TANDEM_CUDA_PLUGIN_BUILD "tandem " TANDEM_VERSION ", compiler " __VERSION__
 
