@@ -214,6 +214,9 @@ cudaError_t cudaDeviceReset() { return cudaDeviceSynchronize(); }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   EMULATED_CALL("cudaLaunchHostFunc");
   return Result(tandem::emulation::Enqueue(stream, [=] {
+    // One at a time in the whole process, as a driver may run them: one that waits for another waits for ever.
+    static std::mutex one_at_a_time;
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
     function(data);
     return cudaSuccess;
   }));

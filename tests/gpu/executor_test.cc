@@ -207,7 +207,7 @@ std::vector<std::vector<float>> DecodeSteps(TestModel* model) {
 TEST_F(OnDevice, AGraphComputesWhatItsLaunchesDo) {
   for (const int ranks : {1, 2}) {
     options_.graphs = true;
-    TestModel captured = GpuModel(options_, ranks);
+    TestModel captured = GpuModel(options_, ranks, MakeCapturable);
     options_.graphs = false;
     TestModel eager = GpuModel(options_, ranks);
     const auto wanted = DecodeSteps(&eager);
@@ -359,10 +359,10 @@ TEST_F(OnDevice, DtypesThatAreNotComputedAreNamed) {
 }
 
 TEST_F(OnDevice, APeerThatDoesNotComeEndsTheStepAndNotTheThread) {
-  options_.wait_limit = std::chrono::milliseconds(400);
   std::vector<std::string> lost;
   options_.on_lost = [&lost](absl::string_view reason) { lost.emplace_back(reason); };
-  TestModel model = GpuModel(options_, 2);
+  // Long enough for the ranks to meet while they load, on a machine that is busy.
+  TestModel model([&](Communicator* control) { return LoadOnDevice(options_, control); }, 2, absl::Seconds(4));
   const std::vector<TokenId> tokens = {3, 4, 5};
   const std::vector<BlockId> blocks = {1};
   const SequenceInput sequence{tokens, 0, blocks, true};
@@ -389,7 +389,7 @@ class StuckCommunicator final : public DeviceCommunicator {
   absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type, cudaStream_t stream) override {
     return inner_->Gather(send, receive, count, type, stream);
   }
-  bool capturable() const override { return true; }
+  bool capturable() const override { return inner_->capturable(); }
   std::string numerics() const override { return inner_->numerics(); }
   absl::Status Health() override { return inner_->Health(); }
   void Abort(absl::string_view reason) override { inner_->Abort(reason); }

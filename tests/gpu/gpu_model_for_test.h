@@ -13,6 +13,9 @@
 #include "worker/cuda/solo_device_communicator.h"
 #include "worker/cuda/staged_communicator.h"
 #include "worker/exec/model_golden_for_test.h"
+#if defined(TANDEM_CUDA_EMULATION)
+#include "tests/emulation/queued_communicator_for_test.h"
+#endif
 
 namespace tandem::worker::cuda {
 
@@ -33,6 +36,15 @@ inline absl::StatusOr<std::unique_ptr<DeviceCommunicator>> MakeStaged(Communicat
   absl::StatusOr<std::unique_ptr<StagedCommunicator>> staged = StagedCommunicator::Create(control, largest_bytes);
   if (!staged.ok()) return staged.status();
   return std::unique_ptr<DeviceCommunicator>(*std::move(staged));
+}
+
+// One whose calls can be captured, where there is one that needs no second device.
+inline absl::StatusOr<std::unique_ptr<DeviceCommunicator>> MakeCapturable(Communicator* control,
+                                                                          int64_t largest_bytes) {
+#if defined(TANDEM_CUDA_EMULATION)
+  if (control->size() > 1) return std::make_unique<QueuedCommunicator>(control);
+#endif
+  return MakeStaged(control, largest_bytes);
 }
 
 inline std::string GoldenFolder(const std::string& model) {
@@ -56,8 +68,9 @@ inline absl::StatusOr<std::unique_ptr<Executor>> LoadOnDevice(const CudaExecutor
   return LoadCudaExecutor(options, control, make);
 }
 
-inline TestModel GpuModel(const CudaExecutorOptions& options, int ranks = 1) {
-  return TestModel([options](Communicator* control) { return LoadOnDevice(options, control); }, ranks);
+inline TestModel GpuModel(const CudaExecutorOptions& options, int ranks = 1,
+                          const MakeDeviceCommunicator& make = MakeStaged) {
+  return TestModel([options, make](Communicator* control) { return LoadOnDevice(options, control, make); }, ranks);
 }
 
 }  // namespace tandem::worker::cuda

@@ -11,7 +11,7 @@
 // stream standing still, without an error of its own. After any error the communicator is spent.
 //
 // Where capturable(), calls may be captured into a CUDA graph. Then every rank captures the same graphs in the same
-// order, and replays the same one for the same step.
+// order, and replays the same one for the same step. Where not, a call may also wait for the peers itself.
 //
 // Belongs to the engine thread. Abort() alone may be called from elsewhere.
 #ifndef TANDEM_WORKER_CUDA_DEVICE_COMMUNICATOR_H_

@@ -36,13 +36,14 @@ class TestModel {
   TestModel(const CpuModelOptions& options, int ranks)
       : TestModel([&options](Communicator* communicator) { return LoadCpuModel(options, communicator); }, ranks) {}
 
-  TestModel(const Load& load, int ranks) {
+  // `call_timeout`: of a call between the ranks; one that a peer does not answer ends then.
+  TestModel(const Load& load, int ranks, absl::Duration call_timeout = absl::Seconds(60)) {
     if (ranks == 1) {
       communicators_.push_back(std::make_unique<SoloCommunicator>());
     } else {
       group_ = std::make_unique<LocalGroup>(ranks);
       for (int r = 0; r < ranks; ++r)
-        communicators_.push_back(std::make_unique<ShmCommunicator>(group_->member(r), absl::Seconds(60)));
+        communicators_.push_back(std::make_unique<ShmCommunicator>(group_->member(r), call_timeout));
     }
     executors_.resize(communicators_.size());
     // Side by side: ranks of some kinds meet while they load.
