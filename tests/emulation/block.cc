@@ -55,7 +55,7 @@ bool Block::Run(const Launch& launch) {
 void Block::RunThread(void*) { current_block->launch_->body(); }
 
 bool Block::RunOne() {
-  shared_.Begin(&launch_->kernel, launch_->dynamic_shared_bytes);
+  shared_.Begin(&launch_->kernel, launch_->dynamic_shared_bytes, launch_->most_shared_bytes);
   ended_ = 0;
   at_barrier_ = 0;
   diverged_ = false;

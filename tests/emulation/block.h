@@ -49,7 +49,8 @@ class Block {
     dim3 grid;
     dim3 block;
     size_t dynamic_shared_bytes = 0;
-    std::function<void()> body;  // what one thread does
+    size_t most_shared_bytes = 0;  // with the static arrays
+    std::function<void()> body;    // what one thread does
   };
 
   // Runs the blocks of a launch one after the other. False after a divergence: the rest has not run.

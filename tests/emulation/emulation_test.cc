@@ -312,5 +312,16 @@ TEST_F(Emulation, ALaunchThatNoDeviceTakesIsRefused) {
   cudaGetLastError();
 }
 
+TEST_F(Emulation, StaticArraysCountInWhatIsNotAskedFor) {
+  constexpr size_t kBytes = 48 << 10;
+  void* arguments[] = {&data_};
+  ASSERT_EQ(cudaLaunchKernel(&SumOfThreads, dim3(1), dim3(32), arguments, kBytes, stream_), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_THAT(TakeFindings(),
+              ElementsAre(HasSubstr("128 bytes of static shared memory and 49152 of dynamic are more")));
+  ASSERT_TRUE(Launch("Planted", &SumOfThreads, {dim3(1), dim3(32), kBytes}, stream_, data_).ok()) << "which asks";
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+}
+
 }  // namespace
 }  // namespace tandem::emulation

@@ -185,24 +185,27 @@ cudaError_t SetSharedBytes(const void* kernel, int bytes) {
   return cudaSuccess;
 }
 
-size_t SharedBytesOf(const void* kernel) {
+std::optional<size_t> AskedSharedBytes(const void* kernel) {
   Runtime& runtime = TheRuntime();
   const std::lock_guard<std::mutex> lock(runtime.mutex);
   const auto found = runtime.shared_bytes.find(kernel);
-  return found == runtime.shared_bytes.end() ? SharedMemory::kStaticBytes : found->second;
+  if (found == runtime.shared_bytes.end()) return std::nullopt;
+  return found->second;
 }
 
-cudaError_t LaunchKernel(dim3 grid, dim3 block, size_t dynamic_shared_bytes, size_t allowed_shared_bytes,
+cudaError_t LaunchKernel(dim3 grid, dim3 block, size_t dynamic_shared_bytes, std::optional<size_t> asked_shared_bytes,
                          cudaStream_t stream, std::function<void()> body) {
   EMULATED_CALL("cudaLaunchKernel");
   const char* const name = std::exchange(next_launch, nullptr);
   const size_t threads = size_t{block.x} * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > 1024 ||
-      block.z > 64 || dynamic_shared_bytes > allowed_shared_bytes) {
+      block.z > 64 || dynamic_shared_bytes > asked_shared_bytes.value_or(SharedMemory::kStaticBytes)) {
     return Result(cudaErrorInvalidConfiguration);
   }
   const int device = current_device;
-  Block::Launch launch{name == nullptr ? "a kernel" : name, grid, block, dynamic_shared_bytes, std::move(body)};
+  // What was asked for comes on top of the static arrays; what was not is shared with them.
+  const size_t most = asked_shared_bytes.has_value() ? SharedMemory::kMostBytes : SharedMemory::kStaticBytes;
+  Block::Launch launch{name == nullptr ? "a kernel" : name, grid, block, dynamic_shared_bytes, most, std::move(body)};
   return Result(Enqueue(stream, [launch = std::move(launch), device]() -> cudaError_t {
     thread_local Block block_of_this_thread;
     current_device = device;

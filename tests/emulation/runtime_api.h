@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -242,10 +243,11 @@ namespace tandem::emulation {
 // Says what the next launch of this thread is called in findings.
 void NameNextLaunch(const char* kernel);
 
-cudaError_t LaunchKernel(dim3 grid, dim3 block, size_t dynamic_shared_bytes, size_t allowed_shared_bytes,
+// `asked_shared_bytes`: of dynamic shared memory, by cudaFuncSetAttribute.
+cudaError_t LaunchKernel(dim3 grid, dim3 block, size_t dynamic_shared_bytes, std::optional<size_t> asked_shared_bytes,
                          cudaStream_t stream, std::function<void()> body);
 cudaError_t SetSharedBytes(const void* kernel, int bytes);
-size_t SharedBytesOf(const void* kernel);
+std::optional<size_t> AskedSharedBytes(const void* kernel);
 
 }  // namespace tandem::emulation
 
@@ -263,7 +265,7 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, v
   }
   (std::index_sequence_for<Params...>());
   return tandem::emulation::LaunchKernel(grid, block, shared_bytes,
-                                         tandem::emulation::SharedBytesOf(reinterpret_cast<const void*>(kernel)),
+                                         tandem::emulation::AskedSharedBytes(reinterpret_cast<const void*>(kernel)),
                                          stream, [kernel, copy] { std::apply(kernel, copy); });
 }
 

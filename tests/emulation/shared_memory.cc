@@ -26,11 +26,12 @@ SharedMemory::SharedMemory()
   base_ = bytes_.data() + ((kAlignment - address % kAlignment) % kAlignment);
 }
 
-void SharedMemory::Begin(const std::string* kernel, size_t dynamic_bytes) {
+void SharedMemory::Begin(const std::string* kernel, size_t dynamic_bytes, size_t most_bytes) {
   kernel_ = kernel;
   named_.clear();
   static_end_ = 0;
   dynamic_bytes_ = dynamic_bytes;
+  most_bytes_ = most_bytes;
   races_ = 0;
   ++block_time_;
   std::memset(base_ + kStaticBytes, 0xff, dynamic_bytes);
@@ -46,6 +47,11 @@ SharedMemory::Array SharedMemory::Static(const void* key, const char* name, size
     return {};
   }
   static_end_ = begin + bytes;
+  if (static_end_ + dynamic_bytes_ > most_bytes_ && races_++ < kRacesReported) {
+    // On a device the launch itself fails: there the compiler has counted.
+    Report(absl::StrCat(*kernel_, ": ", static_end_, " bytes of static shared memory and ", dynamic_bytes_,
+                        " of dynamic are more than the ", most_bytes_, " that it may have"));
+  }
   std::memset(base_ + begin, 0xff, bytes);
   named_.push_back({key, name, {begin, begin + bytes}});
   return named_.back().array;

@@ -27,7 +27,8 @@ class SharedMemory {
   SharedMemory();
 
   // A new block begins. Contents are bytes of 0xff: not a number in every floating type.
-  void Begin(const std::string* kernel, size_t dynamic_bytes);
+  // `most_bytes`: of static and dynamic arrays together.
+  void Begin(const std::string* kernel, size_t dynamic_bytes, size_t most_bytes);
 
   // The array that `key` stands for, the same one for all threads of the block.
   Array Static(const void* key, const char* name, size_t bytes, size_t alignment);
@@ -72,6 +73,7 @@ class SharedMemory {
   const std::string* kernel_ = nullptr;
   size_t static_end_ = 0;
   size_t dynamic_bytes_ = 0;
+  size_t most_bytes_ = 0;
   int races_ = 0;  // reported in this block
   // Times grow from block to block, so that old notes need no clearing.
   uint64_t block_time_ = 1;
