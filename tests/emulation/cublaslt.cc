@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 
+#include "tests/emulation/findings.h"
 #include "tests/emulation/runtime.h"
 
 struct cublasLtContext {};
@@ -27,7 +29,11 @@ struct cublasLtMatrixLayoutOpaque_t {
   int64_t batch_stride = 0;
 };
 
-struct cublasLtMatmulPreferenceOpaque_t {};
+struct cublasLtMatmulPreferenceOpaque_t {
+  int32_t search_mode = 0;
+  uint64_t workspace_bytes = 0;
+  uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK;
+};
 
 namespace {
 
@@ -78,13 +84,29 @@ float Finish(float value, uint32_t epilogue) {
   return value;
 }
 
+bool Spans(const Layout& layout) {
+  const uint64_t line = layout.order == CUBLASLT_ORDER_COL ? layout.rows : layout.columns;
+  return layout.rows > 0 && layout.columns > 0 && layout.leading >= static_cast<int64_t>(line);
+}
+
 bool Fits(const Layout& a, const Layout& b, const Layout& d, const cublasLtMatmulDescOpaque_t& description) {
   const uint64_t inner = description.transpose_a == CUBLAS_OP_N ? a.columns : a.rows;
   const uint64_t rows = description.transpose_a == CUBLAS_OP_N ? a.rows : a.columns;
   const uint64_t inner_b = description.transpose_b == CUBLAS_OP_N ? b.rows : b.columns;
   const uint64_t columns = description.transpose_b == CUBLAS_OP_N ? b.columns : b.rows;
   return inner == inner_b && rows == d.rows && columns == d.columns && a.type == b.type && a.batch == d.batch &&
-         b.batch == d.batch;
+         b.batch == d.batch && Spans(a) && Spans(b) && Spans(d);
+}
+
+constexpr uint64_t kChosen = 0x7a4d;  // in an algorithm that the heuristic gave
+
+// A kernel is chosen for operands that begin on 256 bytes unless the preferences say less, and ours never do.
+void CheckAligned(std::initializer_list<const void*> operands) {
+  for (const void* operand : operands) {
+    if (reinterpret_cast<uintptr_t>(operand) % 256 != 0) {
+      tandem::emulation::Report("cublasLtMatmul: an operand does not begin on 256 bytes, as its kernel was promised");
+    }
+  }
 }
 
 }  // namespace
@@ -101,6 +123,8 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
       return "CUBLAS_STATUS_INVALID_VALUE";
     case CUBLAS_STATUS_EXECUTION_FAILED:
       return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case CUBLAS_STATUS_INTERNAL_ERROR:
+      return "CUBLAS_STATUS_INTERNAL_ERROR";
     case CUBLAS_STATUS_NOT_SUPPORTED:
       return "CUBLAS_STATUS_NOT_SUPPORTED";
   }
@@ -195,9 +219,18 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
-                                                    const void*, size_t) {
-  return CUBLAS_STATUS_SUCCESS;
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+                                                    size_t bytes) {
+  switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_SEARCH_MODE:
+      return Put(&preference->search_mode, value, bytes);
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+      return Put(&preference->workspace_bytes, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return Put(&preference->reductions, value, bytes);
+  }
+  return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t description,
@@ -206,9 +239,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulPreference_t, int requested,
                                               cublasLtMatmulHeuristicResult_t results[], int* returned) {
   *returned = 0;
+  if (tandem::emulation::Begin("cublasLtMatmulAlgoGetHeuristic") != cudaSuccess) return CUBLAS_STATUS_INTERNAL_ERROR;
   if (requested < 1) return CUBLAS_STATUS_INVALID_VALUE;
   if (!Fits(*a, *b, *d, *description)) return CUBLAS_STATUS_NOT_SUPPORTED;
   results[0] = {};
+  results[0].algo.data[0] = kChosen;
   results[0].state = CUBLAS_STATUS_SUCCESS;
   *returned = 1;
   return CUBLAS_STATUS_SUCCESS;
@@ -217,9 +252,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description, const void* alpha, const void* a,
                               cublasLtMatrixLayout_t a_layout, const void* b, cublasLtMatrixLayout_t b_layout,
                               const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t*, void*, size_t,
-                              cudaStream_t stream) {
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algorithm, void* workspace,
+                              size_t, cudaStream_t stream) {
   if (!Fits(*a_layout, *b_layout, *d_layout, *description)) return CUBLAS_STATUS_INVALID_VALUE;
+  // No algorithm is allowed, and means that the library asks itself for one in every call.
+  if (algorithm != nullptr && algorithm->data[0] != kChosen) return CUBLAS_STATUS_INVALID_VALUE;
+  CheckAligned({a, b, c, d, workspace});
   if (tandem::emulation::Begin("cublasLtMatmul") != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
   const float factor = *static_cast<const float*>(alpha);
   const float kept = *static_cast<const float*>(beta);

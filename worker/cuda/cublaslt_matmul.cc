@@ -65,13 +65,21 @@ class Preference {
       return made;
     }
     const uint64_t workspace = static_cast<uint64_t>(kMatmulWorkspaceBytes);
-    return BlasStatus(cublasLtMatmulPreferenceSetAttribute(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                           &workspace, sizeof(workspace)),
-                      "setting preferences");
+    // Where a sum is split, its parts are float32 too; without this they may be as narrow as the output.
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    absl::Status set = Set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+    if (set.ok()) set = Set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions);
+    return set;
   }
   cublasLtMatmulPreference_t get() const { return preference_; }
 
  private:
+  template <typename T>
+  absl::Status Set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+    return BlasStatus(cublasLtMatmulPreferenceSetAttribute(preference_, attribute, &value, sizeof(value)),
+                      "setting preferences");
+  }
+
   cublasLtMatmulPreference_t preference_ = nullptr;
 };
 
@@ -132,7 +140,7 @@ absl::StatusOr<std::unique_ptr<Matmul::Plan>> Matmul::MakePlan(const MatmulArgs&
                                      plan->output.get(), preference.get(), 1, &best, &found),
       absl::StrCat("choosing a kernel for ", rows, " x ", weight.inner, " times ", weight.columns));
   if (!made.ok()) return made;
-  if (found < 1) {
+  if (found < 1 || best.state != CUBLAS_STATUS_SUCCESS) {
     return absl::InternalError(absl::StrCat("cuBLASLt has no kernel for ", rows, " x ", weight.inner, " times ",
                                             weight.columns, " in ", model::NameOf(type_)));
   }
