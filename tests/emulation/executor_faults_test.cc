@@ -91,6 +91,18 @@ TEST_F(Faults, AStepAllocatesNothing) {
   EXPECT_EQ(emulation::CallsOf("cudaMallocHost"), host);
 }
 
+// At any number of tokens: between two powers of two lies a bucket of its own, whatever a full step has.
+TEST_F(Faults, AStepChoosesNothing) {
+  options_.max_batch_tokens = 70;
+  auto executor = Load();
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  ASSERT_TRUE((*executor)->AllocateKv(8).ok());
+  const int64_t asked = emulation::CallsOf("cublasLtMatmulAlgoGetHeuristic");
+  EXPECT_GT(asked, 0);
+  for (const int32_t tokens : {1, 9, 16, 17, 33, 63, 64}) ASSERT_TRUE(Step(executor->get(), tokens).ok()) << tokens;
+  EXPECT_EQ(emulation::CallsOf("cublasLtMatmulAlgoGetHeuristic"), asked);
+}
+
 TEST_F(Faults, AnErrorThatStaysEndsTheProcess) {
   std::vector<std::string> lost;
   options_.on_lost = [&lost](absl::string_view reason) { lost.emplace_back(reason); };

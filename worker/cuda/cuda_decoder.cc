@@ -246,6 +246,12 @@ absl::Status CudaDecoder::TouchProducts(int64_t rows, cudaStream_t stream) {
   return OutputProduct(std::min<int64_t>(rows, layout_.limits.sequences), stream);
 }
 
+absl::Status CudaDecoder::TouchSums(int64_t rows, cudaStream_t stream) {
+  if (communicator_.size() == 1) return absl::OkStatus();
+  RETURN_IF_ERROR(communicator_.AllReduceSum(buffers_.residual, rows * config_.hidden, DType::kFloat32, stream));
+  return communicator_.AllReduceSum(buffers_.delta, rows * config_.hidden, layout_.type, stream);
+}
+
 const RowReport* CudaDecoder::ReportsOf(int32_t rank, int32_t rows) const {
   if (communicator_.size() == 1) return buffers_.reports;
   return buffers_.gathered_reports + int64_t{rank} * rows;

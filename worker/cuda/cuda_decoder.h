@@ -49,6 +49,9 @@ class CudaDecoder {
   // Enqueues every product once for so many rows, over whatever the buffers hold: what is chosen and loaded at a first
   // use is so afterwards.
   absl::Status TouchProducts(int64_t rows, cudaStream_t stream);
+  // The same of the sums over the ranks: NCCL connects them anew for each way of summing, which it chooses by size, and
+  // connecting is nothing for a capture. On all ranks.
+  absl::Status TouchSums(int64_t rows, cudaStream_t stream);
 
   // Enqueues bringing so many rows of logits to rank 0, after a step. On all ranks.
   absl::Status GatherRows(int32_t rows, cudaStream_t stream);

@@ -281,10 +281,11 @@ absl::Status StepRunner::WarmUp(const KvBlocks& stand_in) {
   };
   if (absl::Status prefilled = run(limits.tokens, limits.positions); !prefilled.ok()) return prefilled;
   if (absl::Status decoded = run(limits.sequences, 1); !decoded.ok()) return decoded;
-  for (int64_t rows = limits.tokens; rows > 0; rows = rows / 2) {
-    if (absl::Status touched = decoder_->TouchProducts(rows, stream_.get()); !touched.ok()) {
-      return Fail(std::move(touched));
-    }
+  for (int64_t bucket = MatmulBucket(limits.tokens); bucket > 0; bucket /= 2) {
+    const int64_t rows = std::min<int64_t>(bucket, limits.tokens);
+    absl::Status touched = decoder_->TouchProducts(rows, stream_.get());
+    if (touched.ok()) touched = decoder_->TouchSums(rows, stream_.get());
+    if (!touched.ok()) return Fail(std::move(touched));
   }
   return AwaitStream("trying every product");
 }
