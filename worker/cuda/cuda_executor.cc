@@ -34,6 +34,7 @@ using model::DType;
 // Raised when a change of the kernels changes bits.
 constexpr int kNumericsVersion = 1;
 constexpr int32_t kMaxBatch = 1 << 20;
+constexpr int32_t kMaxSequences = 65535;  // where a sequence has a place in a grid's second or third dimension
 
 // bfloat16 in tensor cores begins with this generation, and so do the kernels.
 constexpr int kOldestMajor = 8;
@@ -88,7 +89,7 @@ absl::Status CudaExecutor::AllocateKv(int32_t num_blocks) {
       DeviceMemory::Allocate(bytes, absl::StrCat("a KV pool of ", num_blocks, " blocks"));
   if (!pool.ok()) return pool.status();
   StepRunner& runner = *parts_.runner;
-  // Positions that a query must not see are weighed with zero, so they have to be numbers.
+  // No step reads a place before one has written it; if one ever did, it should be the same in every run.
   absl::Status ready =
       ToStatus(cudaMemsetAsync(pool->data(), 0, static_cast<size_t>(bytes), runner.stream()), "clearing the KV pool");
   if (ready.ok()) ready = runner.AwaitStream("clearing the KV pool");
@@ -122,8 +123,8 @@ absl::Status CheckOptions(const CudaExecutorOptions& options) {
   if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMaxBatch) {
     return wrong("max_batch_tokens", options.max_batch_tokens, 1, kMaxBatch);
   }
-  if (options.max_sequences < 1 || options.max_sequences > kMaxBatch) {
-    return wrong("max_sequences", options.max_sequences, 1, kMaxBatch);
+  if (options.max_sequences < 1 || options.max_sequences > kMaxSequences) {
+    return wrong("max_sequences", options.max_sequences, 1, kMaxSequences);
   }
   if (options.max_model_len < 0) return wrong("max_model_len", options.max_model_len, 0, INT32_MAX);
   return absl::OkStatus();

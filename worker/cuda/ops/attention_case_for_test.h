@@ -17,7 +17,7 @@ namespace tandem::worker::cuda {
 
 struct AttentionCase {
   // `contexts[s]` tokens are in the cache for sequence s. Blocks lie in any order, and what is in them beyond a
-  // sequence's tokens is as random as the rest.
+  // sequence's tokens is no number.
   AttentionCase(uint32_t seed, model::DType stored, int32_t query_heads, int32_t kv_heads, int32_t head_dim,
                 std::vector<int32_t> lengths)
       : type(stored), heads(query_heads), contexts(std::move(lengths)), kv{nullptr, stored, kv_heads, head_dim} {
@@ -41,11 +41,29 @@ struct AttentionCase {
     for (size_t i = 0; i < pool.size(); ++i) {
       if (static_cast<int32_t>(i % static_cast<size_t>(kv.padded())) >= head_dim) pool[i] = 0;
     }
-    pool_bits = std::make_unique<OnDevice<uint16_t>>(BitsOf(pool, type));
+    std::vector<uint16_t> bits = BitsOf(pool, type);
+    for (size_t i = 0; i < bits.size(); ++i) {
+      if (!Taken(static_cast<int64_t>(i))) bits[i] = 0x7fff;
+    }
+    pool_bits = std::make_unique<OnDevice<uint16_t>>(bits);
     device_tables = std::make_unique<OnDevice<int32_t>>(tables);
     device_contexts = std::make_unique<OnDevice<int32_t>>(contexts);
     kv.layer = pool_bits->data();
     scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  }
+
+  // Whether element i of the pool is a part of a token of some sequence.
+  bool Taken(int64_t i) const {
+    const int32_t block = static_cast<int32_t>(i / kv.block_stride());
+    const int32_t place = static_cast<int32_t>(i / kv.padded() % kKvBlockTokens);
+    for (size_t s = 0; s < contexts.size(); ++s) {
+      for (int64_t b = 0; b < (contexts[s] + 15) / 16; ++b) {
+        if (tables[s * static_cast<size_t>(table_stride) + static_cast<size_t>(b)] == block) {
+          return b * kKvBlockTokens + place < contexts[s];
+        }
+      }
+    }
+    return false;
   }
 
   float Cached(size_t sequence, int32_t token, int32_t kv_head, bool value, int32_t i) const {

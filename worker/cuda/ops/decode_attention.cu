@@ -111,7 +111,9 @@ struct Part {
 #pragma unroll
       for (int t = 0; t < 4; ++t) {
         const int token = 2 * q + t % 2 + t / 2 * 8;
-        value[s][t] = LoadEight(column < padded, values + token * padded + column);
+        // Not even weighed with zero: a place that no token of the sequence has may hold no number.
+        const bool counts = token >= from && token < to;
+        value[s][t] = LoadEight(counts && column < padded, values + token * padded + column);
       }
     }
 

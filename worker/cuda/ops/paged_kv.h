@@ -5,8 +5,8 @@
 // that starts at 16 bytes, and a block of one head is one run of 64 * padded bytes. `padded` is head_dim rounded up to
 // 16; what lies beyond head_dim is zero (CacheKv writes it), so that products may run over it.
 //
-// The pool has to hold finite values before it is first read (cudaMemset with zero): positions that a query must not
-// see are computed and then weighed with zero.
+// Places of a block that no token of its sequence has yet may hold anything, infinities of the sequence that had the
+// block before among them: no result depends on them.
 #ifndef TANDEM_WORKER_CUDA_OPS_PAGED_KV_H_
 #define TANDEM_WORKER_CUDA_OPS_PAGED_KV_H_
 
