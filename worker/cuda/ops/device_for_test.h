@@ -55,6 +55,9 @@ class OnDevice {
     if (size_ == 0) return;
     EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()), cudaSuccess);
     EXPECT_EQ(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), cudaSuccess);
+    // A copy from pageable memory may return before the device has all of it, and the tests' stream does not wait for
+    // the one that it runs on.
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   OnDevice(size_t size, T value) : OnDevice(std::vector<T>(size, value)) {}
   ~OnDevice() { cudaFree(data_); }
