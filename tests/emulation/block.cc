@@ -150,6 +150,13 @@ void Block::Meet(const char* what, uint32_t mask, void* contribution, void (*com
   for (const auto& one : warp.meetings) {
     if (one->mask == mask && std::strcmp(one->what, what) == 0) meeting = one.get();
   }
+  if (meeting != nullptr && (meeting->where.line() != where.line() || meeting->where.column() != where.column())) {
+    // Lanes of two branches. A shuffle might still bring them together; a tensor core's instruction does not.
+    Report(absl::StrCat(launch_->kernel, ": ", what, " of ", Line(where), " by thread ", self.number, " of ", Place(),
+                        " while other lanes wait in that of ", Line(meeting->where)));
+    diverged_ = true;
+    Coroutine::Suspend();
+  }
   if (meeting == nullptr) {
     warp.meetings.push_back(std::make_unique<Meeting>(Meeting{what, mask, 0, {}, where}));
     meeting = warp.meetings.back().get();

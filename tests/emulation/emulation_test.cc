@@ -162,6 +162,19 @@ TEST_F(Emulation, AShuffleWithLanesThatEndedIsADivergence) {
   EXPECT_THAT(TakeFindings(), ElementsAre(HasSubstr("names lane 16, which has ended")));
 }
 
+__global__ void ShufflesInTwoBranches(int* out) {
+  if (threadIdx.x < 16) {
+    out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1, 1);
+  } else {
+    out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 2, 1);
+  }
+}
+
+TEST_F(Emulation, TwoShufflesAreNotOne) {
+  EXPECT_EQ(Run(&ShufflesInTwoBranches, 32), cudaErrorLaunchFailure);
+  EXPECT_THAT(TakeFindings(), ElementsAre(HasSubstr("while other lanes wait in that of emulation_test.cc")));
+}
+
 __global__ void WritesBeyond(int*) {
   TANDEM_SHARED(int, places, 32);
   places[threadIdx.x + 1] = 0;
