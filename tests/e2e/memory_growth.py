@@ -13,7 +13,7 @@ import pathlib
 import signal
 import time
 
-from harness import Cluster, eventually
+from harness import SLOW, Cluster, eventually
 from protos import admin
 
 DEVICE = 4 << 30
@@ -62,8 +62,9 @@ def stopped(pid):
 @contextlib.contextmanager
 def loaded(folder, model, degree):
     """The cluster with the model loaded and one batch run, and a Rank for each."""
+    # A step of a full batch takes seconds where four ranks share a busy core, and must not look like one that stands still.
     with Cluster(folder, devices=degree, tensor_parallel=degree, model=model, cpu_memory=f"{DEVICE >> 30}GiB", ready=False,
-                 model_keys=", max_num_seqs: 8, max_model_len: 1024") as cluster:
+                 extra=f"time_scale: {3 * SLOW}", model_keys=", max_num_seqs: 8, max_model_len: 1024") as cluster:
         # Before the scheduler can order anything: the workers wait for its word, as they were born.
         scheduler = eventually(lambda: cluster.children().get("scheduler"), 10, "a scheduler")
         with stopped(scheduler):
@@ -77,8 +78,8 @@ def loaded(folder, model, degree):
                 time.sleep(0.1)
                 return before == last
             eventually(settled, 10, "the workers are idle")
-        cluster.ctl("wait", "ready", "--timeout", "120s", timeout=130)
-        done = cluster.generate(list(range(5, 5 + BATCH)), max_tokens=2, timeout=120)
+        cluster.ctl("wait", "ready", "--timeout", f"{int(120 * SLOW)}s", timeout=130)
+        done = cluster.generate(list(range(5, 5 + BATCH)), max_tokens=2, timeout=120 * SLOW)
         assert done.finished is not None, done.error
 
         devices = {d.name: d for d in cluster.admin().ListDevices(admin.ListDevicesRequest(), timeout=10).devices}
