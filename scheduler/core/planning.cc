@@ -258,7 +258,7 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
     if (state.options.sharing && group.outdated && group.members.size() == 1) continue;
     placement::ExistingGroup existing;
     existing.model = static_cast<int>(group.model.value);
-    existing.fixed = true;  // to move one is the drain's business: it has requests
+    existing.fixed = true;  // to move one is the business of drains and of rebalance.h: it has requests
     // A successor counts as soon as the group that it takes the place of does not.
     const bool succeeds = group.successor && group.Serves() && Contains(what_if.leaving, state.move.from);
     existing.counts = (group.CountsAsReplica() || succeeds) && !Contains(what_if.leaving, id);
