@@ -86,6 +86,11 @@ AsyncClient::Canceller AsyncClient::Rerank(v1::RerankRequest request, CallOption
   return Start<v1::RerankRequest, v1::RerankResponse>(&impl_->link, &Async::Rerank, std::move(request), options,
                                                       std::move(handler));
 }
+AsyncClient::Canceller AsyncClient::GetMetrics(v1::GetMetricsRequest request, CallOptions options,
+                                               Handler<v1::GetMetricsResponse> handler) {
+  return Start<v1::GetMetricsRequest, v1::GetMetricsResponse>(&impl_->link, &Async::GetMetrics, std::move(request),
+                                                              options, std::move(handler));
+}
 AsyncClient::Canceller AsyncClient::ListModels(v1::ListModelsRequest request, CallOptions options,
                                                Handler<v1::ListModelsResponse> handler) {
   return Start<v1::ListModelsRequest, v1::ListModelsResponse>(&impl_->link, &Async::ListModels, std::move(request),

@@ -67,6 +67,7 @@ class AsyncClient {
   Canceller Detokenize(v1::DetokenizeRequest request, CallOptions options, Handler<v1::DetokenizeResponse> handler);
   Canceller Embed(v1::EmbedRequest request, CallOptions options, Handler<v1::EmbedResponse> handler);
   Canceller Rerank(v1::RerankRequest request, CallOptions options, Handler<v1::RerankResponse> handler);
+  Canceller GetMetrics(v1::GetMetricsRequest request, CallOptions options, Handler<v1::GetMetricsResponse> handler);
   Canceller ListModels(v1::ListModelsRequest request, CallOptions options, Handler<v1::ListModelsResponse> handler);
 
  private:

@@ -63,6 +63,7 @@ struct SchedulingConfig {
   int quarantine_after = 3;
   absl::Duration quarantine_cool_off = absl::Minutes(10);
   int quarantine_percent = 50;
+  std::string device_health;                        // a table of one's own (device_health.h), before the shipped one
   double overcommit = 1.0;                          // booked KV over real KV
   absl::Duration client_stall = absl::Seconds(60);  // a client that takes no message for so long is let go; 0: never
   absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long

@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <variant>
 
@@ -44,6 +45,10 @@ void ActionRunner::Run(core::Instant now, const core::Actions& actions) {
     std::visit([this](const auto& a) { Do(a); }, action);
   }
   parts_.intents->EndOfStep();
+}
+
+void ActionRunner::Decided(absl::Duration took) {
+  if (parts_.metrics != nullptr) parts_.metrics->Decided(absl::ToDoubleSeconds(took));
 }
 
 void ActionRunner::EndOfBatch(const core::Core& core) {
@@ -243,6 +248,8 @@ void ActionRunner::LetGo(core::RequestId request) {
 
 void ActionRunner::Do(const core::ReportDrain& action) { parts_.operations->Report(action); }
 
+void ActionRunner::Do(const core::AskDrain& action) { post_(parts_.intents->Ask(action)); }
+
 void ActionRunner::Do(const core::Tell& action) {
   told_ = true;
   LOG(INFO) << action.subject << ": " << action.text;
@@ -256,10 +263,10 @@ void ActionRunner::Do(const core::KeepDevice& action) { parts_.intents->Keep(act
 void ActionRunner::Do(const core::ForgetDevice& action) { parts_.intents->Keep(action); }
 
 void ActionRunner::Do(const core::KeepDrain& action) {
+  const std::optional<double> lasted = parts_.intents->Keep(action);
   if (parts_.metrics != nullptr && action.outcome != core::DrainOutcome::kRunning) {
-    parts_.metrics->DrainEnded(action.outcome);
+    parts_.metrics->DrainEnded(action.outcome, lasted.value_or(-1));
   }
-  parts_.intents->Keep(action);
 }
 
 }  // namespace tandem::scheduler

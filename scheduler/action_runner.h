@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
 #include "scheduler/core/core.h"
 #include "scheduler/event_log.h"
 #include "scheduler/intent_keeper.h"
@@ -45,6 +46,8 @@ class ActionRunner {
   ActionRunner(Parts parts, Settings settings, Post post, OnChange on_change, OnSettled on_settled);
 
   void Run(core::Instant now, const core::Actions& actions);
+  // What the core took for its step.
+  void Decided(absl::Duration took);
   // After all events of a batch.
   void EndOfBatch(const core::Core& core);
 
@@ -68,6 +71,7 @@ class ActionRunner {
   void Do(const core::KeepDevice& action);
   void Do(const core::ForgetDevice& action);
   void Do(const core::KeepDrain& action);
+  void Do(const core::AskDrain& action);
 
   void Send(core::DeviceId device, v1::AttachResponse command);
   // The core has let the request go; the store keeps its log for a while.

@@ -1,6 +1,7 @@
 #include "scheduler/core_loop.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "scheduler/action_runner.h"
@@ -41,7 +42,10 @@ void CoreLoop::PostOwedQuery(Query query) { mailbox_.PostOwed(Item(std::move(que
 void CoreLoop::Step(const core::Event& event) {
   const core::Instant now = Now();
   if (journal_ != nullptr) journal_->Append(now, event, core_);
-  runner_->Run(now, core_.Step(now, event));
+  const auto begin = std::chrono::steady_clock::now();
+  const core::Actions actions = core_.Step(now, event);
+  runner_->Decided(absl::FromChrono(std::chrono::steady_clock::now() - begin));
+  runner_->Run(now, actions);
 }
 
 void CoreLoop::Run() {

@@ -13,6 +13,7 @@
 #include "scheduler/clock.h"
 #include "scheduler/encode_service.h"
 #include "scheduler/ids.h"
+#include "scheduler/metrics_text.h"
 #include "scheduler/stream_call.h"
 #include "scheduler/validate_request.h"
 #include "scheduler/validate_task.h"
@@ -330,6 +331,22 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
     reactor->Finish(grpc::Status::OK);
   });
   if (!taken) reactor->Finish(ToGrpc({kQueueFull, std::string(kBehind)}));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetMetrics(grpc::CallbackServerContext* context,
+                                                       const v1::GetMetricsRequest* request,
+                                                       v1::GetMetricsResponse* response) {
+  if (request->names() != "vllm") {
+    return FinishNow(context,
+                     ToGrpc({kInvalidParameter, "names: only those of vllm are known", {}, {{"field", "names"}}}));
+  }
+  auto* reactor = context->DefaultReactor();
+  const bool asked = parts_.core->PostQuery([this, reactor, response](const core::Core& core) {
+    response->set_text(VllmMetricsText(core.state(), parts_.metrics->Read()));
+    reactor->Finish(grpc::Status::OK);
+  });
+  if (!asked) reactor->Finish(ToGrpc({kQueueFull, std::string(kBehind)}));
   return reactor;
 }
 

@@ -17,6 +17,7 @@
 #include "scheduler/grpc_error.h"
 #include "scheduler/model_catalog.h"
 #include "scheduler/reattachment.h"
+#include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
 #include "scheduler/token_router.h"
 #include "scheduler/tokenizer_pool.h"
@@ -33,6 +34,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     TokenRouter* router;
     TokenizerPool* pool;
     Reattachment* reattachment;
+    RequestMetrics* metrics;
     std::string cache_salt;  // of this installation, 16 bytes; with the tenant it begins every prefix hash
   };
   explicit InferenceService(Parts parts) : parts_(std::move(parts)) {}
@@ -50,6 +52,8 @@ class InferenceService final : public v1::InferenceService::CallbackService {
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* GetMetrics(grpc::CallbackServerContext* context, const v1::GetMetricsRequest* request,
+                                       v1::GetMetricsResponse* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
   grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,

@@ -78,8 +78,28 @@ void IntentKeeper::Keep(const core::ForgetDevice& action) {
   batch_.forgotten_devices.push_back(action.name);
 }
 
-void IntentKeeper::Keep(const core::KeepDrain& action) {
-  if (auto row = operations_->Update(action)) batch_.operations.push_back(*std::move(row));
+std::optional<double> IntentKeeper::Keep(const core::KeepDrain& action) {
+  auto row = operations_->Update(action);
+  if (!row) return std::nullopt;
+  const int64_t asked_us = row->asked_us;
+  batch_.operations.push_back(*std::move(row));
+  return static_cast<double>(absl::ToUnixMicros(absl::Now()) - asked_us) / 1e6;
+}
+
+core::DrainRequested IntentKeeper::Ask(const core::AskDrain& action) {
+  core::DrainRequested event;
+  event.operation = operations_->Open("drain", "", "").id;
+  event.devices = {action.device};
+  event.reason = action.reason;
+  event.deadline = action.deadline;
+  store::Operation row;
+  row.devices = {action.name};
+  row.reason = action.reason;
+  row.on_deadline = OnDeadlineWord(event.on_deadline);
+  row.asked_us = absl::ToUnixMicros(absl::Now());
+  row.deadline_us = row.asked_us + action.deadline.us;
+  batch_.operations.push_back(operations_->Describe(event.operation, std::move(row)));
+  return event;
 }
 
 void IntentKeeper::Finished(core::OperationId operation) {

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,10 @@ class IntentKeeper {
 
   void Keep(const core::KeepDevice& action);
   void Keep(const core::ForgetDevice& action);
-  void Keep(const core::KeepDrain& action);
+  // Returns the seconds since the drain was asked for, where that is known.
+  std::optional<double> Keep(const core::KeepDrain& action);
+  // Opens the operation that the core asks for. Nobody waits for its word, so it is written with the step that asked.
+  core::DrainRequested Ask(const core::AskDrain& action);
   // An operation other than a drain was carried out.
   void Finished(core::OperationId operation);
   // Hands over what the step wanted kept: all of it or nothing.

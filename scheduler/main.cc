@@ -9,6 +9,7 @@
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,6 +20,7 @@
 #include "absl/time/time.h"
 #include "base/model/model_folder.h"
 #include "config/cluster_config.h"
+#include "config/device_health.h"
 #include "config/endpoint.h"
 #include "config/service_program.h"
 #include "scheduler/ids.h"
@@ -122,6 +124,18 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   return options;
 }
 
+// Its rows are in the words of the core's own enum, in its order.
+std::vector<core::HealthRule> HealthRules(const std::vector<config::HealthRow>& rows, double time_scale) {
+  std::vector<core::HealthRule> rules;
+  for (const config::HealthRow& row : rows) {
+    const auto word = std::find(std::begin(config::kHealthActions), std::end(config::kHealthActions), row.action);
+    const auto action = static_cast<core::HealthAction>(word - std::begin(config::kHealthActions));
+    const core::Duration cool_off{absl::ToInt64Microseconds(row.cool_off)};
+    rules.push_back({row.on, action, Scaled(cool_off, time_scale), row.times, row.because});
+  }
+  return rules;
+}
+
 ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t leader_epoch) {
   ServerOptions options;
   options.clients = config.server.clients;
@@ -166,6 +180,8 @@ int Main(int argc, char** argv) {
 
   const config::ClusterConfig& config = program.config();
   const auto fail = [&program](const absl::Status& status) { return program.Fail(status.message()); };
+  const auto health = config::LoadDeviceHealth(config.scheduling.device_health);
+  if (!health.ok()) return fail(health.status());
   const auto epoch = LeaderEpoch::Raise(config.state_dir);
   if (!epoch.ok()) return fail(epoch.status());
   auto kept = OpenStore(config.state_dir, (*epoch)->value());
@@ -181,6 +197,7 @@ int Main(int argc, char** argv) {
   }
 
   ServerOptions options = MakeServerOptions(config, (*epoch)->value());
+  options.core.health = HealthRules(*health, config.time_scale);
   options.cache_salt = CacheSalt(config.state_dir);
   options.deployments = {search, config.models};
   options.reflection = OnlyLoopback(config.server);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/state_fields.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::scheduler {
@@ -78,6 +80,28 @@ class Metric {
   bool begun_ = false;
 };
 
+// As google.rpc.Code writes them.
+const char* CodeWord(int code) {
+  static constexpr const char* kWords[] = {
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
+  return code >= 0 && code < static_cast<int>(std::size(kWords)) ? kWords[code] : "UNKNOWN";
+}
+
+// The request was turned away; it did not fail under way.
+bool IsRejection(const std::string& reason) {
+  for (const core::Reason turned_away :
+       {core::Reason::kInvalidParameter, core::Reason::kContextLengthExceeded, core::Reason::kModelNotFound,
+        core::Reason::kTenantLimit, core::Reason::kQueueFull, core::Reason::kDraining, core::Reason::kNoCapacity,
+        core::Reason::kModelLoading, core::Reason::kDeadlineUnreachable, core::Reason::kNeverFits,
+        core::Reason::kModelMismatch, core::Reason::kModelUnusable}) {
+    if (reason == core::Words(turned_away)) return true;
+  }
+  return false;
+}
+
 int64_t RequestsOn(const core::ClusterState& state, const core::Model& model) {
   int64_t requests = 0;
   for (core::GroupId id : model.groups) requests += static_cast<int64_t>(state.Find(id)->requests.size());
@@ -101,12 +125,17 @@ class Writer {
 
   std::string Run() {
     Program();
+    Service();
     Models();
     Requests("tandem_", "model", {});
     Groups();
     Devices();
     Drains();
     if (facts_.vllm) Vllm();
+    return std::move(out_);
+  }
+  std::string RunVllm() {
+    Vllm();
     return std::move(out_);
   }
 
@@ -122,6 +151,17 @@ class Writer {
     stale.Add({{"about", "group"}}, static_cast<double>(state_.counters.stale_groups));
     stale.Add({{"about", "attempt"}}, static_cast<double>(state_.counters.stale_attempts));
     stale.Add({{"about", "worker"}}, static_cast<double>(state_.counters.stale_workers));
+  }
+
+  // What the service itself does: deciding, and answering calls.
+  void Service() {
+    Gauge("leader", "1: this scheduler decides.").Add({}, 1);
+    Metric(&out_, "tandem_schedule_decision_seconds", "histogram", "Of the core, for one event.")
+        .Add({}, requests_.decisions);
+    Metric calls = Counter("grpc_server_handled_total", "Calls of clients and operators that have ended.");
+    for (const auto& [key, n] : requests_.calls) {
+      calls.Add({{"method", key.first}, {"code", CodeWord(key.second)}}, static_cast<double>(n));
+    }
   }
 
   void Models() {
@@ -146,6 +186,14 @@ class Writer {
         .Add({}, static_cast<double>(state_.waiting_tokens.value));
     Counter("requests_refused_total", "Requests that were refused on arrival, by the core.")
         .Add({}, static_cast<double>(state_.counters.refused));
+    const core::Counters& counters = state_.counters;
+    Counter("requeues_total", "Requests that went back to their queue; migrated: an engine had begun them.")
+        .Add({{"cause", "not_begun"}}, static_cast<double>(counters.requeued))
+        .Add({{"cause", "migrated"}}, static_cast<double>(counters.migrated));
+    Counter("aborts_total", "Requests that somebody took back before their end.")
+        .Add({{"cause", "client_left"}}, static_cast<double>(counters.aborted_client_left))
+        .Add({{"cause", "client_asked"}}, static_cast<double>(counters.aborted_client_asked))
+        .Add({{"cause", "admin"}}, static_cast<double>(counters.aborted_admin));
   }
 
   void Requests(const std::string& prefix, const char* label, const Labels& more) {
@@ -168,6 +216,10 @@ class Writer {
     }
     Metric failures(&out_, prefix + "request_failures_total", "counter", "Requests that did not finish, by reason.");
     for (const auto& [reason, n] : requests_.failures) failures.Add({{"reason", reason}}, static_cast<double>(n));
+    Metric rejections(&out_, prefix + "request_rejections_total", "counter", "Of these, refused before any engine.");
+    for (const auto& [reason, n] : requests_.failures) {
+      if (IsRejection(reason)) rejections.Add({{"reason", reason}}, static_cast<double>(n));
+    }
     struct Sum {
       const char* name;
       const char* help;
@@ -210,6 +262,12 @@ class Writer {
         groups.Add({{"model", model->spec.name}, {"state", word}}, counts[i]);
       }
     }
+    Metric epochs = Gauge("group_epoch", "Counter of the group's epoch under this leader.");
+    for (const auto& [id, group] : state_.groups) {
+      epochs.Add({{"model", state_.At(group.model).spec.name}, {"group", core::Name(id)}}, group.epoch.counter);
+    }
+    Counter("nccl_errors_total", "Ranks that left their group because the communicator failed.")
+        .Add({}, static_cast<double>(state_.counters.communicator_errors));
     const auto of_ready = [&](Metric metric, auto&& value) {
       for (const auto& [id, group] : state_.groups) {
         if (group.kv_blocks == 0) continue;
@@ -217,10 +275,21 @@ class Writer {
       }
     };
     of_ready(Gauge("kv_cache_usage_ratio", "Share of KV blocks in use, by the engine's word."), KvUsed);
-    of_ready(Gauge("kv_cache_blocks", "KV blocks of each rank."),
-             [](const core::Group& group) { return static_cast<double>(group.kv_blocks); });
+    Metric blocks = Gauge("kv_cache_blocks", "KV blocks of each rank, in use and free.");
+    for (const auto& [id, group] : state_.groups) {
+      if (group.kv_blocks == 0) continue;
+      const Labels labels = {{"model", state_.At(group.model).spec.name}, {"group", core::Name(id)}};
+      for (const auto& [word, n] :
+           {std::pair("used", group.kv_blocks - group.free_blocks), std::pair("free", group.free_blocks)}) {
+        Labels all = labels;
+        all.push_back({"state", word});
+        blocks.Add(all, n);
+      }
+    }
     of_ready(Gauge("kv_booked_tokens", "Tokens of KV that the scheduler has promised."),
              [](const core::Group& group) { return static_cast<double>(group.kv.booked.value); });
+    of_ready(Gauge("batch_size", "Sequences in the engine's steps."),
+             [](const core::Group& group) { return static_cast<double>(group.running); });
     of_ready(Gauge("engine_running", "Sequences that the engine runs."),
              [](const core::Group& group) { return static_cast<double>(group.running); });
     of_ready(Gauge("engine_waiting", "Requests in the engine's own queue."),
@@ -255,6 +324,28 @@ class Writer {
          [](const core::Device& device) { return device.cordoned ? 1.0 : 0.0; });
     each(Gauge("worker_heartbeat_age_seconds", "Since the worker was heard of last."),
          [&](const core::Device& device) { return static_cast<double>((state_.now - device.last_heard).us) / 1e6; });
+    Metric health =
+        Gauge("device_health", "1 for each thing that is wrong by the device's own word, and what is done.");
+    for (const core::Device& device : state_.devices) {
+      for (const core::Ailment& ailment : device.ailments) {
+        Labels labels = Of(device);
+        labels.push_back({"code", ailment.code});
+        labels.push_back({"action", core::EnumWords<core::HealthAction>::kWords[static_cast<size_t>(ailment.action)]});
+        health.Add(labels, 1);
+      }
+    }
+    Metric reports = Counter("device_health_events_total", "Reports of devices on their health, by code.");
+    for (const core::HealthCount& count : state_.counters.health) {
+      reports.Add({{"code", count.code}}, static_cast<double>(count.reports));
+    }
+    const core::Counters& counters = state_.counters;
+    Metric lost = Counter("worker_lost_total", "Worker processes that were taken for gone, by why.");
+    for (const auto& [cause, n] :
+         {std::pair("left", counters.lost_left), std::pair("stream", counters.lost_stream),
+          std::pair("frozen", counters.lost_frozen), std::pair("replaced", counters.lost_replaced),
+          std::pair("disobeyed", counters.lost_disobeyed)}) {
+      lost.Add({{"cause", cause}}, static_cast<double>(n));
+    }
     Metric memory = Gauge("device_memory_bytes", "Of the device: all of it, what groups may take, take, others take.");
     for (const core::Device& device : state_.devices) {
       const std::pair<const char*, core::Bytes> kinds[] = {{"total", device.spec.memory_total},
@@ -275,6 +366,8 @@ class Writer {
     for (const auto& [outcome, n] : requests_.drains) ended.Add({{"result", outcome}}, static_cast<double>(n));
     int left = 0;
     for (const auto& [id, drain] : state_.drains) left += std::max(0, drain.requests_left);
+    Metric(&out_, "tandem_drain_duration_seconds", "histogram", "Drains, from being asked for to their end.")
+        .Add({}, requests_.drain_duration);
     Gauge("drains_inflight", "Drains under way.").Add({}, static_cast<double>(state_.drains.size()));
     Gauge("drain_inflight_requests", "Requests that drains wait for.").Add({}, left);
   }
@@ -299,6 +392,22 @@ class Writer {
       }
       return ready == 0 ? 0 : used / ready;
     });
+    Metric cache(&out_, "vllm:cache_config_info", "gauge", "Always 1; a replica's KV cache is in the labels.");
+    for (const core::Model* model : models_) {
+      for (core::GroupId id : model->groups) {
+        const core::Group& group = *state_.Find(id);
+        if (group.kv_blocks == 0) continue;
+        Labels all = labels(model->spec.name);
+        all.push_back({"block_size", absl::StrCat(group.block_tokens)});
+        all.push_back({"num_gpu_blocks", absl::StrCat(group.kv_blocks)});
+        cache.Add(all, 1);
+        break;
+      }
+    }
+    uint64_t rejected = 0;
+    for (const auto& [reason, n] : requests_.failures) rejected += IsRejection(reason) ? n : 0;
+    Metric(&out_, "vllm:admission_rejections_total", "counter", "The sum of tandem_request_rejections_total.")
+        .Add({{"engine", "0"}}, static_cast<double>(rejected));
     const auto counter = [&](const char* name, const char* help, auto&& value) {
       Metric metric(&out_, absl::StrCat("vllm:", name), "counter", help);
       for (const auto& [model, n] : requests_.models) metric.Add(labels(model), static_cast<double>(value(n)));
@@ -328,6 +437,7 @@ class Writer {
     histogram("request_queue_time_seconds", "As tandem_queue_time_seconds.", &ModelNumbers::queue);
     histogram("request_prefill_time_seconds", "As tandem_prefill_time_seconds.", &ModelNumbers::prefill);
     histogram("request_decode_time_seconds", "As tandem_decode_time_seconds.", &ModelNumbers::decode);
+    histogram("request_inference_time_seconds", "With an engine.", &ModelNumbers::inference);
     histogram("request_prompt_tokens", "As ours.", &ModelNumbers::prompt_size);
     histogram("request_generation_tokens", "As ours.", &ModelNumbers::output_size);
   }
@@ -344,6 +454,10 @@ class Writer {
 std::string MetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests,
                         const MetricsFacts& facts) {
   return Writer(state, requests, facts).Run();
+}
+
+std::string VllmMetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests) {
+  return Writer(state, requests, {}).RunVllm();
 }
 
 }  // namespace tandem::scheduler

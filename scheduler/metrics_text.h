@@ -18,6 +18,8 @@ struct MetricsFacts {
 
 std::string MetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests,
                         const MetricsFacts& facts);
+// Those of vLLM's names alone.
+std::string VllmMetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests);
 
 }  // namespace tandem::scheduler
 

@@ -1,5 +1,7 @@
 #include "scheduler/model_catalog.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -10,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/model/cuda_memory.h"
 #include "base/model/model_config.h"
 #include "base/model/model_memory.h"
 #include "base/model/safetensors.h"
@@ -62,6 +65,20 @@ absl::StatusOr<model::DType> FileDType(const model::DecoderConfig& config, const
   return config.dtype.value_or(model::DType::kFloat32);
 }
 
+// GPUs compute in 16 bits, unless they are asked for more by name. REQUIRES: the model has this degree.
+core::KindCost CostOnCuda(const model::DecoderConfig& config, const core::ModelSpec& spec, int degree) {
+  model::CudaMemoryQuery query{.ranks = degree,
+                               .max_batch_tokens = spec.max_batch_tokens,
+                               .max_sequences = spec.max_sequences,
+                               .max_model_len = spec.max_model_len};
+  if (spec.dtype == model::NameOf(model::DType::kFloat32)) query.dtype = model::DType::kFloat32;
+  const auto first = model::CudaMemoryOfRank(config, query);
+  query.first_rank = false;
+  const auto others = model::CudaMemoryOfRank(config, query);
+  CHECK(first.ok() && others.ok());
+  return {"cuda", {first->Static()}, {others->Static()}, {first->kv_bytes_per_token}};
+}
+
 absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& config, core::ModelSpec& spec,
                                                    model::DType file_dtype) {
   // GPUs compute in float16; a CPU that is given such a model says so when it loads.
@@ -84,6 +101,7 @@ absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& c
       cost.static_bytes = {memory->weight_bytes + memory->activation_bytes};
       cost.static_others = {of_others->weight_bytes + of_others->activation_bytes};
       cost.kv_bytes_per_token = {memory->kv_bytes_per_token};
+      cost.kinds.push_back(CostOnCuda(config, spec, degree));
       if (degree == 1) spec.parameters = memory->weight_bytes / model::BytesOf(*stored);
     } else {
       cost.impossible = std::string(memory.status().message());

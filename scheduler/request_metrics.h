@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -48,20 +49,28 @@ struct ModelNumbers {
   ModelNumbers();
   uint64_t stopped = 0, length_reached = 0, failed = 0, cancelled = 0;
   uint64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0, preemptions = 0;
-  Histogram first_token, inter_token, duration, queue, prefill, decode, prompt_size, output_size;
+  Histogram first_token, inter_token, duration, queue, prefill, decode, inference, prompt_size, output_size;
 };
 
 class RequestMetrics {
  public:
   struct Snapshot {
+    Snapshot();
     std::map<std::string, ModelNumbers> models;
-    std::map<std::string, uint64_t> failures;  // by reason
-    std::map<std::string, uint64_t> drains;    // by outcome
+    std::map<std::string, uint64_t> failures;               // by reason
+    std::map<std::string, uint64_t> drains;                 // by outcome
+    std::map<std::pair<std::string, int>, uint64_t> calls;  // answered, by gRPC's method and status code
+    Histogram decisions;                                    // seconds of a step of the core
+    Histogram drain_duration;                               // seconds of drains that came to their end, undone ones too
   };
 
   void Finished(const std::string& model, const FinishedRequest& request);
   void Failed(const std::string& model, core::Reason reason);
-  void DrainEnded(core::DrainOutcome outcome);
+  // `seconds` since it was asked for; below 0: not known.
+  void DrainEnded(core::DrainOutcome outcome, double seconds);
+  void Decided(double seconds);
+  // `method`: a name of a registered service's table.
+  void Handled(const std::string& method, int code);
   Snapshot Read() const;
 
  private:

@@ -7,6 +7,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -14,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "scheduler/call_counter.h"
 #include "scheduler/clock.h"
 #include "scheduler/metrics_text.h"
 #include "scheduler/store/memory_store.h"
@@ -66,7 +68,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
                  if (const auto link = registry_.Find(device)) link->Send(std::move(command));
                },
                [this](core::Incarnation incarnation) { return registry_.DeviceOf(incarnation); }}),
-      inference_({&catalog_, &core_, &store_, &router_, &pool_, &reattachment_, options_.cache_salt}),
+      inference_({&catalog_, &core_, &store_, &router_, &pool_, &reattachment_, &metrics_, options_.cache_salt}),
       deployments_({&core_, &catalog_, &operations_, &intents_, &intents_store_}, options_.deployments,
                    snapshot_.deployments),
       workers_({options_.leader_epoch, options_.heartbeat_ms, options_.orphan_grace_ms,
@@ -96,6 +98,12 @@ absl::Status Server::Open(const std::string& address, const char* who, grpc::Ser
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // The workers' door has few calls, and each step of a group is a message of one.
+  if (service != &workers_) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> counters;
+    counters.push_back(std::make_unique<CallCounterFactory>(&metrics_));
+    builder.experimental().SetInterceptorCreators(std::move(counters));
+  }
   *server = builder.BuildAndStart();
   if (*server == nullptr || *port == 0) {
     server->reset();

@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "placement/topology/topology.h"
+#include "scheduler/core/health.h"
 #include "scheduler/translate.h"
 
 namespace tandem::scheduler {
@@ -41,6 +43,8 @@ std::string LabelOf(const v1::LinkFacts& facts) {
   const bool counted = facts.kind() == placement::Word(PathKind::kNvLink);
   return absl::StrCat(facts.kind().substr(0, kMostLabelBytes), counted ? absl::StrCat(facts.nvlinks()) : "");
 }
+
+bool IsNvLink(absl::string_view label) { return absl::StartsWith(label, placement::Word(PathKind::kNvLink)); }
 
 // The node as the planner sees it, as far as labels and figures go.
 std::vector<std::string> Conflicts(const core::ClusterState& state, const core::Node& node, const Labels& labels) {
@@ -92,6 +96,10 @@ void FillTopology(const core::ClusterState& state, const WorkerRegistry& registr
         const v1::LinkFacts* facts = Find(labels, a, b);
         link.set_label(facts == nullptr ? "same-host" : LabelOf(*facts));
         link.set_source(facts == nullptr ? "default" : facts->source().substr(0, kMostLabelBytes));
+        if (IsNvLink(link.label()) &&
+            !(core::TrustsLinks(state.At(node.devices[i])) && core::TrustsLinks(state.At(node.devices[j])))) {
+          link.set_source(absl::StrCat(link.source(), ", not trusted"));
+        }
         const auto record = state.links.find({node.devices[i], node.devices[j]});
         if (record == state.links.end()) continue;
         const core::LinkRecord& found = record->second;

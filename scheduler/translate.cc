@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "placement/topology/topology.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/ids.h"
@@ -385,6 +386,7 @@ v1::Device DeviceFrom(const core::ClusterState& state, const core::Device& devic
   out.set_etag(Etag(device));
   out.set_threads(device.spec.threads);
   out.set_numa_node(device.spec.numa_node);
+  for (std::string& line : core::DescribeHealth(state, device)) out.add_health(std::move(line));
   return out;
 }
 

@@ -2,9 +2,11 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <deque>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "scheduler/clock.h"
@@ -18,6 +20,7 @@ constexpr uint32_t kProtocol = 1;
 
 // A worker that reads takes commands in microseconds. The bytes are those of a few prompts of the largest size.
 constexpr size_t kMostOutbound = 8192;
+constexpr size_t kMostHealthText = 256;
 constexpr size_t kMostOutboundBytes = 256 << 20;
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
@@ -185,11 +188,20 @@ class WorkerService::AttachReactor final : public grpc::ServerBidiReactor<v1::At
   void OnMessage() {
     switch (inbound_.event_case()) {
       case v1::AttachRequest::kDeviceHealth: {
-        const auto& health = inbound_.device_health();
+        v1::DeviceHealth& health = *inbound_.mutable_device_health();
+        for (std::string* text : {health.mutable_code(), health.mutable_message()}) {
+          text->resize(std::min(text->size(), kMostHealthText));
+          std::replace_if(text->begin(), text->end(), absl::ascii_iscntrl, ' ');
+        }
         const std::string name = absl::StrCat("nodes/", hello_.device().node(), "/devices/", hello_.device().index());
-        LOG(WARNING) << name << ": " << health.code() << ": " << health.message();
-        // A full mailbox loses it: the log above has it.
-        service_->doors_.try_post(core::HealthReported{device_, incarnation_, health.code(), health.message()});
+        LOG(WARNING) << name << ": " << health.code() << (health.cleared() ? " is over" : ": ") << health.message();
+        core::HealthReported event{device_,          incarnation_,     health.code(),
+                                   health.message(), health.lasting(), health.cleared()};
+        if (!service_->doors_.try_post(std::move(event))) {
+          // What lasts is said again with the next stream; what only happened, the log above has.
+          Close(absl::UnavailableError("the scheduler is behind; attach again"));
+          return;
+        }
         break;
       }
       case v1::AttachRequest::kLeaving:

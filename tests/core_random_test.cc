@@ -58,6 +58,10 @@ class World {
     options_.quarantine_window = Seconds(1 + Draw(120));
     options_.quarantine_first = Seconds(1 + Draw(30));
     options_.quarantine_percent = Draw(101);
+    for (int action = 0; action < 8; ++action) {
+      options_.health.push_back(
+          {absl::StrCat("c", action), static_cast<HealthAction>(action), Seconds(Draw(20)), 1 + Draw(4), ""});
+    }
     options_.tenant_room_percent = 10 + Draw(90);
     options_.look_ahead = 1 + Draw(8);
     options_.most_overtaken = Draw(4);
@@ -175,7 +179,8 @@ class World {
     if (die < 920) return Meddle();
     if (die < 960) return Break();
     if (die < 985) return Mend();
-    if (die < 999) return Operate();
+    if (die < 997) return Operate();
+    if (die < 999) return Ail();
     if (Chance(500)) StartScheduler();
   }
 
@@ -345,6 +350,16 @@ class World {
     }
   }
 
+  // A device says something of its health, or takes it back.
+  void Ail() {
+    const ScenarioWorker& process = *AnyWorker().process;
+    if (!process.attached()) return;
+    HealthReported event{process.device(), process.incarnation(), absl::StrCat("c", Draw(9)), "drawn"};
+    event.lasting = Chance(500);
+    event.cleared = Chance(300);
+    Step(event);
+  }
+
   // Models come, go, change their shape and their numbers.
   void ChangeModels() {
     const uint32_t id = static_cast<uint32_t>(Draw(static_cast<int>(models_.size())));
@@ -387,19 +402,45 @@ class World {
     if (history_.size() > 60) history_.pop_front();
     kept_.Ask(now_, event, core_->state());
     const Actions actions = core_->Step(now_, event);
+    std::vector<DrainRequested> asked;
     for (const Action& action : actions) {
       kept_.Take(action);
       const std::string line = Format(action);
       for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
       history_.push_back("    " + line);
       ++seen_[line.substr(0, line.find(' '))];
-      for (const char* news :
-           {"fewer replicas are needed", "it is needed again", "needs its devices more", "wants ", "until replaced",
-            "to other groups", "moved to", "was given up", "serves in its new shape", "makes room for the new",
-            "has its shape again", "in another shape", "undeployed", "the drain was undone", "\"parked: "}) {
+      for (const char* news : {"fewer replicas are needed",
+                               "it is needed again",
+                               "needs its devices more",
+                               "wants ",
+                               "until replaced",
+                               "to other groups",
+                               "moved to",
+                               "was given up",
+                               "serves in its new shape",
+                               "makes room for the new",
+                               "has its shape again",
+                               "in another shape",
+                               "undeployed",
+                               "the drain was undone",
+                               "\"parked: ",
+                               " is fenced: ",
+                               "cordoned until",
+                               "drain: health: ",
+                               "STAYS IN SERVICE",
+                               "counts no longer",
+                               " is over",
+                               "not drained: "}) {
         if (line.find(news) != std::string::npos) ++seen_[news];
       }
       Judge(action);
+      if (const auto* ask = std::get_if<AskDrain>(&action); ask != nullptr && Chance(800)) {
+        asked.push_back({{leader_ << 32 | ++last_operation_},
+                         {ask->device},
+                         std::nullopt,
+                         ask->reason,
+                         Milliseconds(1 + Draw(20000))});
+      }
       for (Worker& worker : workers_) worker.process->Obey(action, models_);
     }
     const std::vector<std::string> violations = CheckInvariants(core_->state());
@@ -407,6 +448,7 @@ class World {
       failed_ = true;
       ADD_FAILURE() << absl::StrJoin(violations, "\n") << "\nafter\n" << absl::StrJoin(history_, "\n");
     }
+    for (const DrainRequested& drain : asked) Step(drain);
   }
 
   void End(RequestId request) {
@@ -513,6 +555,12 @@ TEST(CoreRandomTest, WhateverHappensEveryRequestEndsOnce) {
                            "undeployed",
                            "\"parked: ",
                            "migrated",
+                           " is fenced: ",
+                           "cordoned until",
+                           "drain: health: ",
+                           "STAYS IN SERVICE",
+                           "counts no longer",
+                           " is over",
                            "drained a lost device"}) {
     EXPECT_GT(seen[word], 0) << word;
   }

@@ -92,6 +92,12 @@ std::string ScenarioEnv::Run(const std::string& line) {
   try {
     if (verb == "start" || verb == "leader") {
       Start(command);
+    } else if (verb == "rule") {
+      options_.health.push_back({command.words.at(0),
+                                 EnumNamed<HealthAction>(command.words.at(1)),
+                                 {Quantity(command.Key("cool_off", "0"))},
+                                 std::stoi(command.Key("times", "2")),
+                                 command.Key("because", "")});
     } else if (verb == "model") {
       AddModel(command);
     } else if (verb == "deploy") {
@@ -319,7 +325,8 @@ void ScenarioEnv::WorkerVerb(const Command& command) {
   } else if (verb == "stand-still") {
     worker.set_standstill({command.Has("steps"), command.Has("progress"), command.Has("busy")});
   } else if (verb == "health") {
-    Step(HealthReported{worker.device(), worker.incarnation(), command.words.at(1), command.Key("message", "")});
+    Step(HealthReported{worker.device(), worker.incarnation(), command.words.at(1), command.Key("message", ""),
+                        command.Has("lasting"), command.Has("cleared")});
   } else if (verb == "link") {
     worker.set_link(Worker(command.words.at(1)).device(), std::stoll(command.words.at(2)) * 1000000);
   } else {
@@ -439,7 +446,11 @@ void ScenarioEnv::Step(const Event& event) {
   const uint64_t stale = core_->state().counters.Stale();
   kept_.Ask(now_, event, core_->state());
   const Actions actions = core_->Step(now_, event);
+  std::vector<DrainRequested> asked;
   for (const Action& action : actions) {
+    if (const auto* drain = std::get_if<AskDrain>(&action)) {
+      asked.push_back({{++last_asked_}, {drain->device}, std::nullopt, drain->reason, drain->deadline});
+    }
     for (Named& named : workers_) named.worker->Obey(action, models_);
     kept_.Take(action);
     if (const auto* assign = std::get_if<AssignRequest>(&action)) {  // the prompt travels beside the action
@@ -456,6 +467,7 @@ void ScenarioEnv::Step(const Event& event) {
   }
   if (core_->state().counters.Stale() != stale) Say("note ignored: it is about what is no more");
   for (const std::string& violation : CheckInvariants(core_->state())) Say(absl::StrCat("VIOLATION ", violation));
+  for (const DrainRequested& drain : asked) Step(drain);
 }
 
 void ScenarioEnv::Say(const std::string& line) {

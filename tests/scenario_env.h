@@ -8,6 +8,7 @@
 //   start [leader=1] [expected=N] [waiting_room=N] [waiting_tokens=N] [engine_queue=N] [overcommit=X] [remembered=N]
 //         [migrations=N] [probe=off|once|periodic] [tenant_percent=50] [overtaken=32] [quarantine=3]
 //         [move_gain=150, permille]
+//   rule CODE ACTION [cool_off=60s] [times=3] [because=..]  what a report of a device's health leads to; before start
 //   model NAME tp=2|auto weights=1GiB kv=64KiB [context=1024] [seqs=8] [replicas=1|1..4] [priority=0] [alias=A]
 //   worker w0[,w1] host=h mem=8GiB [free=..] [budget=..] [numa=0] [kind=cuda gpu="NVIDIA L4"]
 //          [numerics=sim]                               a new process attaches
@@ -19,9 +20,9 @@
 //   impostor w0 fail w0 g1 REASON [message=".."]      free-blocks w0 N      memory-free w0 1GiB      link w0 w1 8000
 //   (MB/s to be measured) event LINE                                            any event as format.h writes it
 //   step w0 20ms [tokens=8] (what its steps take)   stand-still w0 [steps] [progress] [busy]   health w0 CODE
-//   [message=..] cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s] [on=migrate|wait|abort]
-//   [force] [reason=..]
-//   leader epoch=2 [expected=N] [recall]                  a new scheduler; the workers keep what they hold; with
+//   [message=..] [lasting] [cleared] cordon|uncordon|undrain w0 [reason=..]    drain w0[,w1]|g1 op=1 [deadline=60s]
+//   [on=migrate|wait|abort] [force] [reason=..] leader epoch=2 [expected=N] [recall]                  a new scheduler;
+//   the workers keep what they hold; with
 //                                                         `recall` it is told what the store kept of the one before
 //   explain r1|g1|NAME    show requests|groups|devices|models|links|kept
 #ifndef TANDEM_TESTS_SCENARIO_ENV_H_
@@ -96,6 +97,7 @@ class ScenarioEnv {
   std::vector<Named> workers_;
   Kept kept_;
   bool quiet_ = false;
+  uint64_t last_asked_ = 900;  // operations that the core asked for
   std::string output_;
 };
 

@@ -44,6 +44,11 @@ std::string ShortName(absl::string_view resource) {
   return std::string(resource);
 }
 
+// Why it is as it is; of one in service what it says of its health.
+std::string ReasonOf(const v1::Device& device) {
+  return device.reason().empty() ? absl::StrJoin(device.health(), "; ") : device.reason();
+}
+
 Table ToTable(const List<v1::Device>& devices, bool wide) {
   Table table = Make({"DEVICE", "STATE", "CORDONED", "KIND", "OURS", "BUDGET", "TOTAL", "GROUPS", "REASON"}, wide,
                      {"FREE", "OTHERS", "HEARTBEAT", "THREADS", "NUMERICS", "MODEL", "UUID"});
@@ -51,7 +56,7 @@ Table ToTable(const List<v1::Device>& devices, bool wide) {
     Add(table,
         {ShortName(device.name()), StateWord(device, "state"), device.cordoned() ? "yes" : "-", device.kind(),
          Bytes(device.memory_ours_bytes()), Bytes(device.memory_budget_bytes()), Bytes(device.memory_total_bytes()),
-         ShortNames(device.groups()), OrDash(device.reason())},
+         ShortNames(device.groups()), OrDash(ReasonOf(device))},
         wide,
         {Bytes(device.memory_free_bytes()), Bytes(device.memory_foreign_bytes()),
          Milliseconds(device.heartbeat_age_ms()), absl::StrCat(device.threads()), OrDash(device.numerics()),

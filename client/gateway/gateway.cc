@@ -28,6 +28,7 @@ Digest DigestOf(absl::string_view text) {
 }
 
 constexpr absl::Duration kLongestTimeout = absl::Hours(24);
+constexpr absl::Duration kMetricsTimeout = absl::Seconds(3);
 
 }  // namespace
 
@@ -160,7 +161,19 @@ void Gateway::Version(std::shared_ptr<RoutedExchange> exchange) {
 }
 
 void Gateway::MetricsText(std::shared_ptr<RoutedExchange> exchange) {
-  exchange->Respond({.body = metrics_->Text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"});
+  static constexpr char kText[] = "text/plain; version=0.0.4; charset=utf-8";
+  if (!options_.vllm_metrics) return exchange->Respond({.body = metrics_->Text(), .content_type = kText});
+  v1::GetMetricsRequest request;
+  request.set_names("vllm");
+  // A scheduler that does not answer must not hide the gateway's own numbers.
+  client_->GetMetrics(std::move(request), {.timeout = kMetricsTimeout},
+                      [exchange, metrics = metrics_](absl::StatusOr<v1::GetMetricsResponse> response) {
+                        exchange->Post([exchange, metrics, response = std::move(response)] {
+                          std::string text = metrics->Text();
+                          if (response.ok()) text += response->text();
+                          exchange->Respond({.body = std::move(text), .content_type = kText});
+                        });
+                      });
 }
 
 // ---- completions --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ struct GatewayOptions {
   bool guard_models = false;                 // the list of models needs a key too
   std::vector<std::string> allowed_origins;  // of browsers; "*": all; none: no CORS
   std::string version;
+  bool vllm_metrics = false;  // /metrics has vLLM's names too, as the scheduler counts
 };
 
 class Gateway {

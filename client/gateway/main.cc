@@ -66,6 +66,7 @@ int Main(int argc, char** argv) {
   server_options.port = http->port;
   options.api_keys = ApiKeys(std::move(options.api_keys));
   options.version = kVersion;
+  options.vllm_metrics = !program.config().metrics.compat.empty();
 
   Metrics metrics(kVersion);
   std::atomic<bool> closing = false;

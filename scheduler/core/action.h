@@ -121,6 +121,15 @@ struct ReportDrain {
   Reason refused = Reason::kNone;  // with done: nothing was drained, for this reason
 };
 
+// By the device's health it should be drained. The shell opens an operation for it as for an operator's, and comes back
+// with DrainRequested.
+struct AskDrain {
+  DeviceId device;
+  std::string name;  // as KeepDevice has it
+  std::string reason;
+  Duration deadline;
+};
+
 // ---- to the store -------------------------------------------------------------------------------------------------
 
 // What must be known of a device after a restart has changed. The rows of one step are kept together or not at all.
@@ -150,7 +159,7 @@ struct Tell {
 
 using Action = std::variant<AdmitWorker, RefuseWorker, FormGroup, LoadModel, DissolveGroup, AbortGroup, MeasureLink,
                             DropWorker, AssignRequest, AbortAttempt, NoteQueued, FailRequest, CompleteRequest,
-                            ReportDrain, Tell, KeepDevice, ForgetDevice, KeepDrain, ParkWorker>;
+                            ReportDrain, Tell, KeepDevice, ForgetDevice, KeepDrain, ParkWorker, AskDrain>;
 using Actions = std::vector<Action>;
 
 }  // namespace tandem::core

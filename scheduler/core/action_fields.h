@@ -161,6 +161,17 @@ struct Fields<CompleteRequest> {
   }
 };
 template <>
+struct Fields<AskDrain> {
+  static constexpr const char* kWord = "ask-drain";
+  static void Visit(auto&& v) {
+    using T = AskDrain;
+    v("device", &T::device);
+    v("name", &T::name);
+    v("reason", &T::reason);
+    v("deadline", &T::deadline);
+  }
+};
+template <>
 struct Fields<ReportDrain> {
   static constexpr const char* kWord = "report-drain";
   static void Visit(auto&& v) {

@@ -8,6 +8,7 @@
 #include "scheduler/core/drain.h"
 #include "scheduler/core/found_requests.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/memory_ledger.h"
@@ -45,7 +46,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
     Member member;
     member.device = device;
     member.formed = member.loaded = member.counted = true;
-    member.estimated = EstimatedStatic(model.spec, adoption.size, rank);
+    member.estimated = EstimatedStatic(model.spec, adoption.size, rank, state.At(device).spec.kind);
     member.planned = PlannedStatic(model, adoption.size, rank, state.At(device).spec.kind);
     group.members.push_back(member);
     state.At(device).groups.push_back(id);
@@ -53,7 +54,8 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
     RefreshState(state.At(device));
   }
   if (cost != model.spec.costs.end()) {
-    group.kv_bytes = {cost->kv_bytes_per_token.value * group.block_tokens * group.kv_blocks};
+    const std::string& kind = state.At(group.Rank0()).spec.kind;
+    group.kv_bytes = {cost->On(kind).kv_bytes_per_token.value * group.block_tokens * group.kv_blocks};
   }
   model.groups.push_back(id);
   group.deployment = adoption.deployment;
@@ -66,6 +68,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   out.push_back(Tell{Name(id), absl::StrCat("adopted for ", Name(model), " on ", List(state, DevicesOf(added), 8))});
   SeatFound(state, added, out);
   JoinDrains(state, added, out);
+  FenceAdopted(state, id, out);
 }
 
 }  // namespace

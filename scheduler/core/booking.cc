@@ -96,7 +96,7 @@ bool Reindex(ClusterState& state, Group& group) {
   // Shares in millionths of the limit, so that groups of unequal size compare.
   const int64_t load = group.kv.Load().value;
   const int64_t booked = load * 1000000 / std::max<int64_t>(1, group.kv.limit.value);
-  const int64_t share = admits ? WeighedShare(group, booked) : 0;
+  const int64_t share = admits ? WeighedShare(SlownessOf(state, group), booked) : 0;
   const int64_t room = group.kv.limit.value - load;
   if (group.indexed && admits && share == group.share_key && -room == group.room_key) return true;
   if (group.indexed) {

@@ -37,6 +37,17 @@ struct Leftover {
   auto operator<=>(const Leftover&) const = default;
 };
 
+// What is wrong with a device by its own word, and what was done about it; see health.h.
+struct Ailment {
+  std::string code;
+  std::string message;
+  HealthAction action = HealthAction::kLog;  // that was taken, which may be less than the table wants
+  int times_slower = 1;
+  Instant since;
+  Instant until = kNever;  // kNever: until it is cleared
+  auto operator<=>(const Ailment&) const = default;
+};
+
 // What a heartbeat reads and writes stands first, so that it is in few cache lines: a fleet has more devices than a
 // cache has room for.
 struct Device {
@@ -62,6 +73,9 @@ struct Device {
   Instant quarantined_at = kNever;  // kNever: it is not
   Instant quarantined_until = kNever;
   int quarantines = 0;            // ever
+  int times_slower = 1;           // by its ailments: as its groups are weighed
+  std::vector<Ailment> ailments;  // one for each code, in the order of their coming
+  Instant ailing_until = kNever;  // when the first of them ends by itself
   std::vector<Instant> failures;  // of its own, the latest; see quarantine.h
   DeviceSpec spec;                // as its worker described it last
   KnownDevice kept;               // as the store was told last; see kept.h
@@ -340,6 +354,7 @@ enum class TimerKind : uint8_t {
   kPool,
   kQuarantine,
   kMove,
+  kHealth,
 };
 struct Timer {
   Instant at;
@@ -355,12 +370,26 @@ struct Waiting {
   auto operator<=>(const Waiting&) const = default;
 };
 
+// How often devices reported a code.
+struct HealthCount {
+  std::string code;
+  uint64_t reports = 0;
+};
+// Why a worker process was taken for gone.
+enum class LossCause { kLeft, kStreamBroke, kFrozen, kReplaced, kDisobeyed };
+
 // What was counted and otherwise ignored, and what became of requests.
 struct Counters {
   uint64_t finished = 0, failed = 0, cancelled = 0, refused = 0;
   uint64_t stale_groups = 0;    // messages about a group or epoch that is no more
   uint64_t stale_attempts = 0;  // about a request or attempt that is no more
   uint64_t stale_workers = 0;   // from a worker process that was replaced or dropped
+  uint64_t lost_left = 0, lost_stream = 0, lost_frozen = 0, lost_replaced = 0, lost_disobeyed = 0;  // by LossCause
+  uint64_t aborted_client_left = 0, aborted_client_asked = 0, aborted_admin = 0;                    // by CancelCause
+  uint64_t requeued = 0;             // requests that went back to their queue, no engine having begun them
+  uint64_t migrated = 0;             // that an engine had begun, and that went on elsewhere
+  uint64_t communicator_errors = 0;  // ranks that left their group because of it
+  std::vector<HealthCount> health;   // by code, in the order of first sight; the last row is for all further ones
   uint64_t Stale() const { return stale_groups + stale_attempts + stale_workers; }
 };
 

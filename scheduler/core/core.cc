@@ -9,6 +9,7 @@
 #include "scheduler/core/drain.h"
 #include "scheduler/core/found_requests.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
@@ -55,6 +56,8 @@ void Fire(ClusterState& state, const Timer& timer, Actions& out) {
       return OnQuarantineTimer(state, state.At(DeviceId{static_cast<uint32_t>(timer.subject)}), out);
     case TimerKind::kMove:
       return OnMoveTimer(state, out);
+    case TimerKind::kHealth:
+      return OnHealthTimer(state, state.At(DeviceId{static_cast<uint32_t>(timer.subject)}), out);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "scheduler/core/drain_preview.h"
 #include "scheduler/core/drain_report.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
@@ -214,6 +215,7 @@ void Handle(ClusterState& state, const UncordonRequested& event, Actions& out) {
   Device* device = state.Find(event.device);
   if (device == nullptr) return;
   Release(state, *device, "by an operator", out);
+  ForgetWithdrawal(state, *device);
   if (!device->cordoned) return;
   if (device->drain_wanted) {
     out.push_back(Tell{Name(state, device->id), "stays cordoned while it is drained; undrain it"});
@@ -283,6 +285,7 @@ void Handle(ClusterState& state, const UndrainRequested& event, Actions& out) {
   if (!device->drain_wanted && undone.empty()) return;
   if (device->drain_wanted) {
     device->drain_wanted = false;
+    ForgetWithdrawal(state, *device);
     KeepSoon(state, *device);
     device->cordoned = false;
     device->parked = false;  // a parked worker is a fresh one

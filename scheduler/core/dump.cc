@@ -212,6 +212,7 @@ class Loader {
       state_.NameDevice(device);
       Rearm(device.timer, TimerKind::kDevice, device.id.value);
       Rearm(device.quarantined_until, TimerKind::kQuarantine, device.id.value);
+      Rearm(device.ailing_until, TimerKind::kHealth, device.id.value);
     }
     for (const Model& model : state_.models) {
       if (!model.undeployed) state_.NameModel(model);

@@ -100,6 +100,8 @@ struct HealthReported {
   Incarnation incarnation;
   std::string code;  // "XID 79"
   std::string message;
+  bool lasting = false;  // it holds until it is cleared; else it happened, and that was all
+  bool cleared = false;  // what was reported under this code holds no more
 };
 
 // ---- groups -------------------------------------------------------------------------------------------------------

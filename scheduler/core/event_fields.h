@@ -64,6 +64,16 @@ struct EnumWords<placement::PathKind> {
 // ---- parts --------------------------------------------------------------------------------------------------------
 
 template <>
+struct Fields<KindCost> {
+  static void Visit(auto&& v) {
+    using T = KindCost;
+    v("kind", &T::kind);
+    v("static_bytes", &T::static_bytes);
+    v("static_others", &T::static_others);
+    v("kv_bytes_per_token", &T::kv_bytes_per_token);
+  }
+};
+template <>
 struct Fields<ShardCost> {
   static void Visit(auto&& v) {
     using T = ShardCost;
@@ -72,6 +82,7 @@ struct Fields<ShardCost> {
     v("static_bytes", &T::static_bytes);
     v("static_others", &T::static_others);
     v("kv_bytes_per_token", &T::kv_bytes_per_token);
+    v("kinds", &T::kinds);
   }
 };
 template <>
@@ -245,6 +256,8 @@ struct Fields<HealthReported> {
     v("incarnation", &T::incarnation);
     v("code", &T::code);
     v("message", &T::message);
+    v("lasting", &T::lasting);
+    v("cleared", &T::cleared);
   }
 };
 template <>

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/core.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/rebalance.h"
@@ -152,6 +153,11 @@ absl::StatusOr<Lines> Core::ExplainGroup(GroupId id) const {
     lines.push_back(ExplainMove(state_, state_.At(group->model)));
   }
   AddAccount(state_, *group, lines);
+  for (const Member& member : group->members) {
+    for (std::string& line : DescribeHealth(state_, state_.At(member.device))) {
+      lines.push_back(absl::StrCat(Name(state_, member.device), " ", line));
+    }
+  }
   if (group->slowness > 1000) {
     lines.push_back(absl::StrCat("slow: its steps take ", TimesSlower(*group),
                                  " the median of its peers, so it counts as that much fuller"));

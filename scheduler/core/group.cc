@@ -147,7 +147,7 @@ void StartGroup(ClusterState& state, Model& model, const PlacementReport& report
     Member member;
     member.device = id;
     const int rank = static_cast<int>(group.members.size());
-    member.estimated = EstimatedStatic(model.spec, report.tensor_parallel, rank);
+    member.estimated = EstimatedStatic(model.spec, report.tensor_parallel, rank, state.At(id).spec.kind);
     member.planned = PlannedStatic(model, report.tensor_parallel, rank, state.At(id).spec.kind);
     group.members.push_back(member);
     state.At(id).groups.push_back(group.id);
@@ -266,6 +266,7 @@ void Handle(ClusterState& state, const GroupFailed& event, Actions& out) {
   if (group == nullptr) return;
   const std::string what = absl::StrCat(Word(event.failure), event.message.empty() ? "" : ": ", event.message);
   const std::string why = absl::StrCat(Name(state, event.device), ": ", what);
+  state.counters.communicator_errors += event.failure == GroupFailure::kCommunicator;
   const Reason permanent = Permanent(event.failure);
   Model& model = state.At(group->model);
   const bool needed = !group->outdated && !group->successor && !model.undeployed;
@@ -327,7 +328,7 @@ void OnGroupDeadline(ClusterState& state, Group& group, Actions& out) {
     return AbortNow(state, group, Reason::kDrainAborted, "requests did not end when aborted", out);
   }
   const std::string why = absl::StrCat("did not leave ", Name(group.id), " in ", Words(state.options.leave_deadline));
-  for (DeviceId id : Inside(group)) LoseDevice(state, state.At(id), why, /*drop=*/true, out);
+  for (DeviceId id : Inside(group)) LoseDevice(state, state.At(id), LossCause::kDisobeyed, why, /*drop=*/true, out);
 }
 
 }  // namespace tandem::core

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/drain.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/pool.h"
 #include "scheduler/core/rebalance.h"
@@ -80,6 +81,7 @@ class Checker {
                  Live(id)->created <= device.quarantined_at,
              name, " is in quarantine and was given ", Name(id));
       }
+      for (const std::string& wrong : CheckHealth(state_, device)) Hold(false, name, wrong);
       Hold(device.kept == Known(device) || (device.recalled && device.kept == KnownDevice{} && !device.kept.HasWish()),
            name, " is not kept as it is");
       Hold(device.claims >= 0 && (device.claims == 0 || !state_.settled), name, " claims ", device.claims, " groups");
@@ -324,6 +326,7 @@ class Checker {
     for (const Device& device : state_.devices) {
       set(device.timer, TimerKind::kDevice, device.id.value);
       set(device.quarantined_until, TimerKind::kQuarantine, device.id.value);
+      set(device.ailing_until, TimerKind::kHealth, device.id.value);
     }
     for (const auto& [id, group] : state_.groups) set(group.deadline, TimerKind::kGroup, id.value);
     for (const auto& [serial, request] : state_.requests) set(request.deadline, TimerKind::kRequest, serial);

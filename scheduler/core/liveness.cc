@@ -145,7 +145,7 @@ void OnDeviceTimer(ClusterState& state, Device& device, Actions& out) {
   if (!device.attached) {
     if (device.state == DeviceState::kLost) return;
     if (state.now >= device.detached_at + Grace(state, device)) {
-      return LoseDevice(state, device,
+      return LoseDevice(state, device, LossCause::kStreamBroke,
                         absl::StrCat(device.parking ? "it was told to park" : "its stream broke",
                                      " and did not come back in ", Words(Grace(state, device))),
                         /*drop=*/false, out);
@@ -154,18 +154,18 @@ void OnDeviceTimer(ClusterState& state, Device& device, Actions& out) {
   }
   const Duration silent = state.now - device.last_heard;
   if (silent >= options.fence_after) {
-    return LoseDevice(state, device, absl::StrCat("silent for ", Words(silent), ", taken for frozen"), /*drop=*/true,
-                      out);
+    return LoseDevice(state, device, LossCause::kFrozen,
+                      absl::StrCat("silent for ", Words(silent), ", taken for frozen"), /*drop=*/true, out);
   }
   if (!device.leftovers.empty() && state.now >= device.leave_deadline) {
     return LoseDevice(
-        state, device,
+        state, device, LossCause::kDisobeyed,
         absl::StrCat("did not leave ", Name(device.leftovers.front().group), " in ", Words(options.leave_deadline)),
         /*drop=*/true, out);
   }
   if (device.parking && state.now >= device.leave_deadline) {
-    return LoseDevice(state, device, absl::StrCat("did not park in ", Words(options.leave_deadline)), /*drop=*/true,
-                      out);
+    return LoseDevice(state, device, LossCause::kDisobeyed,
+                      absl::StrCat("did not park in ", Words(options.leave_deadline)), /*drop=*/true, out);
   }
   if (silent >= options.suspect_after && !device.suspect) {
     device.suspect = true;

@@ -25,16 +25,17 @@ std::string Percent(Bytes estimated, Bytes measured) {
 
 }  // namespace
 
-Bytes EstimatedStatic(const ModelSpec& spec, int tensor_parallel, int rank) {
-  for (const ShardCost& cost : spec.costs) {
-    if (cost.tensor_parallel != tensor_parallel) continue;
+Bytes EstimatedStatic(const ModelSpec& spec, int tensor_parallel, int rank, const std::string& kind) {
+  for (const ShardCost& of_degree : spec.costs) {
+    if (of_degree.tensor_parallel != tensor_parallel) continue;
+    const KindCost cost = of_degree.On(kind);
     return rank > 0 && cost.static_others > kNothing ? cost.static_others : cost.static_bytes;
   }
   return kNothing;
 }
 
-Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, absl::string_view kind) {
-  Bytes planned = EstimatedStatic(model.spec, tensor_parallel, rank);
+Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, const std::string& kind) {
+  Bytes planned = EstimatedStatic(model.spec, tensor_parallel, rank, kind);
   for (const LearnedMemory& learned : model.learned) {
     if (learned.tensor_parallel == tensor_parallel && learned.kind == kind) {
       planned += learned.measured - learned.estimated;
@@ -44,12 +45,24 @@ Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, absl::str
 }
 
 Bytes PlannedStatic(const ClusterState& state, const Model& model, int tensor_parallel) {
-  Bytes most = state.devices.empty() ? EstimatedStatic(model.spec, tensor_parallel, 0) : kNothing;
+  Bytes most = state.devices.empty() ? EstimatedStatic(model.spec, tensor_parallel, 0, "") : kNothing;
   const std::string* last = nullptr;
   for (const Device& device : state.devices) {
     const std::string& kind = device.spec.kind;
     if (last != nullptr && *last == kind) continue;  // neighbours are of one kind nearly always
     most = std::max(most, PlannedStatic(model, tensor_parallel, 0, kind));
+    last = &kind;
+  }
+  return most;
+}
+
+Bytes PlannedKvPerToken(const ClusterState& state, const ShardCost& cost) {
+  Bytes most = state.devices.empty() ? cost.kv_bytes_per_token : kNothing;
+  const std::string* last = nullptr;
+  for (const Device& device : state.devices) {
+    const std::string& kind = device.spec.kind;
+    if (last != nullptr && *last == kind) continue;
+    most = std::max(most, cost.On(kind).kv_bytes_per_token);
     last = &kind;
   }
   return most;

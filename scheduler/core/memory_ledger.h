@@ -20,13 +20,15 @@
 
 namespace tandem::core {
 
-// Weights and activations of one rank by the formula. 0 where the model has no such degree.
-Bytes EstimatedStatic(const ModelSpec& spec, int tensor_parallel, int rank);
+// Weights and activations of one rank by the formula of this kind of device. 0 where the model has no such degree.
+Bytes EstimatedStatic(const ModelSpec& spec, int tensor_parallel, int rank, const std::string& kind);
 
 // The same as placement counts it on a device of this kind.
-Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, absl::string_view kind);
+Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, const std::string& kind);
 // Rank 0's on the kind of device that needs most, for a plan that has not chosen its devices yet.
 Bytes PlannedStatic(const ClusterState& state, const Model& model, int tensor_parallel);
+// Likewise a token of KV.
+Bytes PlannedKvPerToken(const ClusterState& state, const ShardCost& cost);
 
 // A rank has loaded: its measurement goes into the books and is learned from. REQUIRES: member is one of group's.
 void TakeMeasurement(ClusterState& state, const Group& group, Member& member, Bytes measured);

@@ -42,7 +42,7 @@ class MemoryLedgerTest : public ::testing::Test {
     group.id = {id};
     group.members.resize(2);
     for (int rank = 0; rank < 2; ++rank) {
-      group.members[rank].estimated = EstimatedStatic(model().spec, 2, rank);
+      group.members[rank].estimated = EstimatedStatic(model().spec, 2, rank, "cpu");
     }
     const int64_t more[] = {rank0_mib, rank1_mib};
     for (int rank = 0; rank < 2; ++rank) {
@@ -53,6 +53,17 @@ class MemoryLedgerTest : public ::testing::Test {
 
   ClusterState state_;
 };
+
+TEST_F(MemoryLedgerTest, AKindOfDeviceMayHaveAFormulaOfItsOwn) {
+  model().spec.costs[1].kinds = {{"cuda", {1400 * kMiB}, {1350 * kMiB}, {512}}};
+  EXPECT_EQ(PlannedStatic(model(), 2, 0, "cpu").value, 1000 * kMiB);
+  EXPECT_EQ(PlannedStatic(model(), 2, 0, "cuda").value, 1400 * kMiB);
+  EXPECT_EQ(PlannedStatic(model(), 2, 1, "cuda").value, 1350 * kMiB);
+  EXPECT_EQ(PlannedStatic(state_, model(), 2).value, 1400 * kMiB) << "a plan may choose either";
+  EXPECT_EQ(PlannedKvPerToken(state_, model().spec.costs[1]).value, 1024);
+  state_.devices.pop_front();
+  EXPECT_EQ(PlannedKvPerToken(state_, model().spec.costs[1]).value, 512);
+}
 
 TEST_F(MemoryLedgerTest, BeforeAnyLoadTheFormulaOfTheRankCounts) {
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cpu").value, 1000 * kMiB);

@@ -40,9 +40,11 @@ void Migrate(ClusterState& state, Request& request, const std::string& why, Acti
   --state.running_requests;
   request.moved_why = why;
   if (request.began) {
+    ++state.counters.migrated;
     Note(state, request, MomentKind::kMigrating, ++request.migrations);
     request.state = RequestState::kMigrating;
   } else {
+    ++state.counters.requeued;
     Note(state, request, MomentKind::kRequeued);
     request.state = RequestState::kQueued;
   }

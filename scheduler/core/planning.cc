@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "placement/planner/planner.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/words.h"
 
@@ -42,6 +43,8 @@ void Label(const ClusterState& state, const std::vector<DeviceId>& ids, placemen
     for (const LinkLabel& label : state.At(ids[i]).spec.links) {
       const auto far = places.find(label.peer_uuid);
       if (far == places.end() || far->second == i) continue;
+      const bool nvlink = label.kind == PathKind::kNvLink || label.kind == PathKind::kNvSwitch;
+      if (nvlink && !(TrustsLinks(state.At(ids[i])) && TrustsLinks(state.At(ids[far->second])))) continue;
       for (placement::Link* link : {&host.link(i, far->second), &host.link(far->second, i)}) {
         const bool second = link->source == placement::Source::kNvml;
         if (second && link->kind >= label.kind) {
@@ -150,7 +153,7 @@ placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, i
     shape.fixed_bytes = need.static_bytes.value;
     shape.kv_min_bytes = need.kv_min.value;
     shape.kv_most_bytes = need.kv_most.value;
-    shape.kv_bytes_per_token = cost.kv_bytes_per_token.value;
+    shape.kv_bytes_per_token = PlannedKvPerToken(state, cost).value;
     shape.impossible = cost.impossible;
     if (shape.ranks == 1) demand.weight_bytes = cost.static_bytes.value;
     demand.shapes.push_back(std::move(shape));
@@ -172,7 +175,7 @@ Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost
   const ModelSpec& spec = model.spec;
   const int64_t context = (std::max<int64_t>(1, spec.max_model_len) + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   const Bytes static_bytes = PlannedStatic(state, model, cost.tensor_parallel);
-  Need need{cost.tensor_parallel, static_bytes, {cost.kv_bytes_per_token.value * context}, {}};
+  Need need{cost.tensor_parallel, static_bytes, {PlannedKvPerToken(state, cost).value * context}, {}};
   need.kv_most = {need.kv_min.value * std::max<int64_t>(1, spec.max_sequences)};
   if (spec.kv_most.value > 0) need.kv_most = std::max(need.kv_min, std::min(need.kv_most, spec.kv_most));
   return need;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/words.h"
 #include "scheduler/core/worker.h"
@@ -12,34 +13,48 @@ namespace {
 
 constexpr Duration kOneIncident = Seconds(5);  // an engine that fails, its process that dies, its stream that breaks
 
-int InQuarantine(const ClusterState& state) {
-  return static_cast<int>(std::count_if(state.devices.begin(), state.devices.end(),
-                                        [](const Device& device) { return device.Quarantined(); }));
-}
-
-void Enter(ClusterState& state, Device& device, const std::string& what, Actions& out) {
-  const CoreOptions& options = state.options;
+Duration CoolOff(const CoreOptions& options, const Device& device) {
   Duration cool_off = options.quarantine_first;
   for (int i = 0; i < device.quarantines && cool_off < options.quarantine_most; ++i) cool_off.us *= 2;
-  cool_off = std::min(cool_off, options.quarantine_most);
+  return std::min(cool_off, options.quarantine_most);
+}
+
+int OutByItself(const ClusterState& state) {
+  return static_cast<int>(std::count_if(state.devices.begin(), state.devices.end(), [](const Device& device) {
+    return device.Quarantined() || WithdrawnByHealth(device);
+  }));
+}
+
+}  // namespace
+
+bool MayLeave(ClusterState& state, const Device& device, const std::string& what, Actions& out) {
+  const int there = OutByItself(state);
+  const int most =
+      static_cast<int>(static_cast<int64_t>(state.devices.size()) * state.options.quarantine_percent / 100);
+  if (there < most) return true;
+  out.push_back(Tell{Name(state, device.id),
+                     absl::StrCat(what, "; STAYS IN SERVICE: ", there, " of ",
+                                  Count(static_cast<int64_t>(state.devices.size()), "device"),
+                                  there == 1 ? " is" : " are", " in quarantine and ", most,
+                                  " may be without an operator; cordon it, or uncordon one that was repaired")});
+  return false;
+}
+
+void Quarantine(ClusterState& state, Device& device, const std::string& what, Duration cool_off, Actions& out) {
+  if (cool_off.us <= 0) cool_off = CoolOff(state.options, device);
   ++device.quarantines;
   device.quarantined_at = state.now;
   if (!device.drain_wanted && !device.cordoned) {
-    device.reason =
-        absl::StrCat("quarantined: failed ", device.failures.size(), " times in ", Words(options.quarantine_window),
-                     ", the last: ", what, "; for ", Words(cool_off), " or until uncordoned");
+    device.reason = absl::StrCat("quarantined: ", what, "; for ", Words(cool_off), " or until uncordoned");
   }
   state.SetTimer(device.quarantined_until, state.now + cool_off, TimerKind::kQuarantine, device.id.value);
   RefreshState(device);
   KeepSoon(state, device);
   state.place_wanted = true;
-  out.push_back(Tell{Name(state, device.id),
-                     absl::StrCat("FAILED: quarantine number ", device.quarantines, ": failed ", device.failures.size(),
-                                  " times in ", Words(options.quarantine_window), ", the last: ", what,
-                                  "; no new group for ", Words(cool_off), " or until uncordoned")});
+  out.push_back(
+      Tell{Name(state, device.id), absl::StrCat("FAILED: quarantine number ", device.quarantines, ": ", what,
+                                                "; no new group for ", Words(cool_off), " or until uncordoned")});
 }
-
-}  // namespace
 
 void CountFailure(ClusterState& state, Device& device, const std::string& what, Actions& out) {
   const CoreOptions& options = state.options;
@@ -51,15 +66,9 @@ void CountFailure(ClusterState& state, Device& device, const std::string& what, 
   if (static_cast<int>(failures.size()) < options.quarantine_after) return;
   // The latest ones are enough to go by, however long the brake holds.
   if (static_cast<int>(failures.size()) > options.quarantine_after) failures.erase(failures.begin());
-  const int there = InQuarantine(state);
-  const int most = static_cast<int>(static_cast<int64_t>(state.devices.size()) * options.quarantine_percent / 100);
-  if (there < most) return Enter(state, device, what, out);
-  out.push_back(Tell{
-      Name(state, device.id),
-      absl::StrCat("failed ", failures.size(), " times in ", Words(options.quarantine_window), ", the last: ", what,
-                   "; STAYS IN SERVICE: ", there, " of ", Count(static_cast<int64_t>(state.devices.size()), "device"),
-                   there == 1 ? " is" : " are", " in quarantine and ", most,
-                   " may be without an operator; cordon it, or uncordon one that was repaired")});
+  const std::string count =
+      absl::StrCat("failed ", failures.size(), " times in ", Words(options.quarantine_window), ", the last: ", what);
+  if (MayLeave(state, device, count, out)) Quarantine(state, device, count, {}, out);
 }
 
 void Release(ClusterState& state, Device& device, const std::string& why, Actions& out) {
@@ -67,6 +76,7 @@ void Release(ClusterState& state, Device& device, const std::string& why, Action
   if (!device.Quarantined()) return;
   state.SetTimer(device.quarantined_until, kNever, TimerKind::kQuarantine, device.id.value);
   device.quarantined_at = kNever;
+  ForgetQuarantine(state, device);
   if (!device.drain_wanted && !device.cordoned) device.reason.clear();
   RefreshState(device);
   KeepSoon(state, device);
@@ -76,16 +86,11 @@ void Release(ClusterState& state, Device& device, const std::string& why, Action
 
 void OnQuarantineTimer(ClusterState& state, Device& device, Actions& out) {
   device.quarantined_until = kNever;
-  Release(state, device, "its time is over; the next one would take twice as long", out);
-}
-
-void Handle(ClusterState& state, const HealthReported& event, Actions& out) {
-  const Device* device = state.Find(event.device);
-  if (device == nullptr || device->incarnation != event.incarnation) {
-    ++state.counters.stale_workers;
-    return;
+  if (AilsToBeOut(device)) {  // what put it here still holds
+    return state.SetTimer(device.quarantined_until, state.now + state.options.quarantine_first, TimerKind::kQuarantine,
+                          device.id.value);
   }
-  out.push_back(Tell{Name(state, event.device), absl::StrCat("health ", event.code, ": ", event.message)});
+  Release(state, device, "its time is over; the next one would take twice as long", out);
 }
 
 }  // namespace tandem::core

@@ -21,15 +21,17 @@
 
 namespace tandem::core {
 
+// Whether one device more may leave service without an operator; if not, it is told that `what` did not take it out.
+bool MayLeave(ClusterState& state, const Device& device, const std::string& what, Actions& out);
+// Enters quarantine because of `what`. `cool_off` 0: by the number of its quarantines. REQUIRES: it is not in it.
+void Quarantine(ClusterState& state, Device& device, const std::string& what, Duration cool_off, Actions& out);
+
 // The device failed, for a reason of its own.
 void CountFailure(ClusterState& state, Device& device, const std::string& what, Actions& out);
 // An operator has seen to it: nothing is held against the device any more but the number of its quarantines.
 void Release(ClusterState& state, Device& device, const std::string& why, Actions& out);
 // The cool-off is over.
 void OnQuarantineTimer(ClusterState& state, Device& device, Actions& out);
-
-// What a device says about its health: told. It has no consequences of its own.
-void Handle(ClusterState& state, const HealthReported& event, Actions& out);
 
 }  // namespace tandem::core
 

@@ -147,6 +147,10 @@ void Handle(ClusterState& state, const RequestCancelled& event, Actions& out) {
   if (request == nullptr || request->told || request->stopped) return;  // it ended while the cancel was on its way
   static constexpr const char* kWhy[] = {"the client left", "cancelled by the client", "cancelled by an operator"};
   const std::string why = kWhy[static_cast<int>(event.cause)];
+  Counters& counters = state.counters;
+  ++(event.cause == CancelCause::kClientLeft    ? counters.aborted_client_left
+     : event.cause == CancelCause::kClientAsked ? counters.aborted_client_asked
+                                                : counters.aborted_admin);
   AbortCurrent(state, *request, why, out);
   Fail(state, *request, Reason::kCancelled, why, out);
 }

@@ -89,8 +89,16 @@ void TakeStepTime(ClusterState& state, Group& group, const GroupLoad& load, Acti
   if (model.groups.size() > 1) Compare(state, model, out);
 }
 
-int64_t WeighedShare(const Group& group, int64_t share) {
-  return group.slowness <= 1000 ? share : (share + kHandicap) * group.slowness / 1000;
+int64_t SlownessOf(const ClusterState& state, const Group& group) {
+  int64_t slowness = group.slowness;
+  for (const Member& member : group.members) {
+    slowness = std::max(slowness, int64_t{1000} * state.At(member.device).times_slower);
+  }
+  return slowness;
+}
+
+int64_t WeighedShare(int64_t slowness, int64_t share) {
+  return slowness <= 1000 ? share : (share + kHandicap) * slowness / 1000;
 }
 
 std::string TimesSlower(const Group& group) {

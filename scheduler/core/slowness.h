@@ -22,9 +22,12 @@ namespace tandem::core {
 // Rank 0's word on its steps; compares the groups of the model when that is due.
 void TakeStepTime(ClusterState& state, Group& group, const GroupLoad& load, Actions& out);
 
+// In permille of its peers' time: as its steps show, or as the health of its slowest device has it, which is known
+// before a step is.
+int64_t SlownessOf(const ClusterState& state, const Group& group);
 // The place of a group with this booked share of its KV, in millionths, among the others: as if its share were larger
 // by how much slower it is. Even an empty slow group comes behind others with some room, and gets a little.
-int64_t WeighedShare(const Group& group, int64_t share);
+int64_t WeighedShare(int64_t slowness, int64_t share);
 
 // "10.0 times"
 std::string TimesSlower(const Group& group);

@@ -13,6 +13,11 @@ struct EnumWords<DeviceState> {
   static constexpr const char* kWords[] = {"starting", "active", "draining", "drained", "failed", "lost"};
 };
 template <>
+struct EnumWords<HealthAction> {
+  static constexpr const char* kWords[] = {"none",   "log",        "slow",  "distrust-links",
+                                           "cordon", "quarantine", "drain", "fence"};
+};
+template <>
 struct EnumWords<GroupState> {
   static constexpr const char* kWords[] = {"forming", "loading", "ready", "draining", "dissolved"};
 };
@@ -47,6 +52,36 @@ struct EnumWords<LinkProbing> {
 };
 
 template <>
+struct Fields<HealthRule> {
+  static void Visit(auto&& v) {
+    using T = HealthRule;
+    v("code", &T::code);
+    v("action", &T::action);
+    v("cool_off", &T::cool_off);
+    v("times_slower", &T::times_slower);
+    v("because", &T::because);
+  }
+};
+template <>
+struct Fields<Ailment> {
+  static void Visit(auto&& v) {
+    using T = Ailment;
+    v("code", &T::code);
+    v("message", &T::message);
+    v("action", &T::action);
+    v("times_slower", &T::times_slower);
+    v("since", &T::since);
+    v("until", &T::until);
+  }
+};
+template <>
+struct Fields<HealthCount> {
+  static void Visit(auto&& v) {
+    v("code", &HealthCount::code);
+    v("reports", &HealthCount::reports);
+  }
+};
+template <>
 struct Fields<CoreOptions> {
   static void Visit(auto&& v) {
     using T = CoreOptions;
@@ -80,6 +115,7 @@ struct Fields<CoreOptions> {
     v("quarantine_first", &T::quarantine_first);
     v("quarantine_most", &T::quarantine_most);
     v("quarantine_percent", &T::quarantine_percent);
+    v("health", &T::health);
     v("remembered", &T::remembered);
     v("link_probe", &T::link_probe);
     v("sharing", &T::sharing);
@@ -152,6 +188,9 @@ struct Fields<Device> {
     v("quarantines", &T::quarantines);
     v("quarantined_at", &T::quarantined_at);
     v("quarantined_until", &T::quarantined_until);
+    v("times_slower", &T::times_slower);
+    v("ailments", &T::ailments);
+    v("ailing_until", &T::ailing_until);
     v("kept", &T::kept);
     v("last_heard", &T::last_heard);
     v("detached_at", &T::detached_at);
@@ -411,6 +450,18 @@ struct Fields<Counters> {
     v("stale_groups", &T::stale_groups);
     v("stale_attempts", &T::stale_attempts);
     v("stale_workers", &T::stale_workers);
+    v("lost_left", &T::lost_left);
+    v("lost_stream", &T::lost_stream);
+    v("lost_frozen", &T::lost_frozen);
+    v("lost_replaced", &T::lost_replaced);
+    v("lost_disobeyed", &T::lost_disobeyed);
+    v("aborted_client_left", &T::aborted_client_left);
+    v("aborted_client_asked", &T::aborted_client_asked);
+    v("aborted_admin", &T::aborted_admin);
+    v("requeued", &T::requeued);
+    v("migrated", &T::migrated);
+    v("communicator_errors", &T::communicator_errors);
+    v("health", &T::health);
   }
 };
 template <>

@@ -124,12 +124,24 @@ enum class GroupState { kForming, kLoading, kReady, kDraining, kDissolved };
 enum class RequestState { kQueued, kAssigned, kRunning, kMigrating, kFinished, kFailed, kCancelled };
 
 // What one rank of a model takes at one TP degree, by the formula; made by the shell from the model's files.
+struct KindCost {
+  std::string kind;  // of device
+  Bytes static_bytes, static_others, kv_bytes_per_token;
+};
 struct ShardCost {
   int tensor_parallel = 1;
-  std::string impossible;    // why this degree cannot be, in one sentence; empty = possible
-  Bytes static_bytes;        // weights, packed copies, activations of rank 0, which needs most
-  Bytes kv_bytes_per_token;  // of this rank, all layers
-  Bytes static_others;       // static_bytes of every other rank; 0 = as rank 0
+  std::string impossible;       // why this degree cannot be, in one sentence; empty = possible
+  Bytes static_bytes;           // weights, packed copies, activations of rank 0, which needs most
+  Bytes kv_bytes_per_token;     // of this rank, all layers
+  Bytes static_others;          // static_bytes of every other rank; 0 = as rank 0
+  std::vector<KindCost> kinds;  // where a kind of device takes other amounts than these
+  // These amounts, or the kind's own.
+  KindCost On(const std::string& kind) const {
+    for (const KindCost& one : kinds) {
+      if (one.kind == kind) return one;
+    }
+    return {kind, static_bytes, static_others, kv_bytes_per_token};
+  }
 };
 
 // A model as configured, with what its files say. Plain data, checked by the shell.
@@ -203,6 +215,17 @@ struct KnownDevice {
 // Whether the links of a host are measured; see link_probe.h.
 enum class LinkProbing { kOff, kOnce, kPeriodic };
 
+// What a condition of a device has for consequences; see health.h. In order of weight.
+enum class HealthAction { kNone, kLog, kSlow, kDistrustLinks, kCordon, kQuarantine, kDrain, kFence };
+// One row of the table that says so. The first row that fits a report's code decides.
+struct HealthRule {
+  std::string code;  // "XID 79"; "XID *" fits every code that begins with "XID "
+  HealthAction action = HealthAction::kLog;
+  Duration cool_off;     // that a report counts for, where nobody clears it; 0: quarantine_first
+  int times_slower = 2;  // of kSlow: as such a device's groups are weighed
+  std::string because;   // what the code means, in a few words
+};
+
 // How to run: every limit and every time has its reason beside it. The shell scales the times by one knob.
 struct CoreOptions {
   Duration suspect_after = Milliseconds(2500);  // five heartbeats
@@ -235,8 +258,9 @@ struct CoreOptions {
   Duration quarantine_window = Seconds(600);
   Duration quarantine_first = Seconds(600);   // cool-off of the first; doubles with each
   Duration quarantine_most = Seconds(86400);  // a day: then somebody has looked
-  int quarantine_percent = 50;  // of all devices at most, rounded down; beyond it is an operator's decision
-  int remembered = 256;         // ended requests and dissolved groups kept for explain
+  int quarantine_percent = 50;     // of all devices at most, rounded down; beyond it is an operator's decision
+  std::vector<HealthRule> health;  // no row: told
+  int remembered = 256;            // ended requests and dissolved groups kept for explain
   LinkProbing link_probe = LinkProbing::kOnce;
   Duration probe_pause = Seconds(1);          // from a worker's coming, or from finding its host busy, to the next look
   Duration probe_deadline = Seconds(3);       // a probe takes less than one, and meeting as much again at most

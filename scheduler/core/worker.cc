@@ -8,6 +8,7 @@
 #include "scheduler/core/adoption.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
 #include "scheduler/core/link_probe.h"
 #include "scheduler/core/liveness.h"
@@ -18,6 +19,26 @@
 
 namespace tandem::core {
 namespace {
+
+void CountLoss(Counters& counters, LossCause cause) {
+  switch (cause) {
+    case LossCause::kLeft:
+      ++counters.lost_left;
+      return;
+    case LossCause::kStreamBroke:
+      ++counters.lost_stream;
+      return;
+    case LossCause::kFrozen:
+      ++counters.lost_frozen;
+      return;
+    case LossCause::kReplaced:
+      ++counters.lost_replaced;
+      return;
+    case LossCause::kDisobeyed:
+      ++counters.lost_disobeyed;
+      return;
+  }
+}
 
 Device& Introduce(ClusterState& state, const DeviceSpec& spec) {
   const DeviceId id{static_cast<uint32_t>(state.devices.size())};
@@ -104,7 +125,8 @@ void Evict(ClusterState& state, Device& device, GroupId group, GroupEpoch epoch,
   out.push_back(AbortGroup{group, epoch, {device.id}, why});
 }
 
-void LoseDevice(ClusterState& state, Device& device, const std::string& why, bool drop, Actions& out, bool own_will) {
+void LoseDevice(ClusterState& state, Device& device, LossCause cause, const std::string& why, bool drop, Actions& out) {
+  CountLoss(state.counters, cause);
   if (drop && device.attached) out.push_back(DropWorker{device.id, device.incarnation, why});
   device.attached = false;
   device.suspect = false;
@@ -121,7 +143,7 @@ void LoseDevice(ClusterState& state, Device& device, const std::string& why, boo
   for (GroupId id : groups) {
     MemberGone(state, *state.Find(id), device.id, absl::StrCat(Name(state, device.id), " lost: ", why), out);
   }
-  if (!own_will) CountFailure(state, device, why, out);
+  if (cause != LossCause::kLeft) CountFailure(state, device, why, out);
   ArmLiveness(state, device);
   state.place_wanted = true;
   state.drains_touched = true;
@@ -143,7 +165,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   }
   const bool parks = event.parked && device.parking && device.Free();  // it is the process that we waited for
   if (!same && !parks && device.state != DeviceState::kLost) {
-    LoseDevice(state, device, "a new worker process took its place", /*drop=*/false, out);
+    LoseDevice(state, device, LossCause::kReplaced, "a new worker process took its place", /*drop=*/false, out);
   }
   const bool was_lost = device.state == DeviceState::kLost;
   if (device.spec.uuid != event.device.uuid) ForgetLinks(state, device.id);
@@ -152,6 +174,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   device.attached = true;
   device.recalled = false;
   KeepSoon(state, device);
+  if (!same) ForgetLasting(state, device);  // the new process says what holds now
   device.suspect = false;
   device.parked = device.parking = false;
   device.leave_deadline = kNever;
@@ -197,7 +220,8 @@ void Handle(ClusterState& state, const WorkerDetached& event, Actions& out) {
   }
   const std::string why = event.why.empty() ? "its stream ended" : event.why;
   if (event.process_gone || state.options.detach_grace.us <= 0) {
-    return LoseDevice(state, *device, why, /*drop=*/false, out, /*own_will=*/event.process_gone);
+    return LoseDevice(state, *device, event.process_gone ? LossCause::kLeft : LossCause::kStreamBroke, why,
+                      /*drop=*/false, out);
   }
   if (!device->attached) return;
   device->attached = false;

@@ -15,8 +15,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out);
 void Handle(ClusterState& state, const WorkerDetached& event, Actions& out);
 
 // The process behind the device is gone or not to be trusted: its groups end. `drop`: its stream is closed too.
-void LoseDevice(ClusterState& state, Device& device, const std::string& why, bool drop, Actions& out,
-                bool own_will = false);
+void LoseDevice(ClusterState& state, Device& device, LossCause cause, const std::string& why, bool drop, Actions& out);
 
 // It left a group: perhaps it is free or drained now.
 void DeviceFreed(ClusterState& state, Device& device);
