@@ -2,15 +2,12 @@
 
 #include <glog/logging.h>
 #include <sched.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -19,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "worker/leftovers.h"
 #include "worker/topology/cpu_topology.h"
 #include "worker/visible_devices.h"
 
@@ -28,7 +26,6 @@ namespace {
 using placement::PathKind;
 
 constexpr absl::string_view kPrefix = "cuda:";
-constexpr std::chrono::milliseconds kLook{100};  // between two looks at what a killed process has left
 
 // The kernel writes the domain with four digits where NVML writes eight.
 std::string SysfsName(const std::string& bus_id) {
@@ -41,8 +38,6 @@ std::string FirstLine(const std::string& path) {
   std::getline(file, line);
   return line;
 }
-
-bool Alive(int pid) { return kill(pid, 0) == 0 || errno != ESRCH; }
 
 bool IsNvLink(PathKind kind) { return kind == PathKind::kNvLink || kind == PathKind::kNvSwitch; }
 
@@ -131,7 +126,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(const CudaDeviceOpt
   if (!handle.ok()) return handle.status();
   device->handle_ = *std::move(handle);
   device->ReadSurroundings(options, *all);
-  device->AwaitLeftovers(options);
+  if (device->nvml_ != nullptr) AwaitLeftovers(*device->nvml_, facts.uuid, options.leftovers_patience, options.root);
   if (const std::optional<CudaMemory> memory = device->ReadMemory())
     device->used_at_open_ = memory->total - memory->free;
   return device;
@@ -215,29 +210,6 @@ void CudaDevice::ReadCudaWays(const CudaDeviceOptions& options, const std::vecto
                                      : PathKind::kPhb,
                       .nvlinks = nvlink ? 1 : 0,
                       .source = "CUDA"});
-  }
-}
-
-// A process that was killed gives its memory back when the driver is done with it, which can take seconds; what is
-// offered before would be refused by the device. A process of another container looks dead from here, so the wait ends.
-void CudaDevice::AwaitLeftovers(const CudaDeviceOptions& options) const {
-  if (nvml_ == nullptr) return;
-  const auto until = std::chrono::steady_clock::now() + options.leftovers_patience;
-  bool said = false;
-  while (true) {
-    std::string dead;
-    for (const NvmlDeviceMonitor::Process& process :
-         nvml_->Processes().value_or(std::vector<NvmlDeviceMonitor::Process>{})) {
-      if (!Alive(process.pid)) absl::StrAppend(&dead, dead.empty() ? "" : ", ", process.pid);
-    }
-    if (dead.empty()) return;
-    if (std::chrono::steady_clock::now() >= until) {
-      LOG(WARNING) << uuid_ << ": still holds memory of " << dead << ", which are not seen here; counted as others'";
-      return;
-    }
-    if (!said) LOG(INFO) << uuid_ << ": waiting for what ended processes hold (" << dead << ")";
-    said = true;
-    std::this_thread::sleep_for(kLook);
   }
 }
 

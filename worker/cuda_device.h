@@ -68,7 +68,6 @@ class CudaDevice final : public Device {
   void ReadSurroundings(const CudaDeviceOptions& options, const std::vector<CudaDeviceFacts>& all);
   void ReadNvmlLinks(const NvmlFacts& machine, const std::vector<CudaDeviceFacts>& all);
   void ReadCudaWays(const CudaDeviceOptions& options, const std::vector<CudaDeviceFacts>& all);
-  void AwaitLeftovers(const CudaDeviceOptions& options) const;
   std::optional<CudaMemory> ReadMemory() const;
 
   const DeviceLock lock_;

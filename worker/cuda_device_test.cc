@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/cuda_plugin.h"
+#include "worker/leftovers.h"
 #include "worker/visible_devices.h"
 
 namespace tandem::worker {
@@ -222,6 +224,38 @@ TEST_F(CudaDeviceTest, WaitsForWhatAKilledProcessHolds) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_TRUE(Open("cuda:GPU-0").ok()) << "others' memory in the end";
   EXPECT_GE(std::chrono::steady_clock::now() - begin, options_.leftovers_patience);
+}
+
+// Guards against two ways of looking too early: a killed worker that nobody has reaped is no living process, and
+// memory comes back after the process has left NVML's list.
+TEST_F(CudaDeviceTest, WaitsForAZombieAndThenForTheMemory) {
+  const std::string ills = testing::TempDir() + "/leftovers";
+  const auto tell = [&](const std::string& words) {
+    std::ofstream(ills + ".new") << words;
+    std::rename((ills + ".new").c_str(), ills.c_str());
+  };
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_TRUE(HasEnded(child, "")) << "a zombie";
+  EXPECT_FALSE(HasEnded(getpid(), ""));
+  tell(absl::StrCat("0 holds ", child, " 2048\n0 used 2048\n"));
+  setenv("TANDEM_FAKE_NVML_HEALTH", ills.c_str(), 1);
+  std::thread driver([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    tell("0 used 2048\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    tell("");
+  });
+  options_.leftovers_patience = std::chrono::seconds(20);
+  const auto device = Open("cuda:GPU-0");
+  driver.join();
+  waitpid(child, nullptr, 0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  EXPECT_EQ((*device)->FreeOfTotal(), 78 * kGiB);
+  EXPECT_EQ((*device)->HeldBytes(), 0) << "what it waited for is not taken for its own";
+  unsetenv("TANDEM_FAKE_NVML_HEALTH");
 }
 
 TEST(VisibleDevicesTest, SaysWhereCudaStops) {

@@ -36,12 +36,14 @@
 #include "worker/cuda_device.h"
 #include "worker/cuda_plugin.h"
 #include "worker/device.h"
+#include "worker/device_health.h"
 #include "worker/exec/cpu_encoder.h"
 #include "worker/exec/cpu_executor.h"
 #include "worker/exec/cpu_isa.h"
 #include "worker/exec/sim_executor.h"
 #include "worker/exit_code.h"
 #include "worker/sim_device.h"
+#include "worker/topology/nvml_health.h"
 #include "worker/worker.h"
 
 #ifndef TANDEM_VERSION
@@ -63,6 +65,7 @@ struct Flags {
   SimDeviceOptions sim;
   double sim_speedup = 1;
   int devices_in_process = 1;
+  std::string sim_health;
   std::string scheduler = "127.0.0.1:50061";
   std::string model_root;
   std::string isa = "auto";
@@ -123,7 +126,8 @@ class EndRequest {
 // What a process works with, once its flags are understood.
 struct Devices {
   std::vector<std::unique_ptr<Device>> devices;
-  std::vector<Worker::Options> workers;  // one for each
+  std::vector<Worker::Options> workers;               // one for each
+  std::vector<std::unique_ptr<HealthSource>> health;  // one for each, or none
 };
 
 absl::StatusOr<Devices> OpenCpu(const Flags& flags) {
@@ -191,6 +195,7 @@ absl::StatusOr<Devices> OpenCuda(const Flags& flags, EndRequest* end) {
            },
        .open_road = [device](Communicator* communicator,
                              size_t floats) { return device->handle().OpenRoad(communicator, floats); }});
+  if (device->nvml() != nullptr) all.health.push_back(std::make_unique<NvmlHealth>(device->nvml()));
   all.devices.push_back(*std::move(opened));
   return all;
 }
@@ -238,6 +243,7 @@ absl::StatusOr<Devices> OpenSim(const Flags& flags, const SimFaults* faults) {
                                                  communicator);
                            },
                            .measures_links = false});
+    if (!flags.sim_health.empty()) all.health.push_back(std::make_unique<HealthFile>(flags.sim_health));
     all.devices.push_back(*std::move(device));
   }
   return all;
@@ -295,6 +301,13 @@ int Run(const Flags& flags, int signals, int parent) {
     absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(std::move(options));
     if (!worker.ok()) return Complain(kExitFailure, worker.status().message());
     workers.push_back(*std::move(worker));
+  }
+
+  std::vector<std::unique_ptr<HealthWatch>> watches;  // end before what they watch and tell
+  for (size_t i = 0; i < opened->health.size(); ++i) {
+    watches.push_back(std::make_unique<HealthWatch>(
+        std::move(opened->health[i]),
+        [worker = workers[i].get()](const HealthReport& report) { worker->ReportHealth(report); }));
   }
 
   const auto toggle = [&faults](int signal) {
@@ -374,6 +387,8 @@ int Main(int argc, char** argv) {
                                               "Simulated devices that this process plays, by index")
                                    ->check(CLI::Range(1, kMostDevices))
                                    ->capture_default_str();
+  CLI::Option* const sim_health = app.add_option("--sim-health", flags.sim_health,
+                                                 "File that lists what is wrong with simulated devices, for tests");
   app.add_flag("--die-with-parent", flags.die_with_parent, "Stop when the process that started this one ends");
   app.add_option("--log-format", flags.log_format, "text or json (text)")->check(CLI::IsMember({"text", "json"}));
   app.add_flag("--list-devices", flags.list_devices, "Print the GPUs that --device can name, and end");
@@ -386,7 +401,7 @@ int Main(int argc, char** argv) {
     return Complain(kExitUsage, e.what());
   }
   const bool sim = SimDevice::IsSim(flags.device.spec);
-  for (const CLI::Option* option : {speedup, sim_memory, devices}) {
+  for (const CLI::Option* option : {speedup, sim_memory, devices, sim_health}) {
     if (sim || option->count() == 0) continue;
     return Complain(kExitUsage,
                     absl::StrCat(option->get_name(), " is for simulated devices, not for ", flags.device.spec));

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -28,6 +30,7 @@ constexpr milliseconds kLeastWait{100};  // Between two attempts to dial; double
 constexpr milliseconds kMostWait{1000};
 constexpr milliseconds kPing{5000};  // The scheduler allows one each 2.5 s; unanswered for as long, the line is gone.
 constexpr int kMostMessageBytes = 64 << 20;
+constexpr size_t kMostHealth = 64;  // codes that wait or last
 
 using AttachReactor = grpc::ClientBidiReactor<v1::AttachRequest, v1::AttachResponse>;
 using TokensReactor = grpc::ClientWriteReactor<v1::TokensRequest>;
@@ -75,6 +78,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
 
   void Start(DeviceEngines* engine);
   void Report(tandem::worker::Report report);
+  void ReportHealth(const HealthReport& report);
   void Leave(absl::string_view reason);
   void Close(milliseconds patience);
 
@@ -101,6 +105,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
 
   void SendTokens(const StepDone& step);
   void SendControl(v1::AttachRequest message);
+  void SendHealth();  // REQUIRES: mu_ is held, the line is up
   void End(absl::Status why);
 
   const Options options_;
@@ -126,6 +131,11 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   uint64_t line_ = 0;           // Number of the line; steps told for an earlier one come again in its replay.
   bool replay_wanted_ = false;  // The stream of tokens broke while the line is up.
   uint64_t highest_leader_ = 0;
+  struct Said {
+    HealthReport report;
+    bool told = false;  // to this line
+  };
+  std::map<std::string, Said> health_;  // by code: what lasts, and what waits for a line
   milliseconds heartbeat_{500};
   milliseconds orphan_grace_{60000};
 };
@@ -217,6 +227,22 @@ void SchedulerLink::Impl::Report(tandem::worker::Report report) {
     for (v1::AttachRequest& message : CacheMessages(*cache)) SendControl(std::move(message));
   } else {
     SendControl(ControlMessage(report));
+  }
+}
+
+void SchedulerLink::Impl::ReportHealth(const HealthReport& report) {
+  std::lock_guard lock(mu_);
+  if (health_.size() >= kMostHealth && !health_.contains(report.code)) return;
+  health_[report.code] = {report, false};
+  if (welcomed_) SendHealth();
+}
+
+void SchedulerLink::Impl::SendHealth() {
+  for (auto it = health_.begin(); it != health_.end();) {
+    const HealthReport& report = it->second.report;
+    if (!std::exchange(it->second.told, true)) attach_->Send(HealthMessage(report));
+    const bool stays = report.lasting && !report.cleared;
+    it = stays ? std::next(it) : health_.erase(it);
   }
 }
 
@@ -333,6 +359,8 @@ void SchedulerLink::Impl::OnWelcome(const v1::Welcome& welcome) {
     welcomed_ = true;
     line = ++line_;
     highest_leader_ = welcome.leader_epoch();
+    for (auto& [code, said] : health_) said.told = false;
+    SendHealth();
     if (welcome.heartbeat_ms() > 0) heartbeat_ = milliseconds(welcome.heartbeat_ms());
     if (welcome.orphan_grace_ms() > 0) orphan_grace_ = milliseconds(welcome.orphan_grace_ms());
     changed_.notify_all();
@@ -488,6 +516,7 @@ SchedulerLink::SchedulerLink(Options options) : impl_(std::make_shared<Impl>(std
 SchedulerLink::~SchedulerLink() { Close(milliseconds(0)); }
 void SchedulerLink::Start(DeviceEngines* engine) { impl_->Start(engine); }
 void SchedulerLink::Report(tandem::worker::Report report) { impl_->Report(std::move(report)); }
+void SchedulerLink::ReportHealth(const HealthReport& report) { impl_->ReportHealth(report); }
 void SchedulerLink::Leave(absl::string_view reason) { impl_->Leave(reason); }
 void SchedulerLink::Close(milliseconds patience) { impl_->Close(patience); }
 

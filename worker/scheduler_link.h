@@ -25,6 +25,7 @@
 #include "worker/engine/device_engines.h"
 #include "worker/engine/report.h"
 #include "worker/link_probe.h"
+#include "worker/topology/health_report.h"
 
 namespace tandem::worker {
 
@@ -57,6 +58,10 @@ class SchedulerLink {
   void Start(DeviceEngines* engine);
 
   void Report(tandem::worker::Report report);
+
+  // What the device says of its health. Any thread. What lasts is told to each new line, what happened is kept until
+  // there is one.
+  void ReportHealth(const HealthReport& report);
 
   // Tells the scheduler that the worker is going to exit. The line stays open, so that the end of its groups is heard.
   void Leave(absl::string_view reason);

@@ -426,6 +426,31 @@ TEST_F(SchedulerLinkTest, AnAbortThatHangsEndsTheProcess) {
   AllowSteps(-1);
 }
 
+// Guards against health that is lost with the line: what lasts is told to every scheduler, what happened to one.
+TEST_F(SchedulerLinkTest, HealthIsToldToWhoeverCanHearIt) {
+  FakeScheduler scheduler;
+  StartWorker(scheduler.address());
+  link_->ReportHealth({"XID 31", "before there was anybody", false, false});
+  link_->ReportHealth({"thermal-hardware", "hot", true, false});
+  const auto next = [&] {
+    const auto message = scheduler.Await(v1::AttachRequest::kDeviceHealth);
+    if (!message) return std::string("nothing");
+    const v1::DeviceHealth& health = message->device_health();
+    return absl::StrCat(health.cleared() ? "-" : health.lasting() ? "+" : "!", health.code());
+  };
+  ASSERT_TRUE(scheduler.Await(v1::AttachRequest::kHello));
+  ASSERT_TRUE(scheduler.Welcome(1));
+  EXPECT_EQ(next(), "!XID 31");
+  EXPECT_EQ(next(), "+thermal-hardware");
+
+  scheduler.Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "a new leader"));
+  ASSERT_TRUE(scheduler.Await(v1::AttachRequest::kHello));
+  ASSERT_TRUE(scheduler.Welcome(1));
+  EXPECT_EQ(next(), "+thermal-hardware");
+  link_->ReportHealth({"thermal-hardware", "", true, true});
+  EXPECT_EQ(next(), "-thermal-hardware");
+}
+
 TEST_F(SchedulerLinkTest, AFarewellIsHeard) {
   FakeScheduler scheduler;
   StartWorker(scheduler.address());

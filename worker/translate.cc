@@ -391,6 +391,16 @@ absl::StatusOr<ProbeOrder> ProbeFrom(const v1::MeasureLink& m) {
   return order;
 }
 
+v1::AttachRequest HealthMessage(const HealthReport& report) {
+  v1::AttachRequest message;
+  v1::DeviceHealth& health = *message.mutable_device_health();
+  health.set_code(report.code);
+  health.set_message(report.message);
+  health.set_lasting(report.lasting);
+  health.set_cleared(report.cleared);
+  return message;
+}
+
 v1::AttachRequest ProbeMessage(const ProbeReport& report) {
   v1::AttachRequest message;
   v1::LinkMeasured& measured = *message.mutable_link_measured();

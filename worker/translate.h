@@ -15,6 +15,7 @@
 #include "worker/engine/report.h"
 #include "worker/engine/request_log.h"
 #include "worker/link_probe.h"
+#include "worker/topology/health_report.h"
 
 namespace tandem::worker {
 
@@ -25,6 +26,7 @@ absl::StatusOr<std::optional<Command>> CommandFrom(const v1::AttachResponse& mes
 // INVALID_ARGUMENT names the field.
 absl::StatusOr<ProbeOrder> ProbeFrom(const v1::MeasureLink& message);
 v1::AttachRequest ProbeMessage(const ProbeReport& report);
+v1::AttachRequest HealthMessage(const HealthReport& report);
 
 // A report for the control stream, or for the token stream.
 v1::AttachRequest ControlMessage(const Report& report);  // REQUIRES: one that travels on Attach

@@ -42,6 +42,9 @@ class Worker {
   // Everything runs when it returns; the scheduler need not be there.
   static absl::StatusOr<std::unique_ptr<Worker>> Start(Options options);
 
+  // What the device says of its health. Any thread.
+  void ReportHealth(const HealthReport& report) { link_.ReportHealth(report); }
+
   // Says farewell and lets the engine end what it does.
   void BeginStop(absl::string_view reason);
   // Whether the engine ended in time. Where it did not, only the end of the process frees what it holds.

@@ -37,6 +37,10 @@ Api Resolve(void* library) {
   Resolve(library, "nvmlDeviceGetComputeRunningProcesses_v3", api.processes);
   Resolve(library, "nvmlDeviceGetUtilizationRates", api.utilization);
   Resolve(library, "nvmlDeviceGetCurrentClocksThrottleReasons", api.throttle_reasons);
+  Resolve(library, "nvmlDeviceGetNvLinkErrorCounter", api.nvlink_errors);
+  Resolve(library, "nvmlDeviceGetRemappedRows", api.remapped_rows);
+  Resolve(library, "nvmlDeviceGetRetiredPagesPendingStatus", api.pages_pending);
+  Resolve(library, "nvmlDeviceGetTotalEccErrors", api.ecc_errors);
   Resolve(library, "nvmlEventSetCreate", api.event_set_create);
   Resolve(library, "nvmlEventSetFree", api.event_set_free);
   Resolve(library, "nvmlEventSetWait_v2", api.event_set_wait);

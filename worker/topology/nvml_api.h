@@ -34,6 +34,10 @@ struct Api {
   Return (*processes)(Device, unsigned*, ProcessInfo*);
   Return (*utilization)(Device, Utilization*);
   Return (*throttle_reasons)(Device, unsigned long long*);
+  Return (*nvlink_errors)(Device, unsigned, unsigned, unsigned long long*);
+  Return (*remapped_rows)(Device, unsigned*, unsigned*, unsigned*, unsigned*);
+  Return (*pages_pending)(Device, int*);
+  Return (*ecc_errors)(Device, int, int, unsigned long long*);
   Return (*event_set_create)(EventSet*);
   Return (*event_set_free)(EventSet);
   Return (*event_set_wait)(EventSet, EventData*, unsigned);

@@ -58,6 +58,12 @@ struct EventData {
 // nvmlClocksThrottleReasons: the hardware slows the clocks down, or cuts them, because it is too hot
 inline constexpr unsigned long long kHardwareThermalSlowdown = 0x40;
 inline constexpr unsigned long long kSoftwareThermalSlowdown = 0x20;
+inline constexpr unsigned long long kHardwarePowerBrake = 0x80;
+// nvmlNvLinkErrorCounter_t: replays, recoveries, and three kinds of checksum errors
+inline constexpr unsigned kNvLinkErrorCounters = 5;
+// nvmlMemoryErrorType_t and nvmlEccCounterType_t
+inline constexpr int kUncorrected = 1;
+inline constexpr int kSinceReset = 0;
 
 // nvmlGpuTopologyLevel_t
 enum Level : int { kInternal = 0, kSingle = 10, kMultiple = 20, kHostBridge = 30, kNode = 40, kSystem = 50 };
