@@ -59,12 +59,13 @@ models:
         cpus = sum(name.startswith("cpu:") for name in names)
         for name in names:
             own = (["--cpu-devices", cpus, "--cpu-memory", "1GiB", "--cpu-threads", "1"] if name.startswith("cpu:") else
-                   ["--sim-speedup", speedup] if name.startswith("sim:") else [])
+                   ["--sim-speedup", speedup, "--sim-health", self.health_file(name)] if name.startswith("sim:") else [])
             self.commands[name] = [BIN / "tandem-worker", "--device", name, "--scheduler", f"127.0.0.1:{self.lines[name].port}",
                                    "--node", "rig", *own]
         self.workers = list(self.lines)
         self.processes = {}
         self.restarts = {name: 0 for name in self.commands}
+        self.exits = {name: [] for name in self.commands}  # how those that were started again had ended
         self.restart_after = restart_after
         self.held_down = set()  # not started again
         self._lock = threading.RLock()
@@ -115,6 +116,7 @@ models:
                     continue
                 with self._lock:
                     if name not in self.held_down:
+                        self.exits[name].append(process.returncode)
                         self.restarts[name] += 1
                         self._start(name)
 
@@ -133,6 +135,20 @@ models:
         if not restart:
             self.held_down.add(name)
         self.signal(name, signal.SIGKILL)
+
+    def health_file(self, name):
+        """Where a simulated device reads what is wrong with it: a line each."""
+        return self.tmp / f"{name.replace(':', '_')}.health"
+
+    def ail(self, name, *conditions):
+        """From now on this is wrong with the device, and nothing else."""
+        file = self.health_file(name)
+        file.with_suffix(".new").write_text("".join(f"{line}\n" for line in conditions))
+        file.with_suffix(".new").rename(file)
+
+    def devices(self):
+        """By index, as the scheduler shows them."""
+        return {int(d.name.rsplit("/", 1)[1]): d for d in self.status().devices}
 
     def revive(self, name):
         self.held_down.discard(name)

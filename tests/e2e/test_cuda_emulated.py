@@ -67,6 +67,20 @@ def test_two_gpus_answer_as_one_group_and_form_again_after_a_kill(tmp_path):
         assert rig.said("cuda:0", "NCCL 2.28.0, 2 ranks")
 
 
+def test_an_error_that_stays_ends_the_worker_with_its_reason_and_the_request_goes_on(tmp_path, monkeypatch):
+    with service(tmp_path / "well", GPUS[:1]) as rig:
+        expected = generate(rig, "An illegal access", 10)
+    # A kernel of the fifth graph that is launched touches what is not its own: from then on every call fails.
+    monkeypatch.setenv("TANDEM_EMULATION_FAIL", "cudaGraphLaunch:5:700")
+    with service(tmp_path / "ill", GPUS[:1]) as rig:
+        monkeypatch.delenv("TANDEM_EMULATION_FAIL")  # the next process is well
+        assert generate(rig, "An illegal access", 10) == expected
+        assert rig.exits["cuda:0"] == [5]
+        assert "cudaErrorIllegalAddress" in rig.tail("cuda:0", 1000)
+        assert rig.said("scheduler", "cudaErrorIllegalAddress"), "the scheduler says why"
+        assert rig.replicas_ready() == 1
+
+
 def test_a_gpu_is_taken_once(tmp_path):
     with service(tmp_path, GPUS[:1]) as rig:
         second = worker("--device", "cuda:0")

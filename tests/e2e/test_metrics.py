@@ -1,7 +1,9 @@
 """Numbers and probes over HTTP, and logs that a machine can read, with nothing in them that a client said."""
 
 import json
+import os
 import re
+import signal
 import urllib.error
 import urllib.request
 
@@ -47,8 +49,65 @@ def test_numbers_follow_the_requests(tmp_path):
             name = re.match(r"[a-z_:0-9]+", line)
             if name and not line.startswith("#"):
                 assert name[0] in families or re.sub(r"_(bucket|sum|count)$", "", name[0]) in families, line
+        # The list of SURFACE.md, one by one; those that need an event are in the tests below.
+        for name in ("requests_running", "requests_waiting", "requests_total", "prompt_tokens_total",
+                     "generation_tokens_total", "cached_prompt_tokens_total", "inter_token_latency_seconds_count",
+                     "request_duration_seconds_count", "queue_time_seconds_count", "prefill_time_seconds_count",
+                     "decode_time_seconds_count", "batch_size", "kv_cache_usage_ratio", "preemptions_total",
+                     "device_state", "device_cordoned", "drain_inflight_requests", "worker_heartbeat_age_seconds",
+                     "build_info", "leader", "leader_epoch", "group_epoch"):
+            value(text, f"tandem_{name}")
+        assert value(text, "tandem_schedule_decision_seconds_count") > 10
+        assert value(text, "tandem_schedule_decision_seconds_bucket", le="1") > 10
+        assert value(text, "tandem_kv_cache_blocks", state="free") > 0
+        assert value(text, "tandem_kv_cache_blocks", state="used") == 0
+        assert value(text, "tandem_nccl_errors_total") == 0
+        for cause in ("left", "stream", "frozen", "replaced", "disobeyed"):
+            assert value(text, "tandem_worker_lost_total", cause=cause) == 0
+        for cause in ("not_begun", "migrated"):
+            assert value(text, "tandem_requeues_total", cause=cause) == 0
+        for cause in ("client_left", "client_asked", "admin"):
+            assert value(text, "tandem_aborts_total", cause=cause) == 0
+        generate = "/tandem.v1.InferenceService/Generate"
+        assert value(text, "tandem_grpc_server_handled_total", method=generate, code="OK") == 1
+        for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prompt_tokens_total",
+                     "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total",
+                     "time_to_first_token_seconds_count", "inter_token_latency_seconds_count",
+                     "e2e_request_latency_seconds_count", "request_queue_time_seconds_count",
+                     "request_prefill_time_seconds_count", "request_decode_time_seconds_count",
+                     "request_inference_time_seconds_count", "request_prompt_tokens_count",
+                     "request_generation_tokens_count", "cache_config_info"):
+            value(text, f"vllm:{name}", model_name="tiny", engine="0")
+        value(text, "vllm:admission_rejections_total")
+        assert 'block_size="16"' in next(l for l in text.splitlines() if l.startswith("vllm:cache_config_info"))
+        # The gateway shows vLLM's names where vLLM did.
+        with urllib.request.urlopen(f"http://127.0.0.1:{cluster.http}/metrics", timeout=10) as answer:
+            at_gateway = answer.read().decode()
+        assert value(at_gateway, "vllm:generation_tokens_total", model_name="tiny") == 12
+        assert "tandem_http_requests_total" in at_gateway
         cluster.generate("A river", model="nobody")  # a name that a client made up becomes no label
         assert "nobody" not in get(cluster, "/metrics")[1]
+
+
+def test_what_happens_is_counted(tmp_path):
+    with Cluster(tmp_path, devices=["sim:RTX3090", "sim:RTX3090"], tensor_parallel=1, device_keys=", sim_speedup: 1") as cluster:
+        text = get(cluster, "/metrics")[1]
+        assert "tandem_drains_total" not in text and value(text, "tandem_drain_duration_seconds_count") == 0
+        cluster.generate([1, 2], max_tokens=10**6)  # beyond the context
+        assert cluster.generate([1, 2], max_tokens=400, on_message=lambda call, result: not result.ids).error is not None
+        eventually(lambda: value(get(cluster, "/metrics")[1], "tandem_aborts_total", cause="client_left") == 1, 10, "counted")
+        index = next(d for d in cluster.status().devices if d.groups).name.rsplit("/", 1)[1]
+        cluster.ctl("drain", index, "--reason", "test")
+        cluster.ctl("undrain", index)
+        os.kill(cluster.children()[f"sim:RTX3090:{1 - int(index)}"], signal.SIGKILL)
+        eventually(lambda: sum(value(get(cluster, "/metrics")[1], "tandem_worker_lost_total", cause=c)
+                               for c in ("stream", "replaced")) >= 1, 20, "the worker is missed")
+        text = get(cluster, "/metrics")[1]
+        assert value(text, "tandem_drains_total", result="done") == 1
+        assert value(text, "tandem_drain_duration_seconds_count") == 1
+        generate = "/tandem.v1.InferenceService/Generate"
+        assert value(text, "tandem_grpc_server_handled_total", method=generate, code="CANCELLED") == 1
+        eventually(lambda: cluster.ready(), 30, "it serves again")
 
 
 def test_probes(tmp_path):
