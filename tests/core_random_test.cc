@@ -73,7 +73,7 @@ class World {
     options_.pool_down_after = Milliseconds(Draw(3000));
     options_.pool_hold = Milliseconds(Draw(3000));
     options_.move_gain_permille = Draw(4) * 50;
-    options_.move_calm = Milliseconds(Draw(2000));
+    options_.move_calm = Milliseconds(1 + Draw(2000));
     options_.move_rest = Milliseconds(500 + Draw(2000));
     options_.move_rest_most = Seconds(10);
     StartScheduler();
