@@ -186,6 +186,7 @@ absl::StatusOr<Devices> OpenCuda(const Flags& flags, EndRequest* end) {
        .load =
            [device](const std::string& folder, const LoadSpec& spec, int64_t limit, Communicator* communicator) {
              return device->handle().Load({.folder = folder,
+                                           .task = spec.task,
                                            .dtype = spec.dtype.empty() ? "auto" : spec.dtype,
                                            .max_batch_tokens = static_cast<int32_t>(spec.max_batch_tokens),
                                            .max_sequences = static_cast<int32_t>(spec.max_sequences),

@@ -48,6 +48,7 @@ struct CudaMemory {
 
 struct CudaModelOptions {
   std::string folder;          // as CpuModelOptions, and so are:
+  std::string task;            // generate | embed | rerank
   std::string dtype = "auto";  // auto | bfloat16 | float16
   int32_t max_batch_tokens = 512;
   int32_t max_sequences = 64;
@@ -91,7 +92,7 @@ struct CudaPlugin {
 };
 
 // Raised with every change of this file, or of a header that it includes.
-inline constexpr uint32_t kCudaPluginAbi = 3;
+inline constexpr uint32_t kCudaPluginAbi = 4;
 // Two compilers, or two releases, may lay out a class each in its own way.
 #define TANDEM_CUDA_PLUGIN_BUILD "tandem " TANDEM_VERSION ", compiler " __VERSION__
 

@@ -16,6 +16,7 @@
 #include "worker/cuda/check.h"
 #include "worker/cuda/cublaslt_matmul.h"
 #include "worker/cuda/decoder_buffers.h"
+#include "worker/cuda/device_list.h"
 #include "worker/cuda/device_memory.h"
 #include "worker/cuda/device_weights.h"
 #include "worker/cuda/graph_sizes.h"
@@ -35,9 +36,6 @@ using model::DType;
 constexpr int kNumericsVersion = 1;
 constexpr int32_t kMaxBatch = 1 << 20;
 constexpr int32_t kMaxSequences = 65535;  // where a sequence has a place in a grid's second or third dimension
-
-// bfloat16 in tensor cores begins with this generation, and so do the kernels.
-constexpr int kOldestMajor = 8;
 
 class CudaExecutor final : public Executor {
  public:
@@ -143,19 +141,6 @@ absl::StatusOr<DType> ChooseType(absl::string_view requested, const DecoderConfi
   return files == DType::kFloat16 ? DType::kFloat16 : DType::kBFloat16;
 }
 
-// "sm_86".
-absl::StatusOr<std::string> Architecture(int device) {
-  int major = 0;
-  int minor = 0;
-  TANDEM_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  TANDEM_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  if (major < kOldestMajor) {
-    return absl::InvalidArgumentError(absl::StrCat("the device has compute capability ", major, ".", minor,
-                                                   ", the kernels need ", kOldestMajor, ".0 or later"));
-  }
-  return absl::StrCat("sm_", major, minor);
-}
-
 // Clears the arena and the stand-in for the pool, brings the rotary frequencies to the device, and waits for all that.
 absl::Status Prepare(const CudaExecutor::Parts& parts, const DecoderBuffers& buffers, cudaStream_t stream,
                      std::chrono::nanoseconds limit, absl::FunctionRef<absl::Status()> health) {
@@ -239,7 +224,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOpt
   const absl::StatusOr<DType> type = ChooseType(options.dtype, config, plan);
   if (!type.ok()) return type.status();
   TANDEM_CUDA_RETURN_IF_ERROR(cudaGetDevice(&parts.device));
-  const absl::StatusOr<std::string> architecture = Architecture(parts.device);
+  const absl::StatusOr<std::string> architecture = DeviceArchitecture(parts.device);
   if (!architecture.ok()) return architecture.status();
 
   parts.layout = LayoutFor(options, config, plan, *type);

@@ -8,6 +8,7 @@
 #include "worker/cuda/cuda_executor.h"
 #include "worker/cuda/device_list.h"
 #include "worker/cuda/device_road.h"
+#include "worker/cuda/encoder_executor.h"
 #include "worker/cuda/join_devices.h"
 
 namespace tandem::worker {
@@ -50,6 +51,7 @@ class Handle final : public CudaDeviceHandle {
                                              .max_model_len = options.max_model_len,
                                              .memory_limit_bytes = options.memory_limit_bytes,
                                              .on_lost = on_lost_};
+    if (options.task != "generate") return cuda::LoadCudaEncoder(executor, options.task, communicator);
     return cuda::LoadCudaExecutor(executor, communicator, [this](Communicator* control, int64_t largest_bytes) {
       return cuda::JoinDevices(control, largest_bytes, on_lost_);
     });

@@ -13,6 +13,9 @@
 namespace tandem::worker {
 namespace {
 
+// bfloat16 in tensor cores begins with this generation, and so do the kernels.
+constexpr int kOldestMajor = 8;
+
 // Why the runtime does not count devices, in words that say what to do.
 absl::Status NoDriver(cudaError_t error) {
   int driver = 0, runtime = 0;
@@ -29,6 +32,18 @@ absl::Status NoDriver(cudaError_t error) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> DeviceArchitecture(int ordinal) {
+  int major = 0;
+  int minor = 0;
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal));
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal));
+  if (major < kOldestMajor) {
+    return absl::InvalidArgumentError(absl::StrCat("the device has compute capability ", major, ".", minor,
+                                                   ", the kernels need ", kOldestMajor, ".0 or later"));
+  }
+  return absl::StrCat("sm_", major, minor);
+}
 
 std::string CudaVersionName(int version) { return absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10); }
 

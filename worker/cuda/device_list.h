@@ -16,6 +16,9 @@ absl::StatusOr<std::vector<CudaDeviceFacts>> ListCudaDevices();
 
 absl::StatusOr<CudaDeviceFacts> ReadCudaDevice(int ordinal);
 
+// "sm_86". INVALID_ARGUMENT for a device that is older than the kernels.
+absl::StatusOr<std::string> DeviceArchitecture(int ordinal);
+
 // "CUDA 13.0" out of 13000.
 std::string CudaVersionName(int version);
 // "00000000:3b:00.0" out of "0000:3B:00.0": every library writes the domain with its own number of digits.

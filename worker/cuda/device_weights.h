@@ -1,9 +1,8 @@
 // One rank's weights of a decoder in device memory: matrices row by row in the model's half-width type, one row for
 // each output, so that a product's inner dimension is contiguous; norms, biases and learned positions in float32.
 //
-// All of it is one allocation. The slices come from the same plan as the CPU's (worker/model/shard_plan.h), are
-// converted and, for GPT-2's input-major matrices, turned on the host, and go through two page-locked buffers: while
-// one is copied the other is filled. How fast that is on a real link is not measured here.
+// All of it is one allocation. The slices come from the same plan as the CPU's (worker/model/shard_plan.h) and are
+// brought by weight_upload.h.
 #ifndef TANDEM_WORKER_CUDA_DEVICE_WEIGHTS_H_
 #define TANDEM_WORKER_CUDA_DEVICE_WEIGHTS_H_
 
@@ -15,34 +14,10 @@
 #include "base/model/dtype.h"
 #include "worker/cuda/device_memory.h"
 #include "worker/cuda/stream.h"
+#include "worker/cuda/weight_upload.h"
 #include "worker/model/shard_plan.h"
 
 namespace tandem::worker::cuda {
-
-struct DeviceNorm {
-  float* weight = nullptr;
-  float* bias = nullptr;  // LayerNorm only
-};
-
-struct DeviceMatrix {
-  void* data = nullptr;  // [columns][inner]
-  int64_t columns = 0;   // outputs
-  int64_t inner = 0;     // inputs
-};
-
-struct DeviceLinear {
-  DeviceMatrix weight;
-  float* bias = nullptr;  // null: none here
-};
-
-struct DeviceLayer {
-  DeviceNorm attention_norm;
-  DeviceLinear qkv;
-  DeviceLinear attention_out;
-  DeviceNorm mlp_norm;
-  DeviceLinear mlp_in;
-  DeviceLinear mlp_out;
-};
 
 struct DeviceWeights {
   model::DType type = model::DType::kBFloat16;

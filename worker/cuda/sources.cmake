@@ -11,6 +11,7 @@ set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/ops/gather.cu
   worker/cuda/ops/gemv.cu
   worker/cuda/ops/norm.cu
+  worker/cuda/ops/pool.cu
   worker/cuda/ops/prefill_attention.cu
   worker/cuda/ops/rope.cu
   worker/cuda/ops/sampling.cu
@@ -18,6 +19,7 @@ set(TANDEM_CUDA_OP_SOURCES
 # Their tests, built on a device (tests/gpu) and without one (tests/emulation).
 set(TANDEM_CUDA_OP_TESTS
   worker/cuda/ops/decode_attention_test.cc
+  worker/cuda/ops/encoder_ops_test.cc
   worker/cuda/ops/gemv_test.cc
   worker/cuda/ops/prefill_attention_test.cc
   worker/cuda/ops/sampling_test.cc
@@ -26,6 +28,7 @@ set(TANDEM_CUDA_OP_TESTS
 set(TANDEM_CUDA_SOURCES
   worker/cuda/cublaslt_matmul.cc
   worker/cuda/cuda_decoder.cc
+  worker/cuda/cuda_encoder.cc
   worker/cuda/cuda_executor.cc
   worker/cuda/decode_graphs.cc
   worker/cuda/decoder_buffers.cc
@@ -34,14 +37,19 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/device_memory.cc
   worker/cuda/device_road.cc
   worker/cuda/device_weights.cc
+  worker/cuda/encoder_device_weights.cc
+  worker/cuda/encoder_executor.cc
   worker/cuda/graph_sizes.cc
   worker/cuda/join_devices.cc
+  worker/cuda/layer_progress.cc
   worker/cuda/nccl_communicator.cc
   worker/cuda/peer_check.cc
   worker/cuda/staged_communicator.cc
   worker/cuda/step_batch.cc
   worker/cuda/step_runner.cc
   worker/cuda/stream.cc
+  worker/cuda/text_batch.cc
+  worker/cuda/weight_upload.cc
 )
 # What may be named here and in .cu alike: no gRPC, no engine.
 set(TANDEM_CUDA_DEPS

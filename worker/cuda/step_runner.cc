@@ -12,9 +12,6 @@
 namespace tandem::worker::cuda {
 namespace {
 
-// Launches of so many layers fit in any device's queue (1024 launches, at most 16 for each layer).
-constexpr size_t kLayersAhead = 24;
-
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
 // A step of `tokens` tokens with all its KV in block 0, cut into sequences as long as they may be.
@@ -63,11 +60,7 @@ absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(Options options, 
   if (!done.ok()) return done.status();
   runner->done_ = *std::move(done);
   if (layout.first_rank) runner->tokens_.resize(static_cast<size_t>(layout.limits.sequences) * kMostBestTokens);
-  for (int32_t i = 0; i < layout.config->layers; ++i) {
-    absl::StatusOr<Event> event = Event::Create();
-    if (!event.ok()) return event.status();
-    runner->layer_done_.push_back(*std::move(event));
-  }
+  if (absl::Status created = runner->layers_.Create(layout.config->layers); !created.ok()) return created;
   return runner;
 }
 
@@ -123,17 +116,16 @@ void StepRunner::ReadReports(const FilledStep& filled) {
 
 absl::Status StepRunner::RunFilled(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv) {
   step_ = filled;
-  layers_enqueued_ = 0;
-  layers_passed_ = 0;
+  layers_.BeginStep();
   absl::Status ran = Enqueue(filled, graph_size, kv);
   if (ran.ok()) {
     ran = Await("a step", [&]() -> absl::StatusOr<bool> {
-      if (absl::Status counted = CountLayers(); !counted.ok()) return counted;
+      if (absl::Status looked = layers_.Look(); !looked.ok()) return looked;
       return done_.Passed();
     });
   }
   if (!ran.ok()) return Fail(std::move(ran));
-  progress_.fetch_add(layer_done_.size() - layers_passed_, std::memory_order_relaxed);
+  layers_.EndStep();
   return absl::OkStatus();
 }
 
@@ -217,23 +209,11 @@ absl::Status StepRunner::CopyRows(int32_t row, int32_t count, float* to) {
 }
 
 absl::Status StepRunner::AfterLayer() {
-  if (absl::Status recorded = layer_done_[layers_enqueued_].Record(stream_.get()); !recorded.ok()) return recorded;
-  ++layers_enqueued_;
+  if (absl::Status recorded = layers_.Record(stream_.get()); !recorded.ok()) return recorded;
   return Await("the layers of a step", [&]() -> absl::StatusOr<bool> {
-    if (absl::Status counted = CountLayers(); !counted.ok()) return counted;
-    return layers_enqueued_ - layers_passed_ <= kLayersAhead;
+    if (absl::Status looked = layers_.Look(); !looked.ok()) return looked;
+    return layers_.may_enqueue();
   });
-}
-
-absl::Status StepRunner::CountLayers() {
-  while (layers_passed_ < layers_enqueued_) {
-    const absl::StatusOr<bool> passed = layer_done_[layers_passed_].Passed();
-    if (!passed.ok()) return passed.status();
-    if (!*passed) break;
-    ++layers_passed_;
-    progress_.fetch_add(1, std::memory_order_relaxed);
-  }
-  return absl::OkStatus();
 }
 
 absl::Status StepRunner::Await(absl::string_view what, absl::FunctionRef<absl::StatusOr<bool>()> passed) {
@@ -252,22 +232,7 @@ absl::Status StepRunner::AwaitStream(absl::string_view what) {
 absl::Status StepRunner::Fail(absl::Status why) {
   spent_ = why;
   communicator_.Abort(Text(why));
-  std::string lost = IsSticky(why) ? Text(why) : "";
-  if (lost.empty()) {
-    const auto idle = [this]() -> absl::StatusOr<bool> {
-      const cudaError_t error = cudaStreamQuery(stream_.get());
-      if (error == cudaErrorNotReady) return false;
-      if (error != cudaSuccess) return ToStatus(error, "the device, while it came to rest");
-      return true;
-    };
-    const auto healthy = [] { return absl::OkStatus(); };
-    const absl::Status rest = AwaitDevice("coming to rest", {options_.drain_limit, healthy, idle});
-    if (!rest.ok()) lost = absl::StrCat(Text(why), "; then: ", Text(rest));
-  }
-  if (!lost.empty()) {
-    LOG(ERROR) << "the device is lost to this process: " << lost;
-    if (options_.on_lost) options_.on_lost(lost);
-  }
+  RestOrLose(why, stream_.get(), options_.drain_limit, options_.on_lost);
   return spent_;
 }
 

@@ -23,6 +23,7 @@
 #include "worker/cuda/decode_graphs.h"
 #include "worker/cuda/device_communicator.h"
 #include "worker/cuda/device_memory.h"
+#include "worker/cuda/layer_progress.h"
 #include "worker/cuda/step_batch.h"
 #include "worker/cuda/stream.h"
 #include "worker/exec/executor.h"
@@ -61,7 +62,7 @@ class StepRunner {
   cudaStream_t stream() const { return stream_.get(); }
   const CudaDecoder& decoder() const { return *decoder_; }
   size_t graphs() const { return graphs_.count(); }
-  const std::atomic<uint64_t>& progress() const { return progress_; }
+  const std::atomic<uint64_t>& progress() const { return layers_.total(); }
 
  private:
   StepRunner(Options options, Stream stream, std::unique_ptr<CudaDecoder> decoder, Communicator* control,
@@ -77,8 +78,6 @@ class StepRunner {
   void ReadReports(const FilledStep& filled);
   absl::Status RunFilled(const FilledStep& filled, int32_t graph_size, const KvBlocks& kv);
   absl::Status AfterLayer();
-  // Counts the layers that the device has passed since the last look.
-  absl::Status CountLayers();
   absl::Status Await(absl::string_view what, absl::FunctionRef<absl::StatusOr<bool>()> passed);
   // After any error on the device or in the group: the runner is spent. Returns `why`.
   absl::Status Fail(absl::Status why);
@@ -94,16 +93,13 @@ class StepRunner {
   DeviceCommunicator& communicator_;
   const std::unique_ptr<CudaDecoder> decoder_;
   Event done_;
-  std::vector<Event> layer_done_;  // one for each layer
-  size_t layers_enqueued_ = 0;     // of the step under way, and so is:
-  size_t layers_passed_ = 0;
+  LayerProgress layers_;
   FilledStep step_;                   // under way, or the last one
   std::vector<BestTokens> best_;      // of it
   std::vector<TokenLogit> tokens_;    // that best_ points to: [sequences][kMostBestTokens]
   std::vector<int32_t> graph_sizes_;  // those that are captured
   DecodeGraphs graphs_;
   absl::Status spent_;
-  std::atomic<uint64_t> progress_{0};
 };
 
 }  // namespace tandem::worker::cuda

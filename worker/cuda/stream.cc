@@ -1,6 +1,9 @@
 #include "worker/cuda/stream.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -86,6 +89,25 @@ absl::Status AwaitDevice(absl::string_view what, const DeviceWait& wait) {
       std::this_thread::sleep_for(std::min<nanoseconds>(waited / kWaitShare, kLongestSleep));
     }
   }
+}
+
+void RestOrLose(const absl::Status& why, cudaStream_t stream, std::chrono::nanoseconds limit,
+                const std::function<void(absl::string_view reason)>& on_lost) {
+  std::string lost = IsSticky(why) ? std::string(why.message()) : "";
+  if (lost.empty()) {
+    const auto idle = [stream]() -> absl::StatusOr<bool> {
+      const cudaError_t error = cudaStreamQuery(stream);
+      if (error == cudaErrorNotReady) return false;
+      if (error != cudaSuccess) return ToStatus(error, "the device, while it came to rest");
+      return true;
+    };
+    const auto healthy = [] { return absl::OkStatus(); };
+    const absl::Status rest = AwaitDevice("coming to rest", {limit, healthy, idle});
+    if (!rest.ok()) lost = absl::StrCat(why.message(), "; then: ", rest.message());
+  }
+  if (lost.empty()) return;
+  LOG(ERROR) << "the device is lost to this process: " << lost;
+  if (on_lost) on_lost(lost);
 }
 
 }  // namespace tandem::worker::cuda

@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include <chrono>
+#include <functional>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -75,6 +76,12 @@ struct DeviceWait {
 // most: a step of 1 ms is seen done 60 us late at worst, and costs the core next to nothing. What this adds to a step
 // on a real device is not measured.
 absl::Status AwaitDevice(absl::string_view what, const DeviceWait& wait);
+
+// After a wait that ended in the error `why`, with whatever could end the stream's work told to: gives the device
+// `limit` to come to rest. Where it does not, or where the error is one that stays, the device is lost to this process,
+// and `on_lost`, which may be empty, is told.
+void RestOrLose(const absl::Status& why, cudaStream_t stream, std::chrono::nanoseconds limit,
+                const std::function<void(absl::string_view reason)>& on_lost);
 
 }  // namespace tandem::worker::cuda
 

@@ -38,4 +38,32 @@ absl::Status CheckStep(const StepInput& step, const StepBounds& bounds) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTexts(const StepInput& step, const TextBounds& bounds) {
+  size_t tokens = 0;
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    const SequenceInput& sequence = step.sequences[i];
+    const auto wrong = [&](absl::string_view what, int64_t value, int64_t limit) {
+      return absl::InvalidArgumentError(absl::StrCat("step, text ", i, ": ", what, " ", value, ", limit ", limit));
+    };
+    const int64_t count = static_cast<int64_t>(sequence.tokens.size());
+    tokens += sequence.tokens.size();
+    if (count < 1 || count > bounds.longest) return wrong("tokens", count, bounds.longest);
+    if (sequence.start != 0) return wrong("start", sequence.start, 0);
+    if (!sequence.sample) return wrong("a part of it, of tokens", count, count);
+    if (sequence.second_text_at < 0 || sequence.second_text_at > count) {
+      return wrong("second text at", sequence.second_text_at, count);
+    }
+    for (const TokenId token : sequence.tokens) {
+      if (token < 0 || token >= bounds.vocab_size) return wrong("token id", token, bounds.vocab_size);
+    }
+  }
+  if (tokens == 0 || tokens > static_cast<size_t>(bounds.max_batch_tokens) ||
+      step.sequences.size() > static_cast<size_t>(bounds.max_texts)) {
+    return absl::InvalidArgumentError(absl::StrCat("step of ", tokens, " tokens in ", step.sequences.size(),
+                                                   " texts, loaded for ", bounds.max_batch_tokens, " in ",
+                                                   bounds.max_texts));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace tandem::worker

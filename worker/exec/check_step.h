@@ -21,6 +21,15 @@ struct StepBounds {
 // INVALID_ARGUMENT names the sequence, the number and its limit.
 absl::Status CheckStep(const StepInput& step, const StepBounds& bounds);
 
+// The same of an encoder, whose texts come whole.
+struct TextBounds {
+  int32_t max_batch_tokens = 0;
+  int32_t max_texts = 0;
+  int32_t longest = 0;  // tokens of one text
+  int32_t vocab_size = 0;
+};
+absl::Status CheckTexts(const StepInput& step, const TextBounds& bounds);
+
 }  // namespace tandem::worker
 
 #endif  // TANDEM_WORKER_EXEC_CHECK_STEP_H_

@@ -9,6 +9,7 @@
 #include "base/model/model_folder.h"
 #include "base/model/model_memory.h"
 #include "base/model/safetensors.h"
+#include "worker/exec/check_step.h"
 #include "worker/exec/cpu_isa.h"
 #include "worker/exec/encoder.h"
 #include "worker/exec/free_memory.h"
@@ -48,39 +49,15 @@ class CpuEncoder final : public Executor {
   }
 
   absl::StatusOr<absl::Span<const float>> Run(const StepInput& step) override {
-    if (absl::Status checked = Check(step); !checked.ok()) return checked;
+    const TextBounds bounds{.max_batch_tokens = limits_.max_batch_tokens,
+                            .max_texts = limits_.max_sequences,
+                            .longest = facts_.max_positions - 1,
+                            .vocab_size = facts_.vocab_size};
+    if (absl::Status checked = CheckTexts(step, bounds); !checked.ok()) return checked;
     return encoder_->Run(step, &progress_);
   }
 
  private:
-  absl::Status Check(const StepInput& step) const {
-    size_t tokens = 0;
-    for (size_t i = 0; i < step.sequences.size(); ++i) {
-      const SequenceInput& sequence = step.sequences[i];
-      const auto wrong = [&](absl::string_view what, int64_t value, int64_t limit) {
-        return absl::InvalidArgumentError(absl::StrCat("step, text ", i, ": ", what, " ", value, ", limit ", limit));
-      };
-      const int64_t count = static_cast<int64_t>(sequence.tokens.size());
-      tokens += sequence.tokens.size();
-      if (count < 1 || count >= facts_.max_positions) return wrong("tokens", count, facts_.max_positions - 1);
-      if (sequence.start != 0) return wrong("start", sequence.start, 0);
-      if (!sequence.sample) return wrong("a part of it, of tokens", count, count);
-      if (sequence.second_text_at < 0 || sequence.second_text_at > count) {
-        return wrong("second text at", sequence.second_text_at, count);
-      }
-      for (const TokenId token : sequence.tokens) {
-        if (token < 0 || token >= facts_.vocab_size) return wrong("token id", token, facts_.vocab_size);
-      }
-    }
-    if (tokens == 0 || tokens > static_cast<size_t>(limits_.max_batch_tokens) ||
-        step.sequences.size() > static_cast<size_t>(limits_.max_sequences)) {
-      return absl::InvalidArgumentError(absl::StrCat("step of ", tokens, " tokens in ", step.sequences.size(),
-                                                     " texts, loaded for ", limits_.max_batch_tokens, " in ",
-                                                     limits_.max_sequences));
-    }
-    return absl::OkStatus();
-  }
-
   const ModelFacts facts_;
   const std::string numerics_id_;
   const Encoder::Limits limits_;

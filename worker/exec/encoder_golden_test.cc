@@ -4,52 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "base/model/encoder_config.h"
 #include "base/model/encoder_memory.h"
-#include "base/model/json_fields.h"
-#include "base/model/safetensors.h"
-#include "nlohmann/json.hpp"
 #include "worker/exec/cpu_encoder.h"
+#include "worker/exec/encoder_golden_for_test.h"
 #include "worker/exec/model_runner_for_test.h"
 
 namespace tandem::worker {
 namespace {
 
 using ::testing::HasSubstr;
-
-struct Golden {
-  std::vector<std::vector<TokenId>> ids;
-  std::vector<int32_t> second_at;
-  std::vector<std::vector<float>> vectors;
-};
-
-Golden ReadGolden(const std::string& folder) {
-  Golden golden;
-  const absl::StatusOr<std::string> text = model::ReadSmallFile(folder + "/golden.json", 1 << 20);
-  CHECK(text.ok()) << text.status();
-  const nlohmann::json object = nlohmann::json::parse(*text);
-  for (const nlohmann::json& input : object.at("inputs")) {
-    golden.ids.push_back(input.at("ids").get<std::vector<TokenId>>());
-    golden.second_at.push_back(input.at("second_at").get<int32_t>());
-  }
-  const absl::StatusOr<std::string> file = model::ReadSmallFile(folder + "/golden.safetensors", 1 << 20);
-  CHECK(file.ok()) << file.status();
-  const auto length = model::SafetensorsHeaderLength(*file, static_cast<int64_t>(file->size()), "golden");
-  CHECK(length.ok()) << length.status();
-  const size_t data = static_cast<size_t>(8 + *length);
-  const auto tensors = model::ParseSafetensorsHeader(absl::string_view(*file).substr(8, data - 8),
-                                                     static_cast<int64_t>(file->size() - data), "golden");
-  CHECK(tensors.ok()) << tensors.status();
-  const model::TensorInfo& info = tensors->at("vectors");
-  const size_t width = static_cast<size_t>(info.shape[1]);
-  golden.vectors.assign(static_cast<size_t>(info.shape[0]), std::vector<float>(width));
-  for (size_t i = 0; i < golden.vectors.size(); ++i) {
-    std::memcpy(golden.vectors[i].data(), file->data() + data + info.begin + i * width * 4, width * 4);
-  }
-  return golden;
-}
 
 struct Case {
   const char* name;
@@ -75,7 +40,7 @@ class EncoderGoldenTest : public testing::TestWithParam<Case> {
     return *std::move(loaded);
   }
 
-  static SequenceInput Input(const Golden& golden, size_t i) {
+  static SequenceInput Input(const EncoderGolden& golden, size_t i) {
     return {.tokens = golden.ids[i], .sample = true, .second_text_at = golden.second_at[i]};
   }
 
@@ -96,7 +61,7 @@ class EncoderGoldenTest : public testing::TestWithParam<Case> {
 };
 
 TEST_P(EncoderGoldenTest, VectorsEqualTheReference) {
-  const Golden golden = ReadGolden(folder());
+  const EncoderGolden golden = ReadEncoderGolden(folder());
   for (const char* isa : {"generic", "auto"}) {
     const auto executor = Load(isa, 1);
     std::vector<SequenceInput> inputs;
@@ -114,7 +79,7 @@ TEST_P(EncoderGoldenTest, VectorsEqualTheReference) {
 
 // A text's vector has the same bits whoever is beside it, and however many threads compute it.
 TEST_P(EncoderGoldenTest, NeighboursAndThreadsChangeNoBit) {
-  const Golden golden = ReadGolden(folder());
+  const EncoderGolden golden = ReadEncoderGolden(folder());
   const auto executor = Load("auto", 1);
   const auto threaded = Load("auto", 3);
   std::vector<SequenceInput> all;
@@ -130,7 +95,7 @@ TEST_P(EncoderGoldenTest, NeighboursAndThreadsChangeNoBit) {
 
 // bfloat16 weights move the vector a little, not to another place.
 TEST_P(EncoderGoldenTest, RoundedWeightsStayClose) {
-  const Golden golden = ReadGolden(folder());
+  const EncoderGolden golden = ReadEncoderGolden(folder());
   const auto executor = Load("auto", 1, 256, "bfloat16");
   for (size_t i = 0; i < golden.ids.size(); ++i) {
     const auto row = Run(*executor, {Input(golden, i)})[0];

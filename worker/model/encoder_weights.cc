@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/model/encoder_memory.h"
+#include "worker/model/encoder_tensors.h"
 
 namespace tandem::worker {
 namespace {
@@ -13,51 +14,6 @@ namespace {
 using model::EncoderConfig;
 using model::TensorView;
 using model::WeightFiles;
-
-// Walks all tensors in one order, for checking and for loading alike. `reader` has Table(name, rows, columns, out),
-// Vector(names, count of each, out) and Matrix(names, columns of each, inner, out).
-template <typename Reader>
-void Visit(const EncoderConfig& config, const WeightFiles& files, EncoderWeights* weights, Reader& reader) {
-  const int64_t hidden = config.hidden;
-  const bool bert = config.naming == model::EncoderNaming::kBert;
-  // Checkpoints of a model with a head have a first component more.
-  const bool bare = files.Find("embeddings.word_embeddings.weight") != nullptr;
-  const std::string root = bare ? "" : bert ? "bert." : "roberta.";
-  using Names = std::vector<std::string>;
-  const auto linear = [&](const Names& names, int64_t columns, int64_t inner, LinearWeights* out) {
-    Names weight_names, bias_names;
-    for (const std::string& name : names) {
-      weight_names.push_back(name + ".weight");
-      bias_names.push_back(name + ".bias");
-    }
-    reader.Matrix(weight_names, columns, inner, &out->weight);
-    reader.Vector(bias_names, columns, &out->bias);
-  };
-  const auto norm = [&](const std::string& name, NormWeights* out) {
-    reader.Vector({name + ".weight"}, hidden, &out->weight);
-    reader.Vector({name + ".bias"}, hidden, &out->bias);
-  };
-  const std::string embeddings = root + "embeddings.";
-  reader.Table(embeddings + "word_embeddings.weight", config.vocab, hidden, &weights->words);
-  reader.Table(embeddings + "position_embeddings.weight", config.positions, hidden, &weights->positions);
-  reader.Table(embeddings + "token_type_embeddings.weight", config.types, hidden, &weights->types);
-  norm(embeddings + "LayerNorm", &weights->embedding_norm);
-  weights->layers.resize(static_cast<size_t>(config.layers));
-  for (int32_t i = 0; i < config.layers; ++i) {
-    const std::string prefix = absl::StrCat(root, "encoder.layer.", i, ".");
-    const std::string self = prefix + "attention.self.";
-    LayerWeights& layer = weights->layers[static_cast<size_t>(i)];
-    linear({self + "query", self + "key", self + "value"}, hidden, hidden, &layer.qkv);
-    linear({prefix + "attention.output.dense"}, hidden, hidden, &layer.attention_out);
-    norm(prefix + "attention.output.LayerNorm", &layer.attention_norm);
-    linear({prefix + "intermediate.dense"}, config.intermediate, hidden, &layer.mlp_in);
-    linear({prefix + "output.dense"}, hidden, config.intermediate, &layer.mlp_out);
-    norm(prefix + "output.LayerNorm", &layer.mlp_norm);
-  }
-  if (config.head != model::EncoderHead::kClassifier) return;
-  linear({bert ? root + "pooler.dense" : "classifier.dense"}, hidden, hidden, &weights->head_dense);
-  linear({bert ? "classifier" : "classifier.out_proj"}, config.labels, hidden, &weights->head_out);
-}
 
 class Checker {
  public:
@@ -135,7 +91,7 @@ class Loader {
 absl::Status CheckEncoderWeights(const EncoderConfig& config, const WeightFiles& files) {
   EncoderWeights unused;
   Checker checker(files);
-  Visit(config, files, &unused, checker);
+  VisitEncoderTensors(config, files, &unused, checker);
   return checker.status();
 }
 
@@ -146,7 +102,7 @@ absl::StatusOr<EncoderWeights> LoadEncoderWeights(const EncoderConfig& config, c
   EncoderWeights weights;
   weights.arena = *std::move(arena);
   Loader loader(files, stored, &weights);
-  Visit(config, files, &weights, loader);
+  VisitEncoderTensors(config, files, &weights, loader);
   return weights;
 }
 

@@ -73,7 +73,7 @@ struct AttentionCase {
     return pool[static_cast<size_t>(place)];
   }
 
-  // What the query of `head` at `position` gets.
+  // What the query of `head` gets that sees the positions up to `position`.
   std::vector<double> Attend(size_t sequence, int32_t position, int32_t head, const float* query,
                              int32_t window) const {
     const int32_t kv_head = head / (heads / kv.kv_heads);

@@ -17,6 +17,8 @@ __global__ void EmbeddingKernel(EmbeddingArgs args) {
   const float* const position = args.learned_positions != nullptr && token >= 0
                                     ? args.learned_positions + int64_t{args.positions[row]} * hidden
                                     : nullptr;
+  const float* const segment =
+      args.segment_table != nullptr && token >= 0 ? args.segment_table + int64_t{args.segments[row]} * hidden : nullptr;
   float* const to = args.residual + row * hidden;
   for (int64_t i = static_cast<int64_t>(threadIdx.x) * kWide; i < hidden;
        i += static_cast<int64_t>(blockDim.x) * kWide) {
@@ -26,9 +28,14 @@ __global__ void EmbeddingKernel(EmbeddingArgs args) {
         const float4 p = LoadFour(position + i);
         x = make_float4(x.x + p.x, x.y + p.y, x.z + p.z, x.w + p.w);
       }
+      if (segment != nullptr) {
+        const float4 s = LoadFour(segment + i);
+        x = make_float4(x.x + s.x, x.y + s.y, x.z + s.z, x.w + s.w);
+      }
       StoreFour(to + i, x);
     } else {
-      to[i] = (here ? ToFloat(from[i]) : 0.0f) + (position != nullptr ? position[i] : 0.0f);
+      to[i] = (here ? ToFloat(from[i]) : 0.0f) + (position != nullptr ? position[i] : 0.0f) +
+              (segment != nullptr ? segment[i] : 0.0f);
     }
   }
 }
@@ -40,7 +47,7 @@ absl::Status Embed(const EmbeddingArgs& args, cudaStream_t stream) {
     using T = decltype(type);
     const LaunchShape shape{dim3(static_cast<unsigned int>(args.count)), dim3(128)};
     const bool wide = args.hidden % 4 == 0 && AlignedTo(args.table, 8) && AlignedTo(args.residual, 16) &&
-                      AlignedTo(args.learned_positions, 16);
+                      AlignedTo(args.learned_positions, 16) && AlignedTo(args.segment_table, 16);
     return wide ? Launch("Embed", &EmbeddingKernel<T, 4>, shape, stream, args)
                 : Launch("Embed", &EmbeddingKernel<T, 1>, shape, stream, args);
   });

@@ -23,7 +23,10 @@ struct EmbeddingArgs {
   // Learned positions, added in float32; null: none. Where ranks are summed afterwards, only one may add them.
   const float* learned_positions = nullptr;  // [positions][hidden]
   const int32_t* positions = nullptr;        // [count], read only with learned_positions
-  float* residual = nullptr;                 // [count][hidden], written
+  // Of an encoder: which of the texts of a pair a token is of, added in the same way; null: none.
+  const float* segment_table = nullptr;  // [segments][hidden]
+  const int32_t* segments = nullptr;     // [count], read only with segment_table
+  float* residual = nullptr;             // [count][hidden], written
 };
 
 // kBFloat16 and kFloat16; INVALID_ARGUMENT for another type. `hidden` is any number; a multiple of 4 with 16-byte

@@ -16,6 +16,7 @@ struct NormKernelArgs {
   void* output;
   int32_t hidden;
   float epsilon;
+  bool normed_residual;
 };
 
 // A thread takes kWide neighbouring elements at a time, and waits in shared memory with those it has read: nobody else
@@ -80,8 +81,10 @@ __global__ void __launch_bounds__(1024) AddNormKernel(NormKernelArgs args) {
     }
     if constexpr (kWide == 4) {
       StoreFour(output + i, make_float4(y[0], y[1], y[2], y[3]));
+      if (args.normed_residual) StoreFour(residual + i, make_float4(y[0], y[1], y[2], y[3]));
     } else {
       output[i] = FromFloat<T>(y[0]);
+      if (args.normed_residual) residual[i] = y[0];
     }
   }
 }
@@ -93,8 +96,8 @@ absl::Status Start(const NormArgs& args, cudaStream_t stream) {
   const unsigned int threads = static_cast<unsigned int>(steps >= 1024 ? 1024 : (steps + 31) / 32 * 32);
   const LaunchShape shape{dim3(static_cast<unsigned int>(args.rows)), dim3(threads),
                           static_cast<size_t>(args.hidden) * sizeof(float)};
-  const NormKernelArgs kernel_args{args.residual,  args.delta,  args.weight, args.bias,
-                                   args.row_index, args.output, args.hidden, args.epsilon};
+  const NormKernelArgs kernel_args{args.residual, args.delta,  args.weight,  args.bias,           args.row_index,
+                                   args.output,   args.hidden, args.epsilon, args.normed_residual};
   return wide ? Launch("AddNorm", &AddNormKernel<kNorm, Delta, T, 4>, shape, stream, kernel_args)
               : Launch("AddNorm", &AddNormKernel<kNorm, Delta, T, 1>, shape, stream, kernel_args);
 }

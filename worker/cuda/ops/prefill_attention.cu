@@ -119,7 +119,8 @@ __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArg
   if (place.first_row >= place.rows) return;
   const int32_t last_row = min(place.first_row + kRows, place.rows) - 1;
   const int32_t lowest = place.start + place.first_row / group;  // position of the first row
-  const int32_t end = place.start + last_row / group + 1;        // positions that some row sees
+  // Positions that some row sees.
+  const int32_t end = place.start + (args.both_ways ? tokens : last_row / group + 1);
   const int32_t first_seen = args.window > 0 ? max(0, lowest - args.window + 1) : 0;
   const int32_t begin = first_seen / kKeys * kKeys;
   const int32_t* const table = args.block_tables + sequence * args.table_stride;
@@ -139,7 +140,9 @@ __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArg
   float total[2] = {};
   int32_t position[2];  // of this lane's rows
 #pragma unroll
-  for (int r = 0; r < 2; ++r) position[r] = place.start + (place.first_row + warp * 16 + g + 8 * r) / group;
+  for (int r = 0; r < 2; ++r) {
+    position[r] = args.both_ways ? end - 1 : place.start + (place.first_row + warp * 16 + g + 8 * r) / group;
+  }
   const float scale = args.scale * kLog2E;
 
   BeginTile<T, kDim>(args, keys, table, kv_head, false, begin, end);
@@ -165,7 +168,8 @@ __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArg
     }
 
     // Only the tiles at the ends of a range hold tokens that some row of the block does not see.
-    const bool whole = tile + kKeys <= lowest + 1 && (args.window <= 0 || tile > end - 1 - args.window);
+    const bool whole =
+        tile + kKeys <= (args.both_ways ? end : lowest + 1) && (args.window <= 0 || tile > end - 1 - args.window);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float most = kNothing;

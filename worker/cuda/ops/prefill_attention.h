@@ -3,7 +3,8 @@
 // The keys and values of the new tokens are in the cache already (CacheKv). A query at position p sees the positions
 // (p - window, p], or [0, p] without a window. Scores are taken in tiles of 64 positions from 0, softmax is rescaled
 // tile by tile in float32; weights are rounded to the cache's type before they meet the values. A row's result depends
-// on its own sequence only, not on the batch nor on where a prompt was cut.
+// on its own sequence only, not on the batch nor on where a prompt was cut. With both_ways, for encoders, every query
+// sees all positions of its sequence.
 #ifndef TANDEM_WORKER_CUDA_OPS_PREFILL_ATTENTION_H_
 #define TANDEM_WORKER_CUDA_OPS_PREFILL_ATTENTION_H_
 
@@ -32,6 +33,7 @@ struct PrefillAttentionArgs {
   int32_t max_tokens = 0;  // of one sequence in this step; more than that are not computed
   int32_t heads = 0;       // query heads of this rank, a multiple of kv.kv_heads
   int32_t window = 0;      // 0: none
+  bool both_ways = false;  // then max_tokens is at least every sequence's count, and there is no window
   float scale = 0;
   PagedKv kv;
 };

@@ -14,7 +14,7 @@ class PrefillAttentionTest : public DeviceTest {
  protected:
   std::vector<uint16_t> Run(const AttentionCase& one, const std::vector<float>& queries, int64_t query_stride,
                             const std::vector<int32_t>& begin, const std::vector<int32_t>& start, int32_t window,
-                            size_t first_sequence = 0) {
+                            size_t first_sequence = 0, bool both_ways = false) {
     const OnDevice<uint16_t> query_bits(BitsOf(queries, one.type));
     const int64_t width = one.heads * one.kv.head_dim;
     const OnDevice<uint16_t> output(static_cast<size_t>(begin.back() * width), 0x7fff);
@@ -34,6 +34,7 @@ class PrefillAttentionTest : public DeviceTest {
          .max_tokens = most,
          .heads = one.heads,
          .window = window,
+         .both_ways = both_ways,
          .scale = one.scale,
          .kv = one.kv},
         stream_));
@@ -97,6 +98,34 @@ TEST_F(PrefillAttentionTest, PromptsOfSeveralTilesBehindCachedPrefixes) {
 TEST_F(PrefillAttentionTest, WindowsBeginAnywhere) {
   for (const int32_t window : {1, 7, 16, 64, 100}) {
     Check(AttentionCase(2, model::DType::kBFloat16, 3, 1, 16, {20, 150, 260}), {20, 150, 60}, window);
+  }
+}
+
+TEST_F(PrefillAttentionTest, BothWaysEveryTokenSeesTheWholeText) {
+  for (const model::DType type : kSixteenBits) {
+    for (const int32_t head_dim : {12, 32, 64}) {
+      const std::vector<int32_t> lengths = {1, 17, 64, 65, 130};
+      const AttentionCase one(3, type, 3, 3, head_dim, lengths);
+      std::vector<int32_t> begin = {0};
+      for (const int32_t length : lengths) begin.push_back(begin.back() + length);
+      const int64_t width = int64_t{3} * head_dim;
+      const std::vector<float> queries = Noise(79, static_cast<size_t>(begin.back() * width), type);
+      const std::vector<float> got =
+          FromBits(Run(one, queries, width, begin, std::vector<int32_t>(lengths.size(), 0), 0, 0, true), type);
+      for (size_t s = 0; s < lengths.size(); ++s) {
+        for (int32_t t = 0; t < lengths[s]; ++t) {
+          const int64_t row = begin[s] + t;
+          for (int32_t head = 0; head < 3; ++head) {
+            const int64_t place = row * width + int64_t{head} * head_dim;
+            const std::vector<double> wanted = one.Attend(s, lengths[s] - 1, head, queries.data() + place, 0);
+            for (size_t i = 0; i < wanted.size(); ++i) {
+              ASSERT_NEAR(got[static_cast<size_t>(place) + i], wanted[i], one.Slack(wanted[i]))
+                  << "text " << s << ", token " << t << ", head " << head << ", element " << i;
+            }
+          }
+        }
+      }
+    }
   }
 }
 

@@ -138,14 +138,16 @@ double Exact(ActivationKind kind, double x) {
       return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case ActivationKind::kRelu:
       return std::max(x, 0.0);
+    case ActivationKind::kTanh:
+      return std::tanh(x);
   }
   return 0;
 }
 
 TEST_F(SimpleOps, ActivationsGatedAndAlone) {
   for (const model::DType type : kSixteenBits) {
-    for (const ActivationKind kind :
-         {ActivationKind::kSilu, ActivationKind::kGeluTanh, ActivationKind::kGeluErf, ActivationKind::kRelu}) {
+    for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh, ActivationKind::kGeluErf,
+                                      ActivationKind::kRelu, ActivationKind::kTanh}) {
       for (const int64_t inner : {1, 44, 301}) {
         for (const bool gated : {false, true}) {
           const size_t width = static_cast<size_t>(inner) * (gated ? 2 : 1);
