@@ -19,7 +19,7 @@ def rig(tmp_path, monkeypatch):
     monkeypatch.setenv("TANDEM_EMULATION_DEVICES", "1")
     monkeypatch.setenv("TANDEM_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1")
     # An emulated device computes thread by thread: steps are kept small.
-    encoders = extra_models(tmp_path / "models", max_num_seqs=8, max_batched_tokens=128)
+    encoders = extra_models(tmp_path / "models", max_num_seqs=8)
     with Rig(tmp_path / "rig", ["cuda:0"], time_scale=4, max_sequences=2, model_keys=", max_model_len: 256", ready=False,
              extra=encoders) as rig:
         eventually(lambda: rig.replicas_ready() >= 1 and len(rig.groups()) == 3, 180, "all three models are served")

@@ -8,6 +8,7 @@
 // communicator are counted from 1; the self-test of NcclCommunicator is the first two.
 //   R:init-error  R:init-hang   R:error@N     an error that ncclCommGetAsyncError tells while operation N stands still
 //   R:hang@N      R:wrong@N     R:slow=MS     R:abort-blocks
+//   R:slow-plain=MS   of sums outside of windows   R:window-none   R:window-error, which spoils the communicator
 #include <fcntl.h>
 #include <nccl.h>
 #include <sys/mman.h>
@@ -56,8 +57,8 @@ struct Segment {
 };
 
 struct Faults {
-  bool init_error = false, init_hang = false, abort_blocks = false;
-  int64_t error_at = 0, hang_at = 0, wrong_at = 0, slow_ms = 0;
+  bool init_error = false, init_hang = false, abort_blocks = false, window_none = false, window_error = false;
+  int64_t error_at = 0, hang_at = 0, wrong_at = 0, slow_ms = 0, slow_plain_ms = 0;
 
   static Faults Of(int rank) {
     Faults faults;
@@ -73,10 +74,13 @@ struct Faults {
       faults.init_error |= what == "init-error";
       faults.init_hang |= what == "init-hang";
       faults.abort_blocks |= what == "abort-blocks";
+      faults.window_none |= what == "window-none";
+      faults.window_error |= what == "window-error";
       number("error@", faults.error_at);
       number("hang@", faults.hang_at);
       number("wrong@", faults.wrong_at);
       number("slow=", faults.slow_ms);
+      number("slow-plain=", faults.slow_plain_ms);
     }
     return faults;
   }
@@ -143,6 +147,10 @@ class State {
   // On the stream's thread, as are the next two.
   void Sum(const uint8_t* from, uint8_t* to, size_t count, ncclDataType_t type) {
     if (!BeginOperation()) return;
+    const bool in_window = from >= window_begin_ && from < window_end_;
+    if (!in_window && faults_.slow_plain_ms > 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(faults_.slow_plain_ms));
+    }
     const size_t width = BytesOf(type), most = kSlotBytes / width;
     for (size_t done = 0; done < count; done += most) {
       const size_t now = std::min(most, count - done);
@@ -188,6 +196,17 @@ class State {
 
   ncclResult_t result() const { return static_cast<ncclResult_t>(result_.load()); }
   const char* words() const { return words_.load(); }
+  // One at a time, while nothing is on a stream.
+  ncclResult_t SetWindow(const uint8_t* memory, size_t bytes, bool* known) {
+    *known = !faults_.window_none && memory != nullptr;
+    if (faults_.window_error && memory != nullptr) {
+      Fail(ncclSystemError, "ordered by the test: window-error");
+      return ncclSystemError;
+    }
+    window_begin_ = *known ? memory : nullptr;
+    window_end_ = *known ? memory + bytes : nullptr;
+    return ncclSuccess;
+  }
   void Abort() {
     aborted_.store(true);
     while (faults_.abort_blocks) std::this_thread::sleep_for(std::chrono::hours(1));
@@ -229,6 +248,8 @@ class State {
   const int size_, rank_;
   const Faults faults_;
   Segment* segment_ = nullptr;
+  const uint8_t* window_begin_ = nullptr;
+  const uint8_t* window_end_ = nullptr;
   int64_t operations_ = 0;
   std::atomic<int> result_{ncclInProgress};
   std::atomic<const char*> words_{""};
@@ -355,6 +376,31 @@ ncclResult_t ncclRecv(void* receive, size_t count, ncclDataType_t type, int peer
                       cudaStream_t stream) {
   auto* to = static_cast<uint8_t*>(receive);
   return AddPiece({.to = to, .bytes = count * BytesOf(type), .peer = peer}, comm, stream);
+}
+
+struct FakeNcclWindow {};
+
+ncclResult_t ncclMemAlloc(void** memory, size_t bytes) {
+  return cudaMalloc(memory, bytes) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclMemFree(void* memory) {
+  return cudaFree(memory) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, size_t bytes, ncclWindow_t* window, int flags) {
+  static FakeNcclWindow known;
+  *window = nullptr;
+  if (comm->state->result() == ncclInProgress || flags != NCCL_WIN_COLL_SYMMETRIC) return ncclInvalidUsage;
+  bool registered = false;
+  const ncclResult_t result = comm->state->SetWindow(static_cast<const uint8_t*>(memory), bytes, &registered);
+  if (registered) *window = &known;
+  return result;
+}
+
+ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {
+  bool registered = false;
+  return comm->state->SetWindow(nullptr, 0, &registered);
 }
 
 ncclResult_t ncclGroupStart() {

@@ -28,11 +28,14 @@ CudaDecoder::CudaDecoder(const DecoderLayout& layout, const DecoderBuffers& buff
       weights_(std::move(weights)),
       output_{weights_.output, nullptr},
       matmul_(std::move(matmul)),
-      communicator_(*communicator) {}
+      communicator_(*communicator),
+      delta_(buffers_.delta) {}
 
 absl::Status CudaDecoder::Enqueue(const StepShape& step, const KvBlocks& kv, cudaStream_t stream,
                                   absl::FunctionRef<absl::Status()> after_layer) {
   delta_pending_ = false;
+  void* const room = communicator_.SumRoom(step.tokens * config_.hidden * model::BytesOf(layout_.type));
+  delta_ = room != nullptr ? room : buffers_.delta;
   RETURN_IF_ERROR(Embedding(step, stream));
   for (int32_t i = 0; i < config_.layers; ++i) {
     const DeviceLayer& layer = weights_.layers[static_cast<size_t>(i)];
@@ -72,7 +75,7 @@ absl::Status CudaDecoder::Embedding(const StepShape& step, cudaStream_t stream) 
 }
 
 absl::Status CudaDecoder::Norm(const DeviceNorm& norm, int64_t rows, const int32_t* row_index, cudaStream_t stream) {
-  const void* const delta = std::exchange(delta_pending_, false) ? buffers_.delta : nullptr;
+  const void* const delta = std::exchange(delta_pending_, false) ? delta_ : nullptr;
   return AddNorm({.norm = config_.norm,
                   .residual = buffers_.residual,
                   .delta = delta,
@@ -102,7 +105,7 @@ absl::Status CudaDecoder::Product(const DeviceLinear& linear, const void* input,
 
 absl::Status CudaDecoder::LastProduct(const DeviceLinear& linear, const void* input, int64_t rows,
                                       cudaStream_t stream) {
-  if (communicator_.size() > 1) return Product(linear, input, rows, buffers_.delta, stream);
+  if (communicator_.size() > 1) return Product(linear, input, rows, delta_, stream);
   return matmul_->Run({.input = input,
                        .input_stride = linear.weight.inner,
                        .linear = &linear,
@@ -118,7 +121,7 @@ absl::Status CudaDecoder::AddToResidual(const DeviceLinear& linear, const void* 
                                         cudaStream_t stream) {
   RETURN_IF_ERROR(LastProduct(linear, input, rows, stream));
   if (communicator_.size() == 1) return absl::OkStatus();
-  RETURN_IF_ERROR(communicator_.AllReduceSum(buffers_.delta, rows * config_.hidden, layout_.type, stream));
+  RETURN_IF_ERROR(communicator_.AllReduceSum(delta_, rows * config_.hidden, layout_.type, stream));
   delta_pending_ = true;
   return absl::OkStatus();
 }
@@ -239,6 +242,7 @@ absl::Status CudaDecoder::OutputProduct(int64_t rows, cudaStream_t stream) {
 
 absl::Status CudaDecoder::TouchProducts(int64_t rows, cudaStream_t stream) {
   const DeviceLayer& layer = weights_.layers[0];
+  delta_ = buffers_.delta;
   RETURN_IF_ERROR(Product(layer.qkv, buffers_.normed, rows, buffers_.qkv, stream));
   RETURN_IF_ERROR(LastProduct(layer.attention_out, buffers_.attended, rows, stream));
   RETURN_IF_ERROR(Product(layer.mlp_in, buffers_.normed, rows, buffers_.mlp, stream));

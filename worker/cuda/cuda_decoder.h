@@ -89,7 +89,8 @@ class CudaDecoder {
   const DeviceLinear output_;
   const std::unique_ptr<Matmul> matmul_;
   DeviceCommunicator& communicator_;
-  bool delta_pending_ = false;  // delta is summed and not yet added
+  void* delta_;                 // buffers_.delta, or where the communicator would rather have it
+  bool delta_pending_ = false;  // it is summed and not yet added
 };
 
 }  // namespace tandem::worker::cuda

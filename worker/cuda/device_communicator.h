@@ -45,6 +45,10 @@ class DeviceCommunicator {
   virtual absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type,
                               cudaStream_t stream) = 0;
 
+  // Where a tensor of so many bytes should lie that is summed again and again: memory that lives as long as this, for
+  // one tensor at a time. Null: anywhere else is as good. Equal on all ranks, and always the same for the same size.
+  virtual void* SumRoom(int64_t /*bytes*/) const { return nullptr; }
+
   virtual bool capturable() const = 0;
 
   // How sums are taken, for numerics_id: "nccl-2.28.3", "rank-order".

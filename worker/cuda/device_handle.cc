@@ -53,7 +53,7 @@ class Handle final : public CudaDeviceHandle {
                                              .on_lost = on_lost_};
     if (options.task != "generate") return cuda::LoadCudaEncoder(executor, options.task, communicator);
     return cuda::LoadCudaExecutor(executor, communicator, [this](Communicator* control, int64_t largest_bytes) {
-      return cuda::JoinDevices(control, largest_bytes, on_lost_);
+      return cuda::JoinDevices(control, largest_bytes, on_lost_, absl::Seconds(60), /*windows=*/true);
     });
   }
 

@@ -24,6 +24,7 @@
 #include "worker/cuda/device_memory.h"
 #include "worker/cuda/peer_check.h"
 #include "worker/cuda/stream.h"
+#include "worker/cuda/sum_window.h"
 
 extern char** environ;
 
@@ -77,6 +78,15 @@ int64_t FreeSharedMemory() {
   return static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize);
 }
 
+// Of a measurement: from a sum that one token makes to one of many, and as many of each as make its time stand out.
+constexpr int64_t kSmallestTimedSum = 8 << 10;
+constexpr int64_t kTimedSumStep = 8;
+constexpr int kUntimedSums = 3;
+constexpr int kTimedSums = 10;
+
+// A rank's word on its window; the worst one counts.
+enum class WindowState : uint8_t { kFailed = 0, kNone = 1, kThere = 2 };
+
 // What the ranks tell each other first. Fixed size, the same build on all ranks.
 struct Introduction {
   int32_t nccl_version = 0;
@@ -94,8 +104,9 @@ absl::StatusOr<std::vector<T>> Exchange(Communicator& control, const T& mine) {
   return all;
 }
 
-// Makes all ranks choose the same way between their devices' links and the host's memory.
-absl::Status ChoosePath(Communicator& control, absl::Time deadline) {
+// Makes all ranks choose the same way between their devices' links and the host's memory. True: the links, and nobody
+// said otherwise.
+absl::StatusOr<bool> ChoosePath(Communicator& control, absl::Time deadline) {
   Introduction mine{.shm_free = FreeSharedMemory()};
   ncclGetVersion(&mine.nccl_version);
   mine.has_choice = std::getenv("NCCL_P2P_DISABLE") != nullptr || std::getenv("NCCL_P2P_LEVEL") != nullptr;
@@ -132,7 +143,7 @@ absl::Status ChoosePath(Communicator& control, absl::Time deadline) {
         "/dev/shm has ", free >> 20, " MiB free on rank ", p, ", and ranks that talk through the host's memory need ",
         needed >> 20, " MiB; in a container, give it more: --shm-size=1g"));
   }
-  return absl::OkStatus();
+  return !through_host;
 }
 
 }  // namespace
@@ -197,13 +208,14 @@ class NcclCommunicator::Handle {
   }
 
   // Whether what BeginAbort began is done in time. If not, the device is lost.
-  void AwaitAbort(absl::string_view why) {
+  bool AwaitAbort(absl::string_view why) {
     std::unique_lock lock(mu_);
-    if (changed_.wait_for(lock, absl::ToChronoNanoseconds(limit_), [this] { return ended_; })) return;
-    if (std::exchange(gave_up_, true)) return;
+    if (changed_.wait_for(lock, absl::ToChronoNanoseconds(limit_), [this] { return ended_; })) return true;
+    if (std::exchange(gave_up_, true)) return false;
     lock.unlock();
     on_lost_(absl::StrCat("an abort of NCCL did not end within ", absl::FormatDuration(limit_), " (", why,
                           "); only the end of the process frees the device"));
+    return false;
   }
 
   // Only for a communicator in good order: ends it with its peers. False: not in time, or not in order.
@@ -251,8 +263,23 @@ NcclCommunicator::NcclCommunicator(Communicator* control, NcclOptions options, s
 absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Join(Communicator* control, NcclOptions options) {
   CHECK(options.on_lost != nullptr);
   const absl::Time deadline = absl::Now() + options.init_limit;
-  if (absl::Status chosen = ChoosePath(*control, deadline); !chosen.ok()) return chosen;
+  const absl::StatusOr<bool> direct = ChoosePath(*control, deadline);
+  if (!direct.ok()) return direct.status();
+  absl::StatusOr<std::unique_ptr<NcclCommunicator>> joined = Start(control, options, deadline);
+  if (!joined.ok() || !*direct || options.window_bytes == 0) return joined;
+  const absl::StatusOr<bool> whole = (*joined)->TryWindow(deadline);
+  if (!whole.ok()) {
+    (*joined)->Abort(whole.status().message());
+    return whole.status();
+  }
+  if (*whole) return joined;
+  joined->reset();
+  return Start(control, options, deadline);
+}
 
+absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Start(Communicator* control,
+                                                                          const NcclOptions& options,
+                                                                          absl::Time deadline) {
   ncclUniqueId id{};
   absl::Status made;
   if (control->rank() == 0) {
@@ -274,7 +301,7 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Join(Communi
   ncclComm_t comm = nullptr;
   const ncclResult_t begun = ncclCommInitRankConfig(&comm, control->size(), ids->front(), control->rank(), &config);
   handle->Put(comm);
-  std::unique_ptr<NcclCommunicator> joined(new NcclCommunicator(control, std::move(options), handle));
+  std::unique_ptr<NcclCommunicator> joined(new NcclCommunicator(control, options, handle));
   if (begun != ncclSuccess && begun != ncclInProgress) {
     absl::Status failed = Failure("starting", begun, nullptr);
     joined->Abort(failed.message());
@@ -291,9 +318,12 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Join(Communi
 }
 
 NcclCommunicator::~NcclCommunicator() {
-  if (!handle_->Spent() && control_.Health().ok() && handle_->Finalize()) return;
+  if (!handle_->Spent() && control_.Health().ok()) {
+    ForgetWindow();
+    if (handle_->Finalize()) return;
+  }
   Handle::BeginAbort(handle_);
-  handle_->AwaitAbort("leaving the group");
+  if (!handle_->AwaitAbort("leaving the group")) window_memory_.Leak();
 }
 
 int NcclCommunicator::rank() const { return control_.rank(); }
@@ -302,7 +332,7 @@ int NcclCommunicator::size() const { return control_.size(); }
 std::string NcclCommunicator::numerics() const {
   int version = 0;
   ncclGetVersion(&version);
-  return absl::StrCat("nccl-", VersionName(version));
+  return absl::StrCat("nccl-", VersionName(version), window_limit_ > 0 ? "+windows" : "");
 }
 
 // Numbers of which every rank knows the sum: whole, so that fp32 holds it exactly in any order.
@@ -347,6 +377,108 @@ absl::Status NcclCommunicator::SelfTest(absl::Time deadline) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<bool> NcclCommunicator::TryWindow(absl::Time deadline) {
+  const auto agree = [this](WindowState mine) -> absl::StatusOr<WindowState> {
+    const absl::StatusOr<std::vector<WindowState>> all = Exchange(control_, mine);
+    if (!all.ok()) return all.status();
+    return *std::min_element(all->begin(), all->end());
+  };
+  const bool able = NcclHasWindows() && window_memory_.Allocate(options_.window_bytes);
+  absl::StatusOr<WindowState> state = agree(able ? WindowState::kThere : WindowState::kNone);
+  if (!state.ok()) return state.status();
+  if (*state != WindowState::kThere) {
+    if (rank() == 0) LOG(INFO) << "sums go without windows: the loaded NCCL has none, or no memory for one";
+    return true;
+  }
+  absl::Status registered = handle_->Do(
+      "registering a window", [this](ncclComm_t comm) { return RegisterWindow(comm, window_memory_, &window_); });
+  if (registered.ok()) registered = AwaitAccepted("a window");
+  state = agree(!registered.ok()     ? WindowState::kFailed
+                : window_ == nullptr ? WindowState::kNone
+                                     : WindowState::kThere);
+  if (!state.ok()) return state.status();
+  if (*state == WindowState::kFailed) {
+    LOG(WARNING) << "NCCL can not register a window" << (registered.ok() ? " on a peer" : ": ") << registered.message()
+                 << "; the ranks start it anew, without";
+    handle_->Spend(absl::AbortedError("a window could not be registered"));
+    return false;
+  }
+  if (*state == WindowState::kNone) {
+    if (rank() == 0) LOG(INFO) << "sums go without windows: NCCL does not take one between these devices";
+    ForgetWindow();
+    return true;
+  }
+  if (absl::Status measured = MeasureSums(deadline); !measured.ok()) return measured;
+  return true;
+}
+
+void NcclCommunicator::ForgetWindow() {
+  window_limit_ = 0;
+  void* const window = std::exchange(window_, nullptr);
+  if (window == nullptr) return;
+  const absl::Status forgotten =
+      handle_->Do("giving a window back", [&](ncclComm_t comm) { return DeregisterWindow(comm, window); });
+  if (!forgotten.ok() || !AwaitAccepted("giving a window back").ok()) LOG(WARNING) << "a window was not given back";
+}
+
+absl::Status NcclCommunicator::MeasureSums(absl::Time deadline) {
+  absl::StatusOr<Stream> stream = Stream::Create();
+  if (!stream.ok()) return stream.status();
+  absl::StatusOr<DeviceMemory> plain = DeviceMemory::Allocate(options_.window_bytes, "a measurement of NCCL");
+  if (!plain.ok()) return plain.status();
+  std::vector<SumTimes> times;
+  for (int64_t bytes = kSmallestTimedSum; bytes <= options_.window_bytes; bytes *= kTimedSumStep) {
+    SumTimes size{.bytes = bytes};
+    for (const bool in_window : {false, true}) {
+      const absl::StatusOr<float> took =
+          TimeSums(in_window ? window_memory_.data() : plain->data(), bytes, stream->get(), deadline);
+      if (!took.ok()) {
+        // What runs on the stream uses the memory: it has to end before that is given back.
+        Abort(took.status().message());
+        if (!handle_->AwaitAbort(took.status().message())) window_memory_.Leak();
+        return took.status();
+      }
+      // The slowest rank's time is the group's.
+      const absl::StatusOr<std::vector<float>> all = Exchange(control_, *took);
+      if (!all.ok()) return all.status();
+      (in_window ? size.window_us : size.plain_us) = *std::max_element(all->begin(), all->end());
+    }
+    times.push_back(size);
+  }
+  window_limit_ = ChooseWindowLimit(times);
+  if (rank() == 0) {
+    LOG(INFO) << "sums: " << DescribeSumTimes(times) << "; "
+              << (window_limit_ > 0 ? absl::StrCat("in a window up to ", window_limit_ >> 10, " KiB")
+                                    : "none in a window");
+  }
+  if (window_limit_ == 0) ForgetWindow();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<float> NcclCommunicator::TimeSums(void* buffer, int64_t bytes, cudaStream_t stream,
+                                                 absl::Time deadline) {
+  absl::StatusOr<Event> begin = Event::Create(/*timed=*/true);
+  if (!begin.ok()) return begin.status();
+  absl::StatusOr<Event> end = Event::Create(/*timed=*/true);
+  if (!end.ok()) return end.status();
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(buffer, 0, static_cast<size_t>(bytes), stream));
+  for (int i = -kUntimedSums; i < kTimedSums; ++i) {
+    if (i == 0) {
+      if (absl::Status recorded = begin->Record(stream); !recorded.ok()) return recorded;
+    }
+    const absl::Status summed = AllReduceSum(buffer, bytes / 2, model::DType::kBFloat16, stream);
+    if (!summed.ok()) return summed;
+  }
+  if (absl::Status recorded = end->Record(stream); !recorded.ok()) return recorded;
+  const absl::Status done = AwaitDevice("timing NCCL", {.limit = absl::ToChronoNanoseconds(deadline - absl::Now()),
+                                                        .health = [this] { return Health(); },
+                                                        .passed = [&end] { return end->Passed(); }});
+  if (!done.ok()) return done;
+  float milliseconds = 0;
+  TANDEM_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&milliseconds, begin->get(), end->get()));
+  return milliseconds * 1000 / kTimedSums;
 }
 
 absl::Status NcclCommunicator::AllReduceSum(void* buffer, int64_t count, model::DType type, cudaStream_t stream) {

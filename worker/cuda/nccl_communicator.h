@@ -3,7 +3,9 @@
 // How it comes up. The ranks meet through the group's Communicator, which secret and epoch already fence: they compare
 // NCCL's version, find out whether they can write into each other's memory (peer_check.h), and get rank 0's unique id.
 // NCCL is started without blocking and polled against a deadline. An all-reduce of numbers whose sum is known then goes
-// through every rank before anybody trusts it.
+// through every rank before anybody trusts it. Where devices reach each other's memory and NCCL has symmetric
+// windows, sums of a few sizes are timed in one and outside, and those that are faster get room there (sum_window.h). A
+// window that can not be registered may spoil the communicator: then the ranks start another one, without.
 //
 // How it ends. Healthy, it is finalized and destroyed. After any error it is aborted: by a thread of its own, since
 // ncclCommAbort may itself hang in the driver. What hangs longer than `abort_limit` holds the device for good, so
@@ -23,6 +25,7 @@
 #include "absl/time/time.h"
 #include "worker/comm/communicator.h"
 #include "worker/cuda/device_communicator.h"
+#include "worker/cuda/sum_window.h"
 
 namespace tandem::worker::cuda {
 
@@ -30,6 +33,7 @@ struct NcclOptions {
   absl::Duration init_limit = absl::Seconds(60);  // of coming up, all steps together
   absl::Duration call_limit = absl::Seconds(30);  // of one call being accepted: the first one connects the ranks
   absl::Duration abort_limit = absl::Seconds(10);
+  int64_t window_bytes = 0;  // of the largest sum that a window is tried for; 0: none is
   // The device is lost to this process, as CudaExecutorOptions::on_lost. Told once at most, from any thread. Required.
   std::function<void(absl::string_view reason)> on_lost;
 };
@@ -48,6 +52,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   int size() const override;
   absl::Status AllReduceSum(void* buffer, int64_t count, model::DType type, cudaStream_t stream) override;
   absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type, cudaStream_t stream) override;
+  void* SumRoom(int64_t bytes) const override { return bytes <= window_limit_ ? window_memory_.data() : nullptr; }
   bool capturable() const override { return true; }
   std::string numerics() const override;
   absl::Status Health() override;
@@ -57,12 +62,24 @@ class NcclCommunicator final : public DeviceCommunicator {
   class Handle;  // of ncclComm_t
   NcclCommunicator(Communicator* control, NcclOptions options, std::shared_ptr<Handle> handle);
 
+  // A communicator that is up, tested, and has no window.
+  static absl::StatusOr<std::unique_ptr<NcclCommunicator>> Start(Communicator* control, const NcclOptions& options,
+                                                                 absl::Time deadline);
   absl::Status SelfTest(absl::Time deadline);
+  // Registers a window and measures whether it is worth it. False: the communicator is spoiled, on all ranks.
+  absl::StatusOr<bool> TryWindow(absl::Time deadline);
+  absl::Status MeasureSums(absl::Time deadline);
+  // Microseconds of one sum of so many bytes at `buffer`, whose contents mean nothing.
+  absl::StatusOr<float> TimeSums(void* buffer, int64_t bytes, cudaStream_t stream, absl::Time deadline);
+  void ForgetWindow();
   absl::Status AwaitAccepted(absl::string_view what);
 
   Communicator& control_;
   const NcclOptions options_;
   const std::shared_ptr<Handle> handle_;  // shared with the thread that aborts
+  WindowMemory window_memory_;
+  void* window_ = nullptr;  // NCCL's name of it
+  int64_t window_limit_ = 0;
 };
 
 }  // namespace tandem::worker::cuda

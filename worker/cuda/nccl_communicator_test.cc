@@ -136,9 +136,11 @@ TEST_F(NcclCommunicatorTest, AnErrorOnTheDeviceEndsTheWait) {
   ASSERT_TRUE(nccl.ok()) << nccl.status();
   const Stream stream = *Stream::Create();
   float value = 1;
-  ASSERT_TRUE((*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get()).ok());
-  const absl::Status ended = Await(**nccl, stream, std::chrono::seconds(20));
-  EXPECT_THAT(std::string(ended.message()), HasSubstr("found on the device: remote process exited"));
+  // Told by the call itself, where NCCL finds it that soon, or else by the wait.
+  absl::Status ended = (*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get());
+  if (ended.ok()) ended = Await(**nccl, stream, std::chrono::seconds(20));
+  EXPECT_THAT(std::string(ended.message()), HasSubstr("remote process exited"));
+  (*nccl)->Abort(ended.message());
   EXPECT_EQ(cudaStreamSynchronize(stream.get()), cudaSuccess) << "the abort lets the stream go";
   EXPECT_FALSE((*nccl)->AllReduceSum(&value, 1, model::DType::kFloat32, stream.get()).ok()) << "it is spent";
   nccl->reset();
@@ -219,6 +221,88 @@ TEST_F(NcclCommunicatorTest, RanksNeedTheSameNccl) {
   const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
   EXPECT_THAT(std::string(nccl.status().message()), HasSubstr("rank 1 has NCCL 2.27.3, rank 0 has 2.28.0"));
   EXPECT_TRUE(group.Join(1));
+}
+
+class SumWindowTest : public NcclCommunicatorTest {
+ protected:
+  static constexpr int64_t kWindow = 64 << 10;
+  static NcclOptions WithWindow() {
+    NcclOptions options = Patient();
+    options.window_bytes = kWindow;
+    return options;
+  }
+  // As Child, with a window tried.
+  static std::function<bool(GroupChannel&)> Peer(std::function<bool(NcclCommunicator&)> next) {
+    return [=](GroupChannel& channel) {
+      absl::StatusOr<std::unique_ptr<NcclCommunicator>> nccl =
+          NcclCommunicator::Join(&channel.communicator(), WithWindow());
+      if (!nccl.ok()) LOG(INFO) << nccl.status();
+      if (next == nullptr) return !nccl.ok();
+      return nccl.ok() && next(**nccl) && channel.communicator().Barrier().ok();
+    };
+  }
+  // Sums rank + 1 where the communicator would have it.
+  static bool SumInRoom(NcclCommunicator& nccl) {
+    auto* const room = static_cast<float*>(nccl.SumRoom(8 << 10));
+    if (room == nullptr) return false;
+    const absl::StatusOr<Stream> stream = Stream::Create();
+    std::fill(room, room + 2048, static_cast<float>(nccl.rank() + 1));
+    if (!nccl.AllReduceSum(room, 2048, model::DType::kFloat32, stream->get()).ok()) return false;
+    if (!Await(nccl, *stream, std::chrono::seconds(20)).ok()) return false;
+    return std::count(room, room + 2048, 3.0f) == 2048;
+  }
+};
+
+TEST_F(SumWindowTest, TheFasterPlaceIsChosenByAllRanks) {
+  Order("1:slow-plain=3");
+  const auto both = [](NcclCommunicator& nccl) { return SumInRoom(nccl) && Exchange(nccl); };
+  ForkedGroup group(2, {}, Peer(both));
+  const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), WithWindow());
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  EXPECT_EQ((*nccl)->numerics(), "nccl-2.28.0+windows");
+  EXPECT_TRUE(both(**nccl));
+  EXPECT_EQ((*nccl)->SumRoom(kWindow + 1), nullptr) << "larger sums lie where they lay";
+  EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(SumWindowTest, WithoutWindowsTheGroupSumsAsItDid) {
+  // One rank's NCCL takes no window; or fails at it, and is spoiled by that.
+  for (const char* fault : {"1:window-none", "1:window-error"}) {
+    Order(fault);
+    const auto plain = [](NcclCommunicator& nccl) { return nccl.SumRoom(8) == nullptr && Exchange(nccl); };
+    ForkedGroup group(2, {}, Peer(plain));
+    const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), WithWindow());
+    ASSERT_TRUE(nccl.ok()) << fault << ": " << nccl.status();
+    EXPECT_EQ((*nccl)->numerics(), "nccl-2.28.0");
+    EXPECT_TRUE(plain(**nccl)) << fault;
+    EXPECT_TRUE(group.channel().communicator().Barrier().ok());
+    EXPECT_TRUE(group.Join(1)) << fault;
+  }
+}
+
+TEST_F(SumWindowTest, AFaultWhileSumsAreTimedEndsTheGroup) {
+  for (const char* fault : {"1:hang@9", "1:error@9"}) {
+    Order(fault);
+    NcclOptions hasty = WithWindow();
+    hasty.init_limit = absl::Seconds(3);
+    ForkedGroup group(2, {}, Peer(nullptr));
+    const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), hasty);
+    EXPECT_FALSE(nccl.ok()) << fault;
+    EXPECT_FALSE(group.channel().Health().ok()) << fault;
+    EXPECT_TRUE(group.Join(1)) << fault;
+  }
+}
+
+TEST(SumTimesTest, WindowsAreForTheSizesUpToWhichTheyAreClearlyFaster) {
+  const SumTimes faster{.bytes = 8 << 10, .plain_us = 10, .window_us = 5};
+  const SumTimes same{.bytes = 64 << 10, .plain_us = 10, .window_us = 9.9f};
+  const SumTimes again{.bytes = 512 << 10, .plain_us = 50, .window_us = 20};
+  EXPECT_EQ(ChooseWindowLimit({}), 0);
+  EXPECT_EQ(ChooseWindowLimit({same, again}), 0);
+  EXPECT_EQ(ChooseWindowLimit({faster, same, again}), 8 << 10);
+  EXPECT_EQ(ChooseWindowLimit({faster, again}), 512 << 10);
+  EXPECT_EQ(DescribeSumTimes({faster}), "8 KiB 10.0 us, in a window 5.0 us");
 }
 
 class PeerCheckTest : public NcclCommunicatorTest {

@@ -48,6 +48,7 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/step_batch.cc
   worker/cuda/step_runner.cc
   worker/cuda/stream.cc
+  worker/cuda/sum_window.cc
   worker/cuda/text_batch.cc
   worker/cuda/weight_upload.cc
 )
