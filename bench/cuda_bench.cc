@@ -1,11 +1,13 @@
 // Decode and prefill of the CUDA executor, for a Llama with random bf16 weights, beside what the device itself does in
 // the same run: decode at batch 1 is bound by reading the weights, prefill by products.
 //
-//   cuda_bench [--device N] [--layers N] [--context N] [--steps N] [--tiny] [--json FILE]
+//   cuda_bench [--device N] [--layers N] [--file-layers N] [--context N] [--steps N] [--tiny] [--json FILE]
 //
 //   copy          a gigabyte from one place of the device's memory to another, read and write counted
 //   product       the best of three large products by cuBLASLt, as the executor calls it
 //   load          weights from the host's memory through the executor's own upload; no disk in it
+//   files         a model folder as it would be served, of the same shape with --file-layers layers (0: left out), from
+//                 safetensors to the first step: once from the disk, once out of the page cache
 //   decode        tokens per second at batch 1, 8, 32, 128 after `context` tokens each, greedy: the best token of
 //                 each is picked on the device; as the share of the copy bandwidth that reading weights and KV once a
 //                 step uses
@@ -17,13 +19,16 @@
 // device computes in seconds, for a test of this program and of nothing else. What does not fit is named and left out.
 // Every figure is the median over steps. No figure of this program was taken where it was written.
 #include <cuda_runtime.h>
+#include <fcntl.h>
 #include <glog/logging.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
@@ -35,6 +40,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/model/model_memory.h"
+#include "bench/random_llama.h"
 #include "nlohmann/json.hpp"
 #include "worker/comm/solo_communicator.h"
 #include "worker/cuda/cublaslt_matmul.h"
@@ -60,6 +66,7 @@ constexpr double kGiB = 1024.0 * 1024 * 1024;
 struct Options {
   int device = 0;
   int layers = 32;
+  int file_layers = 8;
   int context = 128;
   int steps = 32;
   bool tiny = false;
@@ -298,6 +305,55 @@ std::string PrintDevice(int device) {
   return properties.name;
 }
 
+absl::StatusOr<std::unique_ptr<DeviceCommunicator>> MakeSoloCommunicator(worker::Communicator* group, int64_t) {
+  return std::make_unique<SoloDeviceCommunicator>(group);
+}
+
+// Lets go of what the page cache holds of a file that was written to the disk.
+void DropFromPageCache(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  CHECK_GE(file, 0) << path;
+  fsync(file);
+  posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+  close(file);
+}
+
+// A folder of random weights, loaded as a worker would load it.
+void LoadFiles(const Options& options, json* result) {
+  const model::DecoderConfig config = Shape(options);
+  const LlamaShape shape{.hidden = config.hidden,
+                         .layers = options.tiny ? config.layers : options.file_layers,
+                         .heads = config.heads,
+                         .kv_heads = config.kv_heads,
+                         .intermediate = config.intermediate,
+                         .vocabulary = config.vocab,
+                         .positions = config.max_positions};
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("cuda_bench_" + std::to_string(getpid()));
+  Check(WriteRandomLlama(folder.string(), shape));
+  const double gigabytes = 2e-9 * static_cast<double>(shape.Parameters());
+  const CudaExecutorOptions executor_options{.folder = folder.string(),
+                                             .max_batch_tokens = options.tiny ? 64 : 512,
+                                             .max_sequences = 8,
+                                             .wait_limit = std::chrono::minutes(2)};
+  for (const char* const from : {"disk", "page cache"}) {
+    const std::string path = (folder / "model.safetensors").string();
+    if (from[0] == 'd') DropFromPageCache(path);
+    worker::SoloCommunicator control;
+    const double start = Seconds();
+    const auto executor = LoadCudaExecutor(executor_options, &control, MakeSoloCommunicator);
+    if (!executor.ok()) {
+      std::printf("files     left out: %s\n", std::string(executor.status().message()).c_str());
+      break;
+    }
+    const double seconds = Seconds() - start;
+    std::printf("files     %.2f s for %.2f GB of safetensors from the %s, %.2f GB/s\n", seconds, gigabytes, from,
+                gigabytes / seconds);
+    (*result)["files"].push_back({{"from", from}, {"gb", gigabytes}, {"seconds", seconds}});
+  }
+  std::filesystem::remove_all(folder);
+}
+
 // KV for the largest batch, or what three quarters of the free memory hold.
 int32_t KvBlocks(const Options& options, int64_t block_bytes, int largest_batch, int longest_prompt) {
   const absl::StatusOr<DeviceMemoryInfo> now = ReadDeviceMemory();
@@ -335,10 +391,7 @@ int Run(const Options& options) {
   Check(before.status());
   const double start = Seconds();
   absl::StatusOr<std::unique_ptr<Executor>> executor =
-      LoadPlannedModel(executor_options, {config, random.Plan(config), "random"}, &control,
-                       [](worker::Communicator* group, int64_t) -> absl::StatusOr<std::unique_ptr<DeviceCommunicator>> {
-                         return std::make_unique<SoloDeviceCommunicator>(group);
-                       });
+      LoadPlannedModel(executor_options, {config, random.Plan(config), "random"}, &control, MakeSoloCommunicator);
   if (absl::IsResourceExhausted(executor.status())) {
     std::printf("cuda_bench: does not fit, give fewer --layers: %s\n",
                 std::string(executor.status().message()).c_str());
@@ -389,6 +442,8 @@ int Run(const Options& options) {
     std::printf("prefill   %-4d tokens %9.1f tokens/s, %5.1f %% of the product's rate\n", tokens, rate, 100 * share);
     result["prefill"].push_back({{"tokens", tokens}, {"tokens_s", rate}, {"product_share", share}});
   }
+  executor->reset();
+  if (options.tiny || options.file_layers > 0) LoadFiles(options, &result);
   if (!options.json_file.empty()) std::ofstream(options.json_file) << result.dump(2) << "\n";
   return 0;
 }
@@ -411,6 +466,8 @@ bool Parse(int argc, char** argv, Options* options) {
       options->device = number;
     } else if (name == "--layers" && number > 0) {
       options->layers = number;
+    } else if (name == "--file-layers") {
+      options->file_layers = number;
     } else if (name == "--context" && number > 0 && number <= 2048) {
       options->context = number;
     } else if (name == "--steps" && number > 0 && number <= 1024) {
