@@ -34,8 +34,7 @@ CudaDecoder::CudaDecoder(const DecoderLayout& layout, const DecoderBuffers& buff
 absl::Status CudaDecoder::Enqueue(const StepShape& step, const KvBlocks& kv, cudaStream_t stream,
                                   absl::FunctionRef<absl::Status()> after_layer) {
   delta_pending_ = false;
-  void* const room = communicator_.SumRoom(step.tokens * config_.hidden * model::BytesOf(layout_.type));
-  delta_ = room != nullptr ? room : buffers_.delta;
+  delta_ = DeltaFor(step.tokens);
   RETURN_IF_ERROR(Embedding(step, stream));
   for (int32_t i = 0; i < config_.layers; ++i) {
     const DeviceLayer& layer = weights_.layers[static_cast<size_t>(i)];
@@ -44,6 +43,11 @@ absl::Status CudaDecoder::Enqueue(const StepShape& step, const KvBlocks& kv, cud
     RETURN_IF_ERROR(after_layer());
   }
   return Logits(step, stream);
+}
+
+void* CudaDecoder::DeltaFor(int64_t tokens) const {
+  void* const room = communicator_.SumRoom(tokens * config_.hidden * model::BytesOf(layout_.type));
+  return room != nullptr ? room : buffers_.delta;
 }
 
 absl::Status CudaDecoder::Embedding(const StepShape& step, cudaStream_t stream) {
@@ -253,7 +257,7 @@ absl::Status CudaDecoder::TouchProducts(int64_t rows, cudaStream_t stream) {
 absl::Status CudaDecoder::TouchSums(int64_t rows, cudaStream_t stream) {
   if (communicator_.size() == 1) return absl::OkStatus();
   RETURN_IF_ERROR(communicator_.AllReduceSum(buffers_.residual, rows * config_.hidden, DType::kFloat32, stream));
-  return communicator_.AllReduceSum(buffers_.delta, rows * config_.hidden, layout_.type, stream);
+  return communicator_.AllReduceSum(DeltaFor(rows), rows * config_.hidden, layout_.type, stream);
 }
 
 const RowReport* CudaDecoder::ReportsOf(int32_t rank, int32_t rows) const {

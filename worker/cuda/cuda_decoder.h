@@ -66,6 +66,8 @@ class CudaDecoder {
   const DeviceWeights& weights() const { return weights_; }
 
  private:
+  // Where the ranks' parts of a sum over so many tokens lie.
+  void* DeltaFor(int64_t tokens) const;
   absl::Status Embedding(const StepShape& step, cudaStream_t stream);
   absl::Status AttentionBlock(const StepShape& step, const DeviceLayer& layer, int32_t index, const KvBlocks& kv,
                               cudaStream_t stream);
@@ -89,7 +91,7 @@ class CudaDecoder {
   const DeviceLinear output_;
   const std::unique_ptr<Matmul> matmul_;
   DeviceCommunicator& communicator_;
-  void* delta_;                 // buffers_.delta, or where the communicator would rather have it
+  void* delta_;                 // DeltaFor the step
   bool delta_pending_ = false;  // it is summed and not yet added
 };
 

@@ -102,7 +102,8 @@ class CudaEncoderExecutor final : public Executor {
       }
       return Run({texts}).status();
     };
-    for (int32_t tokens = limits.tokens; tokens > 0; tokens /= 2) {
+    for (int64_t bucket = MatmulBucket(limits.tokens); bucket > 0; bucket /= 2) {
+      const int32_t tokens = static_cast<int32_t>(std::min<int64_t>(bucket, limits.tokens));
       if (absl::Status ran = run(tokens, limits.longest); !ran.ok()) return ran;
     }
     return run(std::min(limits.texts, limits.tokens), 1);

@@ -3,30 +3,24 @@
 #include <cuda_runtime.h>
 #include <glog/logging.h>
 #include <nccl.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "worker/cuda/check.h"
 #include "worker/cuda/device_memory.h"
-#include "worker/cuda/peer_check.h"
+#include "worker/cuda/nccl_path.h"
 #include "worker/cuda/stream.h"
 #include "worker/cuda/sum_window.h"
-
-extern char** environ;
 
 namespace tandem::worker::cuda {
 namespace {
@@ -34,14 +28,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{1};
-// Room in /dev/shm that a rank shall find where NCCL may have to talk through it. Assumed with some to spare, not
-// measured: NCCL's own need depends on its buffers and channels.
-constexpr int64_t kShmPerRank = int64_t{32} << 20;
 constexpr int64_t kSelfTestCounts[] = {1 << 10, 1 << 20};  // floats: one that goes by low latency, one by bandwidth
-
-std::string VersionName(int version) {
-  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
-}
 
 // A failure of NCCL's own, with what it says of it.
 absl::Status Failure(absl::string_view what, ncclResult_t error, ncclComm_t comm) {
@@ -62,22 +49,6 @@ ncclDataType_t TypeOf(model::DType type) {
   return ncclFloat32;
 }
 
-// NCCL's own switches, as an operator set them: the first thing to know when it does something unexpected.
-std::string Environment() {
-  std::vector<std::string> set;
-  for (char** variable = environ; *variable != nullptr; ++variable) {
-    if (absl::StartsWith(*variable, "NCCL_")) set.emplace_back(*variable);
-  }
-  std::sort(set.begin(), set.end());
-  return set.empty() ? "no NCCL_ variable set" : absl::StrJoin(set, " ");
-}
-
-int64_t FreeSharedMemory() {
-  struct statvfs shm {};
-  if (statvfs("/dev/shm", &shm) != 0) return -1;
-  return static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize);
-}
-
 // Of a measurement: from a sum that one token makes to one of many, and as many of each as make its time stand out.
 constexpr int64_t kSmallestTimedSum = 8 << 10;
 constexpr int64_t kTimedSumStep = 8;
@@ -86,65 +57,6 @@ constexpr int kTimedSums = 10;
 
 // A rank's word on its window; the worst one counts.
 enum class WindowState : uint8_t { kFailed = 0, kNone = 1, kThere = 2 };
-
-// What the ranks tell each other first. Fixed size, the same build on all ranks.
-struct Introduction {
-  int32_t nccl_version = 0;
-  int32_t has_choice = 0;  // the operator has set NCCL_P2P_DISABLE or NCCL_P2P_LEVEL
-  int64_t shm_free = 0;
-};
-
-template <typename T>
-absl::StatusOr<std::vector<T>> Exchange(Communicator& control, const T& mine) {
-  std::vector<T> all(control.size());
-  const absl::Status told =
-      control.AllGather(absl::MakeSpan(reinterpret_cast<const uint8_t*>(&mine), sizeof(T)),
-                        absl::MakeSpan(reinterpret_cast<uint8_t*>(all.data()), all.size() * sizeof(T)));
-  if (!told.ok()) return told;
-  return all;
-}
-
-// Makes all ranks choose the same way between their devices' links and the host's memory. True: the links, and nobody
-// said otherwise.
-absl::StatusOr<bool> ChoosePath(Communicator& control, absl::Time deadline) {
-  Introduction mine{.shm_free = FreeSharedMemory()};
-  ncclGetVersion(&mine.nccl_version);
-  mine.has_choice = std::getenv("NCCL_P2P_DISABLE") != nullptr || std::getenv("NCCL_P2P_LEVEL") != nullptr;
-  const absl::StatusOr<std::vector<Introduction>> all = Exchange(control, mine);
-  if (!all.ok()) return all.status();
-  bool has_choice = false;
-  for (int p = 0; p < control.size(); ++p) {
-    const Introduction& theirs = (*all)[p];
-    has_choice |= theirs.has_choice != 0;
-    if (theirs.nccl_version == mine.nccl_version) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat("rank ", p, " has NCCL ", VersionName(theirs.nccl_version), ", rank ", control.rank(), " has ",
-                     VersionName(mine.nccl_version), "; the ranks of a group need the same"));
-  }
-  std::string reason = "an operator's choice (NCCL_P2P_DISABLE or NCCL_P2P_LEVEL)";
-  if (!has_choice) {
-    absl::StatusOr<std::string> found = CheckPeerWrites(control, deadline);
-    if (!found.ok()) return found.status();
-    reason = *std::move(found);
-    // NCCL reads it once in a process: the choice stays for the groups that come later, too.
-    if (!reason.empty()) setenv("NCCL_P2P_DISABLE", "1", 1);
-  }
-  const bool through_host = !reason.empty();
-  if (control.rank() == 0) {
-    LOG(INFO) << "NCCL " << VersionName(mine.nccl_version) << ", " << control.size() << " ranks, "
-              << (through_host ? "no direct access between devices: " + reason : "devices write to each other directly")
-              << "; " << Environment();
-  }
-  const int64_t needed = kShmPerRank * control.size();
-  for (int p = 0; through_host && p < control.size(); ++p) {
-    const int64_t free = (*all)[p].shm_free;
-    if (free < 0 || free >= needed) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        "/dev/shm has ", free >> 20, " MiB free on rank ", p, ", and ranks that talk through the host's memory need ",
-        needed >> 20, " MiB; in a container, give it more: --shm-size=1g"));
-  }
-  return !through_host;
-}
 
 }  // namespace
 
@@ -263,7 +175,7 @@ NcclCommunicator::NcclCommunicator(Communicator* control, NcclOptions options, s
 absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Join(Communicator* control, NcclOptions options) {
   CHECK(options.on_lost != nullptr);
   const absl::Time deadline = absl::Now() + options.init_limit;
-  const absl::StatusOr<bool> direct = ChoosePath(*control, deadline);
+  const absl::StatusOr<bool> direct = ChooseNcclPath(*control, deadline);
   if (!direct.ok()) return direct.status();
   absl::StatusOr<std::unique_ptr<NcclCommunicator>> joined = Start(control, options, deadline);
   if (!joined.ok() || !*direct || options.window_bytes == 0) return joined;
@@ -287,7 +199,7 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Start(Commun
       made = Failure("unique id", error, nullptr);
   }
   // A rank 0 without an id still takes part: its peers get none, and everybody knows why.
-  const absl::StatusOr<std::vector<ncclUniqueId>> ids = Exchange(*control, id);
+  const absl::StatusOr<std::vector<ncclUniqueId>> ids = ExchangeFacts(*control, id);
   if (!ids.ok()) return ids.status();
   if (!made.ok()) return made;
   const ncclUniqueId none{};
@@ -332,7 +244,7 @@ int NcclCommunicator::size() const { return control_.size(); }
 std::string NcclCommunicator::numerics() const {
   int version = 0;
   ncclGetVersion(&version);
-  return absl::StrCat("nccl-", VersionName(version), window_limit_ > 0 ? "+windows" : "");
+  return absl::StrCat("nccl-", NcclVersionName(version), window_limit_ > 0 ? "+windows" : "");
 }
 
 // Numbers of which every rank knows the sum: whole, so that fp32 holds it exactly in any order.
@@ -381,7 +293,7 @@ absl::Status NcclCommunicator::SelfTest(absl::Time deadline) {
 
 absl::StatusOr<bool> NcclCommunicator::TryWindow(absl::Time deadline) {
   const auto agree = [this](WindowState mine) -> absl::StatusOr<WindowState> {
-    const absl::StatusOr<std::vector<WindowState>> all = Exchange(control_, mine);
+    const absl::StatusOr<std::vector<WindowState>> all = ExchangeFacts(control_, mine);
     if (!all.ok()) return all.status();
     return *std::min_element(all->begin(), all->end());
   };
@@ -441,7 +353,7 @@ absl::Status NcclCommunicator::MeasureSums(absl::Time deadline) {
         return took.status();
       }
       // The slowest rank's time is the group's.
-      const absl::StatusOr<std::vector<float>> all = Exchange(control_, *took);
+      const absl::StatusOr<std::vector<float>> all = ExchangeFacts(control_, *took);
       if (!all.ok()) return all.status();
       (in_window ? size.window_us : size.plain_us) = *std::max_element(all->begin(), all->end());
     }

@@ -43,6 +43,7 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/join_devices.cc
   worker/cuda/layer_progress.cc
   worker/cuda/nccl_communicator.cc
+  worker/cuda/nccl_path.cc
   worker/cuda/peer_check.cc
   worker/cuda/staged_communicator.cc
   worker/cuda/step_batch.cc

@@ -1,0 +1,40 @@
+// What the ranks of a group settle before they start NCCL: that it is the same one everywhere, and whether devices
+// write to each other directly or go through the host's memory.
+#ifndef TANDEM_WORKER_CUDA_NCCL_PATH_H_
+#define TANDEM_WORKER_CUDA_NCCL_PATH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "worker/comm/communicator.h"
+
+namespace tandem::worker::cuda {
+
+// "2.28.3" out of 22803.
+std::string NcclVersionName(int version);
+
+// Every rank's value of one fixed-size type, in rank order. All ranks call it; they are of the same build.
+template <typename T>
+absl::StatusOr<std::vector<T>> ExchangeFacts(Communicator& control, const T& mine) {
+  std::vector<T> all(control.size());
+  const absl::Status told =
+      control.AllGather(absl::MakeSpan(reinterpret_cast<const uint8_t*>(&mine), sizeof(T)),
+                        absl::MakeSpan(reinterpret_cast<uint8_t*>(all.data()), all.size() * sizeof(T)));
+  if (!told.ok()) return told;
+  return all;
+}
+
+// Makes all ranks choose the same way between their devices' links and the host's memory. True: the links, and no
+// operator said otherwise. FAILED_PRECONDITION where the ranks differ in their NCCL, or /dev/shm is too small for the
+// way through the host; in words what to do.
+absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline);
+
+}  // namespace tandem::worker::cuda
+
+#endif  // TANDEM_WORKER_CUDA_NCCL_PATH_H_
