@@ -69,7 +69,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   // Registers a window and measures whether it is worth it. False: the communicator is spoiled, on all ranks.
   absl::StatusOr<bool> TryWindow(absl::Time deadline);
   absl::Status MeasureSums(absl::Time deadline);
-  // Microseconds of one sum of so many bytes at `buffer`, whose contents mean nothing.
+  // Microseconds of one sum of so many bytes at `buffer`, whose contents mean nothing; infinite where sums can not be
+  // captured.
   absl::StatusOr<float> TimeSums(void* buffer, int64_t bytes, cudaStream_t stream, absl::Time deadline);
   void ForgetWindow();
   absl::Status AwaitAccepted(absl::string_view what);
