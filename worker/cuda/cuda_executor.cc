@@ -34,8 +34,6 @@ using model::DType;
 
 // Raised when a change of the kernels changes bits.
 constexpr int kNumericsVersion = 1;
-constexpr int32_t kMaxBatch = 1 << 20;
-constexpr int32_t kMaxSequences = 65535;  // where a sequence has a place in a grid's second or third dimension
 
 class CudaExecutor final : public Executor {
  public:
@@ -118,8 +116,8 @@ absl::Status CheckOptions(const CudaExecutorOptions& options) {
   const auto wrong = [](absl::string_view name, int64_t value, int64_t lowest, int64_t highest) {
     return absl::InvalidArgumentError(absl::StrCat(name, " is ", value, ", expected ", lowest, " to ", highest));
   };
-  if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMaxBatch) {
-    return wrong("max_batch_tokens", options.max_batch_tokens, 1, kMaxBatch);
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMaxBatchTokens) {
+    return wrong("max_batch_tokens", options.max_batch_tokens, 1, kMaxBatchTokens);
   }
   if (options.max_sequences < 1 || options.max_sequences > kMaxSequences) {
     return wrong("max_sequences", options.max_sequences, 1, kMaxSequences);

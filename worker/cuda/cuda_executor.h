@@ -42,6 +42,9 @@
 
 namespace tandem::worker::cuda {
 
+inline constexpr int32_t kMaxBatchTokens = 1 << 20;
+inline constexpr int32_t kMaxSequences = 65535;  // a sequence has a place in a grid's second or third dimension
+
 struct CudaExecutorOptions {
   std::string folder;              // as CpuModelOptions
   std::string dtype = "auto";      // auto | bfloat16 | float16; auto: float16 for such files, else bfloat16

@@ -31,7 +31,6 @@ using model::EncoderConfig;
 
 // Raised when a change of the encoder or the kernels changes bits.
 constexpr int kNumericsVersion = 1;
-constexpr int32_t kMaxBatch = 1 << 20;
 
 class CudaEncoderExecutor final : public Executor {
  public:
@@ -102,11 +101,14 @@ class CudaEncoderExecutor final : public Executor {
       }
       return Run({texts}).status();
     };
-    for (int64_t bucket = MatmulBucket(limits.tokens); bucket > 0; bucket /= 2) {
-      const int32_t tokens = static_cast<int32_t>(std::min<int64_t>(bucket, limits.tokens));
-      if (absl::Status ran = run(tokens, limits.longest); !ran.ok()) return ran;
+    for (const bool of_texts : {false, true}) {
+      const int32_t most = of_texts ? std::min(limits.texts, limits.tokens) : limits.tokens;
+      for (int64_t bucket = MatmulBucket(most); bucket > 0; bucket /= 2) {
+        const int32_t tokens = static_cast<int32_t>(std::min<int64_t>(bucket, most));
+        if (absl::Status ran = run(tokens, of_texts ? 1 : limits.longest); !ran.ok()) return ran;
+      }
     }
-    return run(std::min(limits.texts, limits.tokens), 1);
+    return absl::OkStatus();
   }
 
   void Describe(ModelFacts facts, MemoryReport memory, std::string numerics_id) {
@@ -216,10 +218,11 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCudaEncoder(const CudaExecutorOpti
     return absl::InvalidArgumentError(
         absl::StrCat("an encoder runs on one rank, not on ", control->size(), "; set tensor_parallel: 1"));
   }
-  if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMaxBatch || options.max_sequences < 1 ||
-      options.max_sequences > kMaxBatch) {
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMaxBatchTokens || options.max_sequences < 1 ||
+      options.max_sequences > kMaxSequences) {
     return absl::InvalidArgumentError(absl::StrCat("max_batch_tokens ", options.max_batch_tokens, ", max_sequences ",
-                                                   options.max_sequences, "; expected 1 to ", kMaxBatch));
+                                                   options.max_sequences, "; expected 1 to ", kMaxBatchTokens,
+                                                   " and 1 to ", kMaxSequences));
   }
   auto parts = std::make_unique<CudaEncoderExecutor::Parts>();
   absl::StatusOr<EncoderConfig> config = model::ReadEncoderConfig(options.folder, task);
