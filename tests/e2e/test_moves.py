@@ -19,8 +19,8 @@ SHAPE = LLAMA | dict(hidden_size=4096, intermediate_size=11008, num_hidden_layer
 @pytest.fixture
 def rig(tmp_path):
     write_model(tmp_path / "model", SHAPE, sparse=True)
-    # A calm minute is 12 s here.
-    with Rig(tmp_path / "rig", ["sim:L4", "sim:H100"], model=tmp_path / "model", time_scale=0.2 * SLOW, speedup=5,
+    # A calm minute is 24 s here. Less, and a busy machine is never calm: each heartbeat that is late begins it anew.
+    with Rig(tmp_path / "rig", ["sim:L4", "sim:H100"], model=tmp_path / "model", time_scale=0.4 * SLOW, speedup=5,
              model_keys=", max_model_len: 1024") as running:
         yield running
 
@@ -46,7 +46,7 @@ def test_a_group_moves_to_a_faster_card_under_load(rig):
         assert done.returncode == 0, done.stderr
         eventually(lambda: list(rig.groups().values()) == [[0]], 30, "it serves on the slow card")
         assert rig.ctl("undrain", "1").returncode == 0
-    stop = time.monotonic() + 60 * SLOW
+    stop = time.monotonic() + 150 * SLOW
 
     def client(seed):
         """Streams one after the other until the group has moved and some more have come."""
