@@ -39,6 +39,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/model/cuda_memory.h"
 #include "base/model/model_memory.h"
 #include "bench/random_llama.h"
 #include "nlohmann/json.hpp"
@@ -423,15 +424,17 @@ int Run(const Options& options) {
 
   const absl::StatusOr<DeviceMemoryInfo> after = ReadDeviceMemory();
   Check(after.status());
-  const absl::StatusOr<model::RankMemory> planned =
-      model::MemoryOfRank(config, {.max_batch_tokens = prompts.back(), .max_sequences = batches.back()});
-  Check(planned.status());
-  result["memory"] = {{"planned", planned->weight_bytes + planned->activation_bytes},
+  const absl::StatusOr<model::CudaMemory> placement =
+      model::CudaMemoryOfRank(config, {.max_batch_tokens = prompts.back(), .max_sequences = batches.back()});
+  Check(placement.status());
+  // The context was there before.
+  const int64_t planned = placement->Static() - placement->context_bytes;
+  result["memory"] = {{"planned", planned},
                       {"weights", memory.weight_bytes},
                       {"reported", memory.weight_bytes + memory.activation_bytes},
                       {"grown", before->free - after->free}};
   std::printf("memory    planned %.3f GiB, reported %.3f GiB, the device's free memory shrank by %.3f GiB\n",
-              static_cast<double>(planned->weight_bytes + planned->activation_bytes) / kGiB,
+              static_cast<double>(planned) / kGiB,
               static_cast<double>(memory.weight_bytes + memory.activation_bytes) / kGiB,
               static_cast<double>(before->free - after->free) / kGiB);
 
