@@ -47,7 +47,13 @@ RequestStream::RequestStream(Facts facts, v1::AssignRequest payload)
   absl::MutexLock lock(&mu_);
   for (uint32_t id : facts_.known_output) {
     log_.push_back(id);
-    text_.Append(id);
+    const auto stop = text_.Append(id);
+    if (!stop) continue;
+    // The client has all of it, and did not hear that it was the end.
+    assigned_at_ = facts_.arrived;
+    finished_.set_stop_string(facts_.stop[*stop]);
+    Finish(v1::STOP, facts_.arrived);
+    break;
   }
   if (facts_.logprobs) logprobs_.resize(log_.size());
   released_ = log_.size();
