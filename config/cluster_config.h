@@ -59,6 +59,8 @@ struct ModelConfig {
 struct SchedulingConfig {
   int waiting_room_requests = 1024;
   int64_t waiting_room_tokens = 4 << 20;
+  int64_t waiting_room_bytes = 64 << 20;
+  int class_room_percent = 100;
   int tenant_room_percent = 50;
   int quarantine_after = 3;
   absl::Duration quarantine_cool_off = absl::Minutes(10);

@@ -95,7 +95,7 @@ devices:
   sim_memory: 80GiB
   sim_speedup: 0
   reserve: 1GiB
-scheduling: {waiting_room_requests: 7, waiting_room_tokens: 99, overcommit: 1.5, step_budget: 50ms, prefix_cache: false, sharing: false, move_gain: 0.3, link_probe: periodic}
+scheduling: {waiting_room_requests: 7, waiting_room_tokens: 99, waiting_room_bytes: 1MiB, class_room_percent: 70, overcommit: 1.5, step_budget: 50ms, prefix_cache: false, sharing: false, move_gain: 0.3, link_probe: periodic}
 models:
 - name: m
   path: org/name
@@ -120,6 +120,8 @@ models:
   EXPECT_EQ(config.devices.reserve_bytes, 1ull << 30);
   EXPECT_EQ(config.scheduling.waiting_room_requests, 7);
   EXPECT_EQ(config.scheduling.waiting_room_tokens, 99);
+  EXPECT_EQ(config.scheduling.waiting_room_bytes, 1 << 20);
+  EXPECT_EQ(config.scheduling.class_room_percent, 70);
   EXPECT_DOUBLE_EQ(config.scheduling.overcommit, 1.5);
   EXPECT_EQ(config.scheduling.step_budget, absl::Milliseconds(50));
   EXPECT_FALSE(config.scheduling.prefix_cache);

@@ -221,6 +221,19 @@ constexpr ClusterKey kClusterKeys[] = {
        return tokens.status();
      },
      [](const Config& c) { return absl::StrCat(c.scheduling.waiting_room_tokens); }},
+    {"scheduling.waiting_room_bytes", Shape::kScalar,
+     [](Text t, Config& c) {
+       const auto bytes = ParseBytes(t);
+       if (bytes.ok() && (*bytes < 1 << 16 || *bytes > uint64_t{1} << 40)) {
+         return absl::InvalidArgumentError(absl::StrCat("expected 64KiB to 1TiB, got ", t));
+       }
+       if (bytes.ok()) c.scheduling.waiting_room_bytes = static_cast<int64_t>(*bytes);
+       return bytes.status();
+     },
+     [](const Config& c) { return FormatBytes(static_cast<uint64_t>(c.scheduling.waiting_room_bytes)); }},
+    {"scheduling.class_room_percent", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{1}, 100, c.scheduling.class_room_percent); },
+     [](const Config& c) { return absl::StrCat(c.scheduling.class_room_percent); }},
     {"scheduling.tenant_room_percent", Shape::kScalar,
      [](Text t, Config& c) { return Read(t, int64_t{1}, 100, c.scheduling.tenant_room_percent); },
      [](const Config& c) { return absl::StrCat(c.scheduling.tenant_room_percent); }},

@@ -65,7 +65,7 @@ AdminService::Unary* AdminService::GetStatus(Context* context, const v1::GetStat
     response->set_ready(ready);
     for (const auto& [id, group] : state.groups) *response->add_groups() = GroupFrom(state, group);
     for (const core::Device& device : state.devices) *response->add_devices() = DeviceFrom(state, device);
-    response->set_requests_queued(static_cast<uint32_t>(state.waiting_requests));
+    response->set_requests_queued(static_cast<uint32_t>(state.waiting.requests));
     response->set_requests_running(static_cast<uint32_t>(state.running_requests));
     response->set_requests_finished(state.counters.finished);
     response->set_requests_failed(state.counters.failed);
@@ -158,11 +158,11 @@ AdminService::Unary* AdminService::ListRequests(Context* context, const v1::List
   return Look(context, [=](const core::Core& core) {
     const core::ClusterState& state = core.state();
     if (request->all()) {
-      for (const core::Request& ended : state.ended) *response->add_requests() = RequestFrom(state, ended);
+      for (const auto& ended : state.ended) *response->add_requests() = RequestFrom(state, *ended);
     }
     for (const auto& [serial, living] : state.requests) {
       if (static_cast<size_t>(response->requests_size()) >= kMostRequestsListed) break;
-      *response->add_requests() = RequestFrom(state, living);
+      *response->add_requests() = RequestFrom(state, *living);
     }
     return grpc::Status::OK;
   });

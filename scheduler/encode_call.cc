@@ -182,6 +182,7 @@ void EncodeCall::Enter(size_t index) {
   if (deadline_) event.deadline = core::Duration{deadline_->us - (Now() - arrived_).us};
   event.priority = priority_;
   event.tenant = tenant_;
+  event.bytes = {static_cast<int64_t>(payload.SpaceUsedLong())};
 
   RequestStream::Facts facts;
   facts.id = event.request;

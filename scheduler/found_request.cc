@@ -100,6 +100,7 @@ absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank
   payload.clear_deadline_ms();  // the core keeps it from here on
   payload.clear_prefix_hashes();
   for (const PrefixHash& hash : event.prefix) payload.add_prefix_hashes(hash.data(), hash.size());
+  event.bytes = {static_cast<int64_t>(payload.SpaceUsedLong())};
   found.stream = std::make_shared<RequestStream>(std::move(facts), std::move(payload));
   found.stream->OnFound(found.assignment);
   return found;

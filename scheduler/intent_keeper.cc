@@ -17,7 +17,7 @@ core::OnDeadline OnDeadlineNamed(const std::string& word) {
   return core::OnDeadline::kWait;  // of a version that knows more: waiting harms nobody
 }
 
-core::KnownDevice KnownFrom(const store::Device& row) {
+core::KnownDevice KnownFrom(const store::Device& row, absl::Time wall_now) {
   core::KnownDevice known;
   known.node = row.node;
   known.index = row.index;
@@ -29,6 +29,7 @@ core::KnownDevice KnownFrom(const store::Device& row) {
   known.drained = row.drained;
   known.quarantined = row.quarantined;
   known.reason = row.reason;
+  if (row.since_us > 0) known.wished_since = {std::max<int64_t>(0, absl::ToUnixMicros(wall_now) - row.since_us)};
   return known;
 }
 
@@ -121,7 +122,7 @@ Recollection Recall(const store::Snapshot& snapshot, uint64_t leader_epoch, int 
   std::map<std::string, core::DeviceId> ids;  // as the core will number them
   for (const store::Device& row : snapshot.devices) {
     ids[row.Name()] = {static_cast<uint32_t>(out.started.devices.size())};
-    out.started.devices.push_back(KnownFrom(row));
+    out.started.devices.push_back(KnownFrom(row, wall_now));
   }
   for (const store::Operation& row : snapshot.operations) {
     const core::Duration left{row.deadline_us - absl::ToUnixMicros(wall_now)};

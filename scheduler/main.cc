@@ -102,6 +102,8 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   core::CoreOptions options;
   options.waiting_room_requests = config.scheduling.waiting_room_requests;
   options.waiting_room_tokens = {config.scheduling.waiting_room_tokens};
+  options.waiting_room_bytes = {config.scheduling.waiting_room_bytes};
+  options.class_room_percent = config.scheduling.class_room_percent;
   options.tenant_room_percent = config.scheduling.tenant_room_percent;
   options.quarantine_after = config.scheduling.quarantine_after;
   options.quarantine_first = {absl::ToInt64Microseconds(config.scheduling.quarantine_cool_off)};

@@ -183,7 +183,9 @@ class Writer {
       waiting.Add({{"model", model->spec.name}}, static_cast<double>(model->queue.size()));
     }
     Gauge("waiting_tokens", "Prompt tokens of all requests that wait.")
-        .Add({}, static_cast<double>(state_.waiting_tokens.value));
+        .Add({}, static_cast<double>(state_.waiting.tokens.value));
+    Gauge("waiting_bytes", "Memory of all requests that wait.")
+        .Add({}, static_cast<double>(state_.waiting.bytes.value));
     Counter("requests_refused_total", "Requests that were refused on arrival, by the core.")
         .Add({}, static_cast<double>(state_.counters.refused));
     const core::Counters& counters = state_.counters;

@@ -63,6 +63,8 @@ class World {
           {absl::StrCat("c", action), static_cast<HealthAction>(action), Seconds(Draw(20)), 1 + Draw(4), ""});
     }
     options_.tenant_room_percent = 10 + Draw(90);
+    options_.class_room_percent = 20 + Draw(81);
+    options_.waiting_room_bytes = {1000 + Draw(30000)};
     options_.look_ahead = 1 + Draw(8);
     options_.most_overtaken = Draw(4);
     options_.sharing = Draw(2) == 0;
@@ -195,6 +197,7 @@ class World {
     if (Chance(300)) event.deadline = Milliseconds(Draw(20000));
     if (Chance(200)) event.priority = Draw(3);
     if (Chance(600)) event.tenant = absl::StrCat("t", Draw(3));
+    event.bytes = {event.prompt.value * 4 + Draw(1000)};
     clients_[event.request];
     Step(event);
   }
@@ -261,7 +264,7 @@ class World {
   void GiveUp() {
     std::vector<RequestId> hopeless;
     for (const auto& [serial, request] : core_->state().requests) {
-      if (core_->state().Replicas(core_->state().At(request.model)) == 0) hopeless.push_back(request.id);
+      if (core_->state().Replicas(core_->state().At(request->model)) == 0) hopeless.push_back(request->id);
     }
     for (RequestId id : hopeless) Step(RequestCancelled{id, CancelCause::kClientLeft});
   }
@@ -404,7 +407,7 @@ class World {
     const Actions actions = core_->Step(now_, event);
     std::vector<DrainRequested> asked;
     for (const Action& action : actions) {
-      kept_.Take(action);
+      kept_.Take(now_, action);
       const std::string line = Format(action);
       for (char c : line) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
       history_.push_back("    " + line);

@@ -35,9 +35,11 @@ class Kept {
     }
   }
 
-  void Take(const Action& action) {
+  void Take(Instant now, const Action& action) {
     if (const auto* keep = std::get_if<KeepDevice>(&action)) {
-      devices_[keep->device.Name()] = keep->device;
+      KnownDevice& before = devices_[keep->device.Name()];
+      if (before.quarantined != keep->device.quarantined) quarantined_at_[keep->device.Name()] = now;
+      before = keep->device;
     } else if (const auto* forget = std::get_if<ForgetDevice>(&action)) {
       devices_.erase(forget->name);
     } else if (const auto* drain = std::get_if<KeepDrain>(&action)) {
@@ -54,7 +56,10 @@ class Kept {
 
   LeaderStarted Recall(Instant now, uint64_t leader, int expected) const {
     LeaderStarted started{leader, expected};
-    for (const auto& [name, device] : devices_) started.devices.push_back(device);
+    for (const auto& [name, device] : devices_) {
+      started.devices.push_back(device);
+      if (device.quarantined > 0) started.devices.back().wished_since = now - quarantined_at_.at(name);
+    }
     for (const auto& [id, drain] : drains_) {
       if (!drain.accepted) continue;
       started.drains.push_back({id, drain.devices, drain.asked.group, drain.asked.reason, drain.deadline - now,
@@ -86,6 +91,7 @@ class Kept {
 
  private:
   std::map<std::string, KnownDevice> devices_;
+  std::map<std::string, Instant> quarantined_at_;
   std::map<OperationId, KeptDrain> drains_;
 };
 

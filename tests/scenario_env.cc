@@ -143,6 +143,9 @@ void ScenarioEnv::Start(const Command& command) {
   options_.waiting_room_requests = std::stoi(command.Key("waiting_room", absl::StrCat(options_.waiting_room_requests)));
   options_.waiting_room_tokens = {
       std::stoll(command.Key("waiting_tokens", absl::StrCat(options_.waiting_room_tokens.value)))};
+  options_.waiting_room_bytes = {
+      std::stoll(command.Key("waiting_bytes", absl::StrCat(options_.waiting_room_bytes.value)))};
+  options_.class_room_percent = std::stoi(command.Key("class_percent", absl::StrCat(options_.class_room_percent)));
   options_.tenant_room_percent = std::stoi(command.Key("tenant_percent", absl::StrCat(options_.tenant_room_percent)));
   options_.most_overtaken = std::stoi(command.Key("overtaken", absl::StrCat(options_.most_overtaken)));
   options_.quarantine_after = std::stoi(command.Key("quarantine", absl::StrCat(options_.quarantine_after)));
@@ -263,6 +266,7 @@ void ScenarioEnv::Arrive(const Command& command) {
   if (command.keys.contains("deadline")) event.deadline = Duration{Quantity(command.keys.at("deadline"))};
   event.priority = std::stoi(command.Key("priority", "0"));
   event.tenant = command.Key("tenant", "");
+  event.bytes = {std::stoll(command.Key("bytes", "0"))};
   Step(event);
 }
 
@@ -432,8 +436,8 @@ void ScenarioEnv::Show(const std::string& what) {
           request.HoldsBooking() ? absl::StrCat(" on ", Name(request.group), " booked ", request.booked.value) : "",
           request.outcome == Reason::kNone ? "" : absl::StrCat(" ", Words(request.outcome))));
     };
-    for (const auto& [serial, request] : state.requests) say(request);
-    for (const Request& request : state.ended) say(request);
+    for (const auto& [serial, request] : state.requests) say(*request);
+    for (const auto& request : state.ended) say(*request);
   } else {
     for (const Model& model : state.models) {
       Say(absl::StrCat(Name(model), " ", state.ReadyReplicas(model), "/", state.Wanted(model), " ready, ",
@@ -452,7 +456,7 @@ void ScenarioEnv::Step(const Event& event) {
       asked.push_back({{++last_asked_}, {drain->device}, std::nullopt, drain->reason, drain->deadline});
     }
     for (Named& named : workers_) named.worker->Obey(action, models_);
-    kept_.Take(action);
+    kept_.Take(now_, action);
     if (const auto* assign = std::get_if<AssignRequest>(&action)) {  // the prompt travels beside the action
       const Request* request = std::as_const(*core_).state().Find(assign->request);
       if (ScenarioWorker* worker = WorkerOf(assign->request); worker != nullptr && request != nullptr) {

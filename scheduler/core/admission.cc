@@ -82,6 +82,7 @@ void Handle(ClusterState& state, const RequestArrived& event, Actions& out) {
   request.tenant = event.tenant;
   request.session = event.session;
   request.prefix = event.prefix;
+  request.bytes = event.bytes;
   request.arrived = state.now;
   Note(state, request, MomentKind::kArrived, request.prompt.value);
   if (event.deadline.has_value()) {

@@ -16,20 +16,20 @@ namespace {
 // Of one tenant's requests so many are tried, so that a tenant of large ones leaves a look to others.
 constexpr size_t kMostOfTenant = 8;
 
+// What a group has room for at most that stands at `share` in the order, or behind. An upper bound: shares are rounded
+// down, and groups may be smaller than the largest.
+Tokens MostRoomFrom(const Model& model, int64_t share) {
+  return {model.most_limit.value * std::max<int64_t>(0, 1000000 - share) / 1000000 + 1};
+}
+
 Group* ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
-  // The roomiest group answers at once whether any can take it; only an empty one may still stretch itself.
-  if (model.by_room.empty()) return nullptr;
-  const Group& roomiest = *state.Find(model.by_room.begin()->second);
-  const auto fits = [&](const Group& group) {
-    return request.prompt + request.output < group.kv.capacity &&
-           group.kv.Load() + BookingFor(group, need) <= group.kv.limit;
-  };
-  const bool any_empty = model.by_share.begin()->first == 0;
-  if (!any_empty && !fits(roomiest)) return nullptr;
   Group* second_best = nullptr;
   for (const auto& [share, id] : model.by_share) {
+    // An empty group may still stretch itself; and a slow one has more room than its weighed share says.
+    if (share > 0 && !model.any_slow && need > MostRoomFrom(model, share)) break;
     Group& group = *state.Find(id);
-    if (!fits(group)) continue;
+    if (request.prompt + request.output >= group.kv.capacity) continue;
+    if (group.kv.Load() + BookingFor(group, need) > group.kv.limit) continue;
     if (Suits(request, group)) return &group;
     if (second_best == nullptr) second_best = &group;
   }
@@ -84,7 +84,7 @@ Choice Next(ClusterState& state, Model& model) {
       return false;
     }
     // Room that is full to the last place is full for everybody.
-    if (model.by_room.empty() || request.overtaken >= state.options.most_overtaken) return false;
+    if (model.by_share.empty() || request.overtaken >= state.options.most_overtaken) return false;
     passed.push_back(&request);
     return static_cast<int>(passed.size()) < state.options.look_ahead;
   });
@@ -130,12 +130,16 @@ std::string WhyWaiting(const ClusterState& state, const Request& request) {
     return absl::StrCat(Count(position - 1, "request"), " of ", Name(model), " before it");
   }
   const Tokens need = EstimateNeed(state, request);
-  if (model.by_room.empty()) {
+  if (model.by_share.empty()) {
     return absl::StrCat("every group of ", Name(model), " runs as many requests as it may, or is out of reach");
   }
+  Tokens most;
+  for (const auto& [share, id] : model.by_share) {
+    const KvAccount& kv = state.Find(id)->kv;
+    most = std::max(most, kv.limit - kv.Load());
+  }
   return absl::StrCat("needs ", need.value, " tokens of KV; the roomiest of ",
-                      Count(static_cast<int64_t>(model.by_room.size()), "admitting group"), " has ",
-                      std::max<int64_t>(0, -model.by_room.begin()->first));
+                      Count(static_cast<int64_t>(model.by_share.size()), "admitting group"), " has ", most.value);
 }
 
 }  // namespace tandem::core

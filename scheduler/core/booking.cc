@@ -4,6 +4,7 @@
 
 #include "base/plant.h"
 #include "scheduler/core/check.h"
+#include "scheduler/core/liveness.h"
 #include "scheduler/core/slowness.h"
 
 namespace tandem::core {
@@ -13,12 +14,26 @@ Tokens WholeBlocks(Tokens tokens, int32_t block) { return {(tokens.value + block
 
 // May take one more request: in service, every rank within reach, and a place left in the engine.
 bool Admits(const ClusterState& state, const Group& group) {
-  if (group.state != GroupState::kReady || !group.InService()) return false;
-  if (static_cast<int>(group.requests.size()) >= group.max_sequences + state.options.engine_queue) return false;
-  return std::all_of(group.members.begin(), group.members.end(), [&](const Member& member) {
-    const Device& device = state.At(member.device);
-    return device.attached && !device.suspect;
-  });
+  if (group.state != GroupState::kReady || !group.InService() || !group.reachable) return false;
+  return static_cast<int>(group.requests.size()) < group.max_sequences + state.options.engine_queue;
+}
+
+// Reindex for a change of its account alone: what Reindex found out about its devices stands.
+bool Reorder(ClusterState& state, Group& group) {
+  Model& model = state.At(group.model);
+  const bool admits = Admits(state, group);
+  // Shares in millionths of the limit, so that groups of unequal size compare.
+  const int64_t booked = group.kv.Load().value * 1000000 / std::max<int64_t>(1, group.kv.limit.value);
+  const int64_t share = admits ? WeighedShare(group.weight, booked) : 0;
+  if (group.indexed && admits && share == group.share_key) return true;
+  if (group.indexed) model.by_share.erase({group.share_key, group.id});
+  group.indexed = admits;
+  if (!admits) return false;
+  group.share_key = share;
+  model.by_share.insert({share, group.id});
+  model.most_limit = std::max(model.most_limit, group.kv.limit);
+  model.any_slow |= group.weight > 1000;
+  return true;
 }
 
 }  // namespace
@@ -38,13 +53,16 @@ Tokens BookingFor(const Group& group, Tokens need) {
 
 void Book(ClusterState& state, Group& group, Request& request, Tokens tokens) {
   CORE_CHECK(!request.HoldsBooking() && tokens.value > 0, "request ", request.serial, " books ", tokens.value);
+  if (group.requests.empty()) {
+    for (const Member& member : group.members) Rouse(state, state.At(member.device));
+  }
   request.group = group.id;
   request.booked = tokens;
   request.started = false;
   group.kv.booked += tokens;
   state.At(group.model).in_flight += tokens;
   group.requests.insert(request.serial);
-  Reindex(state, group);
+  Reorder(state, group);
 }
 
 void MarkStarted(Group& group, Request& request) {
@@ -78,7 +96,7 @@ void Release(ClusterState& state, Request& request) {
   request.started = false;
   if (group->requests.empty()) group->kv.correction = {};
   if (group->state == GroupState::kDraining) state.drains_touched = true;
-  if (Reindex(state, *group) && kPlanted != Plant::kForgetWaiter) state.helped.insert(group->model);
+  if (Reorder(state, *group) && kPlanted != Plant::kForgetWaiter) state.helped.insert(group->model);
 }
 
 void Correct(ClusterState& state, Group& group, int32_t free_blocks) {
@@ -87,30 +105,20 @@ void Correct(ClusterState& state, Group& group, int32_t free_blocks) {
   const Tokens before = group.kv.correction;
   group.kv.correction = group.requests.empty() ? Tokens{} : std::max(Tokens{}, used - group.kv.booked_started);
   if (group.kv.correction == before) return;
-  if (Reindex(state, group) && group.kv.correction < before) state.helped.insert(group.model);
+  if (Reorder(state, group) && group.kv.correction < before) state.helped.insert(group.model);
 }
 
 bool Reindex(ClusterState& state, Group& group) {
-  Model& model = state.At(group.model);
-  const bool admits = Admits(state, group);
-  // Shares in millionths of the limit, so that groups of unequal size compare.
-  const int64_t load = group.kv.Load().value;
-  const int64_t booked = load * 1000000 / std::max<int64_t>(1, group.kv.limit.value);
-  const int64_t share = admits ? WeighedShare(SlownessOf(state, group), booked) : 0;
-  const int64_t room = group.kv.limit.value - load;
-  if (group.indexed && admits && share == group.share_key && -room == group.room_key) return true;
-  if (group.indexed) {
-    model.by_share.erase({group.share_key, group.id});
-    model.by_room.erase({group.room_key, group.id});
-  }
-  group.indexed = admits;
-  if (admits) {
-    group.share_key = share;
-    group.room_key = -room;
-    model.by_share.insert({share, group.id});
-    model.by_room.insert({-room, group.id});
-  }
-  return admits;
+  group.reachable = IsReachable(state, group);
+  group.weight = SlownessOf(state, group);
+  return Reorder(state, group);
+}
+
+bool IsReachable(const ClusterState& state, const Group& group) {
+  return std::all_of(group.members.begin(), group.members.end(), [&](const Member& member) {
+    const Device& device = state.At(member.device);
+    return device.attached && !device.suspect;
+  });
 }
 
 }  // namespace tandem::core

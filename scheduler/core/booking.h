@@ -27,6 +27,8 @@ void Correct(ClusterState& state, Group& group, int32_t free_blocks);
 // Puts the group where it belongs in its model's indexes, or takes it out: after any change of its state, its account,
 // or the presence of its members. True when it admits requests now.
 bool Reindex(ClusterState& state, Group& group);
+// All its devices are attached and none is suspect. Reindex remembers it in the group, so that requests need not look.
+bool IsReachable(const ClusterState& state, const Group& group);
 
 }  // namespace tandem::core
 

@@ -34,19 +34,19 @@ const Group* ClusterState::Find(GroupId id) const {
 
 Request* ClusterState::Find(RequestId id) {
   const auto it = request_index_.find(id);
-  return it == request_index_.end() ? nullptr : &it->second->second;
+  return it == request_index_.end() ? nullptr : it->second;
 }
 
 const Request* ClusterState::Find(RequestId id) const {
-  if (const auto it = request_index_.find(id); it != request_index_.end()) return &it->second->second;
-  const auto it = std::find_if(ended.rbegin(), ended.rend(), [&](const Request& r) { return r.id == id; });
-  return it == ended.rend() ? nullptr : &*it;
+  if (const auto it = request_index_.find(id); it != request_index_.end()) return it->second;
+  const auto it = std::find_if(ended.rbegin(), ended.rend(), [&](const auto& request) { return request->id == id; });
+  return it == ended.rend() ? nullptr : it->get();
 }
 
 Request& ClusterState::At(Serial serial) {
   const auto it = requests.find(serial);
   CORE_CHECK(it != requests.end(), "request number ", serial);
-  return it->second;
+  return *it->second;
 }
 
 Model* ClusterState::FindModel(absl::string_view name) {
@@ -75,11 +75,10 @@ void ClusterState::NameDevice(const Device& device) {
 
 Request& ClusterState::AddRequest(RequestId id) {
   const Serial serial = ++last_serial;
-  const auto node = requests.emplace_hint(requests.end(), serial, Request{});
-  Request& request = node->second;
+  Request& request = *requests.emplace_hint(requests.end(), serial, std::make_unique<Request>())->second;
   request.id = id;
   request.serial = serial;
-  const bool fresh = request_index_.emplace(id, node).second;
+  const bool fresh = request_index_.emplace(id, &request).second;
   CORE_CHECK(fresh, "request number ", serial, " has the id of one that lives");
   return request;
 }
@@ -88,10 +87,10 @@ void ClusterState::Remember(Request& request) {
   CORE_CHECK(request.told && !request.HoldsBooking(), "request number ", request.serial);
   const auto indexed = request_index_.find(request.id);
   CORE_CHECK(indexed != request_index_.end(), "request number ", request.serial, " is not known by its id");
-  const auto node = indexed->second;
   request_index_.erase(indexed);
-  ended.push_back(std::move(node->second));
-  requests.erase(node);
+  const auto living = requests.find(request.serial);
+  ended.push_back(std::move(living->second));
+  requests.erase(living);
   while (ended.size() > static_cast<size_t>(options.remembered)) ended.pop_front();
 }
 
@@ -104,6 +103,7 @@ Group& ClusterState::AddGroup(Group group) {
 
 void ClusterState::Remember(Group& group) {
   CORE_CHECK(group.requests.empty() && !group.indexed, "group ", group.id.value, " still serves");
+  for (const Member& member : group.members) At(member.device).idle_load = 0;  // it spoke of this one
   group_index_.erase(group.id.value);
   const auto node = groups.find(group.id);
   dissolved.push_back(std::move(node->second));

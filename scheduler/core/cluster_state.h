@@ -11,12 +11,15 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/string_view.h"
 #include "scheduler/core/action.h"
 #include "scheduler/core/event.h"
@@ -48,9 +51,9 @@ struct Ailment {
   auto operator<=>(const Ailment&) const = default;
 };
 
-// What a heartbeat reads and writes stands first, so that it is in few cache lines: a fleet has more devices than a
-// cache has room for.
-struct Device {
+// What a heartbeat reads and writes stands first, in one cache line: a fleet has more devices than a cache has room
+// for.
+struct alignas(64) Device {
   DeviceId id;
   DeviceState state = DeviceState::kLost;
   bool attached = false;      // its stream is open
@@ -60,11 +63,13 @@ struct Device {
   bool cordoned = false;      // no new group is formed here
   bool drain_wanted = false;  // an operator's wish; it outlives the worker
   bool recalled = false;      // known from an earlier run, not seen in this one yet
+  bool uncounted = false;     // a rank has loaded here since the last heartbeat; see CountLoaded
   Incarnation incarnation;
   Instant last_heard;           // heartbeat, attach or report
-  Instant timer = kNever;       // when liveness looks again
   Bytes memory_free;            // by the last heartbeat, as is
   Bytes memory_process;         // what the worker process holds
+  uint64_t idle_load = 0;       // fingerprint of its last heartbeat, when nothing was to be done there; see liveness.cc
+  Instant timer = kNever;       // when liveness looks again
   std::vector<GroupId> groups;  // that it is a member of and has not left
   std::vector<Leftover> leftovers;
   int claims = 0;                   // shards it holds for groups that may yet be adopted
@@ -99,18 +104,18 @@ struct Member {
   bool loaded = false;
   bool out = false;      // it left, failed, or its process is gone
   bool counted = false;  // loaded, and the device's last heartbeat is younger: its free memory is without this rank's
-  Bytes estimated;       // weights and activations by the formula
-  Bytes planned;         // the same with what was learned: what it was placed with
-  Bytes measured;        // the same as the worker measured it; 0 until loaded
-  Bytes held_before;     // by its process, when it was told to load
   uint64_t progress = 0;
   Instant progress_at;  // when `progress` changed, or the rank said that it was idle
   Instant moved_at;     // when `progress` changed, or the group had no request: its word does not count here
   Duration longest;     // between two changes under load
+  Bytes estimated;      // weights and activations by the formula
+  Bytes planned;        // the same with what was learned: what it was placed with
+  Bytes measured;       // the same as the worker measured it; 0 until loaded
+  Bytes held_before;    // by its process, when it was told to load
 };
 
 // How a group that leaves service does so.
-enum class Ending { kNo, kDissolving, kAborting };
+enum class Ending : uint8_t { kNo, kDissolving, kAborting };
 
 // The scheduler's account of a group's KV, in tokens. `booked` is what was promised at assignment; the engine's free
 // blocks may show that more is gone, and that surplus is `correction`.
@@ -123,9 +128,12 @@ struct KvAccount {
   Tokens Load() const { return booked + correction; }
 };
 
-// As Device: what heartbeats and requests touch first, what is read by people last.
-struct Group {
-  GroupId id;
+// Most groups of a large fleet have one rank, which then lies in the group itself.
+using Members = absl::InlinedVector<Member, 1>;
+
+// As Device: what every heartbeat and every request touches stands first, in four cache lines; what is read by people
+// stands last.
+struct alignas(64) Group {
   GroupEpoch epoch;
   ModelId model;
   GroupState state = GroupState::kForming;
@@ -135,29 +143,31 @@ struct Group {
   bool outdated = false;   // its model was deployed in another shape since; likewise. See rollout.h
   bool successor = false;  // forms to take another group's place, and is no replica before; see rebalance.h
   bool adopted = false;    // formed by an earlier scheduler
-  // It has entries in Model::by_share and by_room, by these keys; none while it admits nothing.
-  bool indexed = false;
-  int64_t share_key = 0, room_key = 0;
-  std::vector<Member> members;  // in rank order; members[0] decides
+  bool reachable = false;  // all its devices are attached and none is suspect, as Reindex found them
+  bool indexed = false;    // it has an entry in Model::by_share, by share_key; none while it admits nothing
   Instant ready_at = kNever;
-  absl::btree_set<Serial> requests;  // with a booking here
-  KvAccount kv;
   int32_t kv_blocks = 0;
-  int32_t block_tokens = 16;
-  int32_t max_sequences = 0;
-  int32_t max_model_len = 0;
   // By rank 0's last heartbeat.
   int32_t free_blocks = 0;
   int32_t running = 0;
   int32_t waiting = 0;
-  int slow_looks = 0;  // in a row that speak against what it counts as; see slowness.h
   uint64_t steps = 0;
-  uint64_t preemptions = 0;
+  Members members;   // in rank order; members[0] decides
   Instant steps_at;  // when `steps` changed, or the group had no request
+  uint64_t preemptions = 0;
   int64_t step_us = 0, step_tokens = 0;
+  absl::btree_set<Serial> requests;  // with a booking here
+  KvAccount kv;
+  int64_t share_key = 0;
+  int32_t block_tokens = 16;
+  int32_t max_sequences = 0;
+  int64_t weight = 1000;    // SlownessOf, as Reindex found it
   int64_t slowness = 1000;  // permille of the time that its peers take; more than 1000 only once it counts as slow
+  // ---- seldom touched
+  GroupId id;
   uint64_t steps_compared = 0;
-
+  int slow_looks = 0;  // in a row that speak against what it counts as; see slowness.h
+  int32_t max_model_len = 0;
   Instant created, ended_at = kNever;
   Instant deadline = kNever;  // of forming, loading, leaving
   Bytes kv_min, kv_target;    // per rank, as asked
@@ -200,9 +210,11 @@ struct Model {
   WaitingLine queue;
   Pace pace;         // how fast the queue is served
   Tokens in_flight;  // booked on all its groups
-  // Groups that may take a request now, by booked share of KV and by KV room; least loaded first.
+  // Groups that may take a request now, by booked share of KV, least loaded first. With what no group has more of than
+  // that, the share says how much room there is at most from a place in the order on; see ChooseGroup.
   absl::btree_set<std::pair<int64_t, GroupId>> by_share;
-  absl::btree_set<std::pair<int64_t, GroupId>> by_room;  // (-room, group)
+  Tokens most_limit;      // of KV, of any group that ever was in `by_share`
+  bool any_slow = false;  // some group there may be weighed
   OutputHistory outputs;
   std::vector<LearnedMemory> learned;  // at most one per degree and kind, in order of first load
   PlacementReport report;              // of the last try to place a replica
@@ -215,7 +227,8 @@ struct Model {
   Duration back_off;          // of the next retry; 0 after success
   Instant retry_at = kNever;  // no group is formed before
   Pool pool;
-  Instant next_compare;  // of its groups' step times
+  Instant next_compare;       // of its groups' step times
+  int64_t least_step_us = 0;  // of them, at the last one; 0: none has stepped
   // Moves of its groups; see rebalance.h.
   Instant next_move;      // none is begun before
   Duration move_rest;     // that the last one cost; 0 before the first
@@ -248,47 +261,50 @@ struct Moment {
 };
 inline constexpr size_t kMostMoments = 24;  // a request preempted a hundred times keeps its first and latest ones
 
+// As Device and Group.
 struct Request {
   RequestId id;
   Serial serial = 0;
   ModelId model;
+  int priority = 0;
   Tokens prompt;
-  Tokens known_output;
   Tokens output;      // delivered or reported
   Tokens max_tokens;  // of the whole output
-  int priority = 0;
-  std::string tenant;
-  std::string session;
-  std::vector<std::array<uint8_t, 16>> prefix;
-  RequestState state = RequestState::kQueued;
   // The current attempt. `group` is set and `booked` positive from assignment until the worker said that it ended,
   // which may be after the client got its last word: `told`.
   Attempt attempt;
   GroupId group;
   Tokens booked;
+  RequestState state = RequestState::kQueued;
   bool awaits_group = false;  // computed by a group that is not adopted yet: no booking; see found_requests.h
   bool started = false;       // by rank 0's word, in this attempt
   bool aborting = false;      // AbortAttempt was sent
   bool stopped = false;       // the router found a stop string
   bool told = false;          // FailRequest or CompleteRequest was given out
+  bool began = false;         // an engine took it up in some attempt: from here on it waits as MIGRATING
   Tokens charged;             // to its tenant, all attempts together
-  int overtaken = 0;          // by smaller requests behind it, because it did not fit
+  Instant arrived, deadline = kNever, ended_at = kNever;
+  std::string tenant;
+  absl::InlinedVector<Moment, 4> history;  // of most there are no more: it came, was assigned, started and ended
+  std::string waits_for;
+  // ---- seldom touched
+  Instant waits_since;  // while it waits: since it joined its queue
+  int overtaken = 0;    // by smaller requests behind it, because it did not fit
   int preemptions = 0;
   // What is remembered over attempts; see migration.h.
-  bool began = false;       // an engine took it up in some attempt: from here on it waits as MIGRATING
-  std::string numerics_id;  // of the group that began it: equal ones give the tokens that it would have given
-  std::string moved_why;    // it left its last group before its end
   int migrations = 0;
   int groups_lost = 0;  // that died while they ran it
   int faults = 0;       // attempts that the engine gave up, its group living on
   int refusals = 0;     // attempts that no engine began, though its group lives
   GroupId faulted_on;
-  Instant arrived, deadline = kNever, ended_at = kNever;
-  Instant waits_since;  // while it waits: since it joined its queue
+  std::string numerics_id;  // of the group that began it: equal ones give the tokens that it would have given
+  std::string moved_why;    // it left its last group before its end
+  Tokens known_output;
+  std::string session;
+  std::vector<std::array<uint8_t, 16>> prefix;
+  Bytes bytes;  // that the shell keeps of it while it waits
   Reason outcome = Reason::kNone;
   std::string outcome_text;
-  std::string waits_for;
-  std::vector<Moment> history;
 
   bool HoldsBooking() const { return booked.value > 0; }
   // In its model's queue, for its first group or for another one.
@@ -363,11 +379,18 @@ struct Timer {
   auto operator<=>(const Timer&) const = default;
 };
 
-// What one tenant has in the waiting room.
+// What somebody has in the waiting room: all, one priority, one tenant.
 struct Waiting {
   int requests = 0;
-  Tokens tokens;
+  Tokens tokens;  // of prompts
+  Bytes bytes;    // that the shell keeps
   auto operator<=>(const Waiting&) const = default;
+  Waiting& operator+=(const Waiting& more) {
+    return requests += more.requests, tokens += more.tokens, bytes += more.bytes, *this;
+  }
+  Waiting& operator-=(const Waiting& less) {
+    return requests -= less.requests, tokens -= less.tokens, bytes -= less.bytes, *this;
+  }
 };
 
 // How often devices reported a code.
@@ -429,18 +452,18 @@ struct ClusterState {
   std::map<GroupId, Group> groups;             // that live
   std::deque<Group> dissolved;                 // the last options.remembered, oldest first
   std::map<GroupId, Adoption> adoptions;
-  std::map<GroupId, absl::btree_set<Serial>> awaiting;  // found requests whose group is not adopted yet
-  std::map<Serial, Request> requests;                   // that live or hold a booking
-  std::deque<Request> ended;                            // the last options.remembered, oldest first
-  std::map<OperationId, Drain> drains;                  // under way
-  std::vector<DrainRequested> deferred;                 // asked for before the workers were back; see kept.h
+  std::map<GroupId, absl::btree_set<Serial>> awaiting;         // found requests whose group is not adopted yet
+  absl::btree_map<Serial, std::unique_ptr<Request>> requests;  // that live or hold a booking
+  std::deque<std::unique_ptr<Request>> ended;                  // the last options.remembered, oldest first
+  std::map<OperationId, Drain> drains;                         // under way
+  std::vector<DrainRequested> deferred;                        // asked for before the workers were back; see kept.h
 
   std::map<std::pair<DeviceId, DeviceId>, LinkRecord> links;
   std::map<uint64_t, LinkProbe> probes;  // under way
 
-  // In all queues. `tenants` holds the same by tenant, only those with something waiting.
-  int waiting_requests = 0;
-  Tokens waiting_tokens;
+  // In all queues, and the same by priority and by tenant: only those with something waiting.
+  Waiting waiting;
+  std::map<int, Waiting> classes;
   std::map<std::string, Waiting> tenants;
   int running_requests = 0;  // assigned or running, not told yet
   Counters counters;
@@ -503,7 +526,7 @@ struct ClusterState {
 
  private:
   std::map<std::string, size_t> node_index_;
-  absl::flat_hash_map<RequestId, std::map<Serial, Request>::iterator> request_index_;
+  absl::flat_hash_map<RequestId, Request*> request_index_;
   absl::flat_hash_map<uint64_t, Group*> group_index_;
 };
 

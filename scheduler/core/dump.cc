@@ -1,6 +1,7 @@
 #include "scheduler/core/dump.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -139,7 +140,7 @@ class Loader {
     if (word == "group") return GetFields(line->pairs, groups_.emplace_back());
     if (word == "dissolved") return GetFields(line->pairs, state_.dissolved.emplace_back());
     if (word == "request") return GetFields(line->pairs, requests_.emplace_back());
-    if (word == "ended") return GetFields(line->pairs, state_.ended.emplace_back());
+    if (word == "ended") return GetFields(line->pairs, *state_.ended.emplace_back(std::make_unique<Request>()));
     if (word == "drain") return GetFields(line->pairs, drains_.emplace_back());
     if (word == "link") return GetFields(line->pairs, links_.emplace_back());
     if (word == "probe") return GetFields(line->pairs, probes_.emplace_back());
@@ -162,6 +163,7 @@ class Loader {
   bool AllGood(const Range& range) const {
     return std::all_of(range.begin(), range.end(), [&](const auto& one) { return Good(one); });
   }
+  bool Good(const std::unique_ptr<Request>& request) const { return Good(*request); }
   bool Good(const Request& request) const {
     return Good(request.model) && (!request.HoldsBooking() || Good(request.group));
   }
@@ -273,10 +275,7 @@ class Loader {
     if (request.awaits_group) state_.awaiting[request.group].insert(request.serial);
     if (request.Waits()) {
       model.queue.Join(request.priority, request.tenant, request.serial, SizeOf(request));
-      ++state_.waiting_requests;
-      state_.waiting_tokens += request.prompt;
-      ++state_.tenants[request.tenant].requests;
-      state_.tenants[request.tenant].tokens += request.prompt;
+      EnterRoom(state_, request);
     } else if (!request.told) {
       ++state_.running_requests;
     }
@@ -332,8 +331,8 @@ std::string DumpState(const ClusterState& state) {
     for (const auto& [rank, device] : adoption.ranks) line.ranks.push_back({rank, device});
     Line(out, "adoption", line);
   }
-  for (const auto& [serial, request] : state.requests) Line(out, "request", request);
-  for (const Request& request : state.ended) Line(out, "ended", request);
+  for (const auto& [serial, request] : state.requests) Line(out, "request", *request);
+  for (const auto& request : state.ended) Line(out, "ended", *request);
   for (const auto& [id, drain] : state.drains) Line(out, "drain", drain);
   for (const auto& [pair, link] : state.links) Line(out, "link", link);
   for (const auto& [id, probe] : state.probes) Line(out, "probe", probe);

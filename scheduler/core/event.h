@@ -185,6 +185,7 @@ struct RequestArrived {
   std::string tenant;
   std::string session;
   std::vector<std::array<uint8_t, 16>> prefix;  // hashes of the full blocks, at most 256
+  Bytes bytes;                                  // that the shell keeps of it while it waits
 };
 enum class CancelCause { kClientLeft, kClientAsked, kAdminAsked };
 struct RequestCancelled {
@@ -210,6 +211,7 @@ struct RequestFound {
   std::string tenant;
   std::string session;
   std::vector<std::array<uint8_t, 16>> prefix;
+  Bytes bytes;  // as of RequestArrived
 };
 // From rank 0, in this order: started, (preempted, started)*, ended.
 struct RequestStarted {

@@ -355,6 +355,7 @@ struct Fields<RequestArrived> {
     v("tenant", &T::tenant);
     v("session", &T::session);
     v("prefix", &T::prefix);
+    v("bytes", &T::bytes);
   }
 };
 template <>
@@ -469,6 +470,7 @@ struct Fields<RequestFound> {
     v("tenant", &T::tenant);
     v("session", &T::session);
     v("prefix", &T::prefix);
+    v("bytes", &T::bytes);
   }
 };
 template <>

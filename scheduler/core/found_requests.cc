@@ -88,6 +88,7 @@ void Handle(ClusterState& state, const RequestFound& event, Actions& out) {
   request.tenant = event.tenant;
   request.session = event.session;
   request.prefix = event.prefix;
+  request.bytes = event.bytes;
   request.arrived = state.now + Duration{-std::max<int64_t>(0, event.age.us)};
   if (event.deadline.has_value()) {
     state.SetTimer(request.deadline, state.now + *event.deadline, TimerKind::kRequest, request.serial);

@@ -180,6 +180,7 @@ void Handle(ClusterState& state, const ModelLoaded& event, Actions&) {
   const auto [group, member] = Current(state, event);
   if (group == nullptr) return;
   member->loaded = true;
+  state.At(member->device).uncounted = true;
   TakeMeasurement(state, *group, *member, event.static_bytes);
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/booking.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/health.h"
 #include "scheduler/core/kept.h"
@@ -62,6 +63,9 @@ class Checker {
                                       [&](const Member& m) { return m.device == device.id && !m.out; });
         Hold(in == 1, name, " is ", in, " members of ", Name(id));
       }
+      const bool works = std::any_of(device.groups.begin(), device.groups.end(),
+                                     [&](GroupId id) { return Live(id) != nullptr && !Live(id)->requests.empty(); });
+      Hold(device.idle_load == 0 || !works, name, " has work and its heartbeats are not read");
       Hold(of_several_ranks <= 1, name, " is in ", of_several_ranks, " groups of several ranks");
       Hold(least <= device.spec.memory_budget, name, " has ", least.value, " bytes promised, its budget is ",
            device.spec.memory_budget.value);
@@ -109,7 +113,10 @@ class Checker {
       Hold(!model.undeployed || !group.Serves(), name, " serves a model that was undeployed");
       Hold(std::count(model.groups.begin(), model.groups.end(), id) == 1, name, " is not in the list of its model");
       Hold(model.by_share.contains({group.share_key, id}) == group.indexed, name, " is wrong in by_share");
-      Hold(model.by_room.contains({group.room_key, id}) == group.indexed, name, " is wrong in by_room");
+      Hold(!group.indexed || group.kv.limit <= model.most_limit, name, " is larger than the largest");
+      Hold(!group.indexed || group.weight <= 1000 || model.any_slow, name, " is slow and its model does not know");
+      Hold(group.state != GroupState::kReady || !group.InService() || group.reachable == IsReachable(state_, group),
+           name, " reachable=", group.reachable, ", and its devices say otherwise");
       const bool may_serve = group.state == GroupState::kReady && group.ending == Ending::kNo;
       Hold(!group.indexed || may_serve, name, " admits requests and is ", Words(group.state));
       Hold(group.requests.empty() || group.ending == Ending::kNo, name, " ends and still has requests");
@@ -126,6 +133,8 @@ class Checker {
       Hold(devices.insert(member.device).second, name, " has a device twice");
       const Device& device = state_.At(member.device);
       const bool listed = std::find(device.groups.begin(), device.groups.end(), group.id) != device.groups.end();
+      Hold(member.counted || !member.loaded || member.out || device.uncounted, name, " has loaded on ",
+           device.spec.Name(), " and is never counted");
       Hold(listed == !member.out, name, " and ", device.spec.Name(), " do not agree");
       any_inside |= !member.out;
       Hold(!member.out || group.ending != Ending::kNo, name, " serves without a rank");
@@ -139,9 +148,9 @@ class Checker {
       const auto it = state_.requests.find(serial);
       Hold(it != state_.requests.end(), name, " holds a booking of nobody");
       if (it == state_.requests.end()) continue;
-      Hold(it->second.group == group.id, name, " holds a booking of a request that is elsewhere");
-      booked += it->second.booked;
-      if (it->second.started) started += it->second.booked;
+      Hold(it->second->group == group.id, name, " holds a booking of a request that is elsewhere");
+      booked += it->second->booked;
+      if (it->second->started) started += it->second->booked;
     }
     Hold(booked == group.kv.booked, name, " booked ", group.kv.booked.value, ", its requests ", booked.value);
     Hold(started == group.kv.booked_started, name, " booked_started ", group.kv.booked_started.value, " against ",
@@ -159,12 +168,11 @@ class Checker {
     for (const Model& model : state_.models) {
       const std::string name = Name(model);
       for (GroupId id : model.groups) Hold(Live(id) != nullptr, name, " lists ", Name(id), ", which is not there");
-      Hold(model.by_share.size() == model.by_room.size(), name, " has unequal indexes");
       for (const auto& [share, id] : model.by_share)
         Hold(Live(id) != nullptr && Live(id)->indexed, name, " indexes ", Name(id));
       model.queue.ForEach([&](Serial serial, const WaitingLine::Size&) {
         const auto it = state_.requests.find(serial);
-        Hold(it != state_.requests.end() && it->second.Waits(), name, " queues what does not wait");
+        Hold(it != state_.requests.end() && it->second->Waits(), name, " queues what does not wait");
       });
       Line(name, model.queue);
       const auto named = state_.model_names.find(model.spec.name);
@@ -195,11 +203,13 @@ class Checker {
   }
 
   void Requests() {
-    int waiting = 0, running = 0;
-    Tokens tokens;
+    int running = 0;
+    Waiting waiting;
+    std::map<int, Waiting> classes;
     std::map<std::string, Waiting> tenants;
     std::map<ModelId, Tokens> in_flight;
-    for (const auto& [serial, request] : state_.requests) {
+    for (const auto& [serial, living] : state_.requests) {
+      const Request& request = *living;
       const std::string name = absl::StrCat("request number ", serial);
       Hold(state_.Find(request.id) == &request, name, " is not indexed");
       const bool queued = state_.At(request.model).queue.Contains(request.priority, request.tenant, serial);
@@ -213,17 +223,18 @@ class Checker {
       Hold(!request.awaits_group || (!booked && !state_.settled), name, " awaits a group that can not come");
       switch (request.state) {
         case RequestState::kQueued:
-        case RequestState::kMigrating:
-          ++waiting, tokens += request.prompt;
+        case RequestState::kMigrating: {
+          const Waiting size{1, request.prompt, request.bytes};
+          waiting += size, classes[request.priority] += size, tenants[request.tenant] += size;
           Hold(queued && !booked && !request.told, name, " is ", Words(request.state), " and queued=", queued,
                " booked=", booked);
           Hold(request.began == (request.state == RequestState::kMigrating), name, " is ", Words(request.state),
                " and began=", request.began);
           Hold(!request.stopped, name, " waits and its client has its end");
-          ++tenants[request.tenant].requests, tenants[request.tenant].tokens += request.prompt;
           Hold(request.overtaken <= state_.options.most_overtaken, name, " was overtaken ", request.overtaken,
                " times");
           break;
+        }
         case RequestState::kAssigned:
         case RequestState::kRunning:
           ++running;
@@ -238,15 +249,16 @@ class Checker {
       Hold(request.groups_lost < state_.options.most_groups_lost || request.told, name, " goes on after ",
            request.groups_lost, " lost groups");
     }
-    Hold(waiting == state_.waiting_requests, "waiting_requests ", state_.waiting_requests, " against ", waiting);
-    Hold(tokens == state_.waiting_tokens, "waiting_tokens ", state_.waiting_tokens.value, " against ", tokens.value);
+    Hold(waiting == state_.waiting, "what waits is wrong: ", state_.waiting.requests, " requests against ",
+         waiting.requests);
+    Hold(classes == state_.classes, "what waits of each priority is wrong");
     Hold(tenants == state_.tenants, "what tenants have waiting is wrong");
     for (const Model& model : state_.models) {
       Hold(model.in_flight == in_flight[model.id], Name(model), " in_flight ", model.in_flight.value);
     }
     Hold(running == state_.running_requests, "running_requests ", state_.running_requests, " against ", running);
-    for (const Request& request : state_.ended)
-      Hold(request.told && !request.HoldsBooking(), "an ended request is not over");
+    for (const auto& request : state_.ended)
+      Hold(request->told && !request->HoldsBooking(), "an ended request is not over");
   }
 
   void Drains() {
@@ -329,7 +341,7 @@ class Checker {
       set(device.ailing_until, TimerKind::kHealth, device.id.value);
     }
     for (const auto& [id, group] : state_.groups) set(group.deadline, TimerKind::kGroup, id.value);
-    for (const auto& [serial, request] : state_.requests) set(request.deadline, TimerKind::kRequest, serial);
+    for (const auto& [serial, request] : state_.requests) set(request->deadline, TimerKind::kRequest, serial);
     for (const auto& [id, drain] : state_.drains) set(drain.next_report, TimerKind::kDrain, id.value);
     set(state_.reattach_until, TimerKind::kReattach, 0);
     set(state_.placement_at, TimerKind::kPlacement, 0);

@@ -7,6 +7,7 @@
 #include "scheduler/core/check.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/group.h"
+#include "scheduler/core/quarantine.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -27,13 +28,9 @@ void RecallDevice(ClusterState& state, const KnownDevice& known) {
   device.recalled = true;
   device.reason = known.HasWish() ? known.reason : "not seen since the scheduler started";
   device.kept = known;
+  device.kept.wished_since = {};  // is not kept: the store has the time of day
   state.NameDevice(device);
-  if (known.quarantined) {  // its cool-off begins anew: nobody knows what the device did meanwhile
-    device.quarantines = 1;
-    device.quarantined_at = state.now;
-    state.SetTimer(device.quarantined_until, state.now + state.options.quarantine_first, TimerKind::kQuarantine,
-                   id.value);
-  }
+  if (known.quarantined > 0) RecallQuarantine(state, device, known.quarantined, known.wished_since);
   KeepSoon(state, device);
 }
 
@@ -77,7 +74,7 @@ KnownDevice Known(const Device& device) {
   known.memory_budget = device.spec.memory_budget;
   known.cordoned = device.cordoned;
   known.drained = device.drain_wanted;
-  known.quarantined = device.Quarantined();
+  known.quarantined = device.Quarantined() ? device.quarantines : 0;
   if (known.HasWish()) known.reason = device.reason;
   return known;
 }

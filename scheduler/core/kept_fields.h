@@ -26,6 +26,7 @@ struct Fields<KnownDevice> {
     v("drained", &T::drained);
     v("quarantined", &T::quarantined);
     v("reason", &T::reason);
+    v("wished_since", &T::wished_since);
   }
 };
 template <>

@@ -14,6 +14,11 @@ namespace tandem::core {
 
 void Handle(ClusterState& state, const HeartbeatReceived& event, Actions& out);
 
+// Something is to be done on the device from now on: since when its ranks stand still is taken from when it was heard
+// last, and its heartbeats are read again, which were all alike. Before anything changes that a heartbeat is held
+// against.
+void Rouse(ClusterState& state, Device& device);
+
 // Sets the device's timer to the next instant at which something about it may have to be decided.
 void ArmLiveness(ClusterState& state, Device& device);
 void OnDeviceTimer(ClusterState& state, Device& device, Actions& out);

@@ -113,7 +113,9 @@ Bytes FreeToUse(const ClusterState& state, const Device& device) {
   return std::max(kNothing, std::min(free, rest));
 }
 
-void CountLoaded(ClusterState& state, const Device& device) {
+void CountLoaded(ClusterState& state, Device& device) {
+  if (!device.uncounted) return;
+  device.uncounted = false;
   for (GroupId id : device.groups) {
     for (Member& member : state.Find(id)->members) {
       if (member.device == device.id) member.counted = member.loaded;

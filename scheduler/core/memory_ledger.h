@@ -41,7 +41,7 @@ Bytes MemoryOurs(const ClusterState& state, const Device& device);
 // more than the budget leaves beside all ranks that are there, whatever the worker says is free.
 Bytes FreeToUse(const ClusterState& state, const Device& device);
 // A heartbeat came: the free memory in it is without what the device's ranks had loaded by then.
-void CountLoaded(ClusterState& state, const Device& device);
+void CountLoaded(ClusterState& state, Device& device);
 // How far a LOADING group is: of its slowest rank, by what the process grew since it was told to load, against what it
 // was planned with. 0 to 99, 100 once all ranks have said so; -1 where no rank can tell.
 int LoadedPercent(const ClusterState& state, const Group& group);

@@ -73,7 +73,7 @@ Demand DemandFor(const ClusterState& state, const Model& model) {
   }
   demand.waiting = static_cast<int64_t>(model.queue.size());
   model.queue.ForEach([&](Serial serial, const WaitingLine::Size&) {
-    const Request& request = state.requests.at(serial);
+    const Request& request = *state.requests.at(serial);
     demand.waiting_tokens += request.prompt;
     demand.longest_wait = std::max(demand.longest_wait, state.now - request.waits_since);
   });

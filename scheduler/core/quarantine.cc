@@ -13,9 +13,10 @@ namespace {
 
 constexpr Duration kOneIncident = Seconds(5);  // an engine that fails, its process that dies, its stream that breaks
 
-Duration CoolOff(const CoreOptions& options, const Device& device) {
+// Of the quarantine of that number, counted from 1.
+Duration CoolOff(const CoreOptions& options, int number) {
   Duration cool_off = options.quarantine_first;
-  for (int i = 0; i < device.quarantines && cool_off < options.quarantine_most; ++i) cool_off.us *= 2;
+  for (int i = 1; i < number && cool_off < options.quarantine_most; ++i) cool_off.us *= 2;
   return std::min(cool_off, options.quarantine_most);
 }
 
@@ -41,8 +42,8 @@ bool MayLeave(ClusterState& state, const Device& device, const std::string& what
 }
 
 void Quarantine(ClusterState& state, Device& device, const std::string& what, Duration cool_off, Actions& out) {
-  if (cool_off.us <= 0) cool_off = CoolOff(state.options, device);
   ++device.quarantines;
+  if (cool_off.us <= 0) cool_off = CoolOff(state.options, device.quarantines);
   device.quarantined_at = state.now;
   if (!device.drain_wanted && !device.cordoned) {
     device.reason = absl::StrCat("quarantined: ", what, "; for ", Words(cool_off), " or until uncordoned");
@@ -54,6 +55,14 @@ void Quarantine(ClusterState& state, Device& device, const std::string& what, Du
   out.push_back(
       Tell{Name(state, device.id), absl::StrCat("FAILED: quarantine number ", device.quarantines, ": ", what,
                                                 "; no new group for ", Words(cool_off), " or until uncordoned")});
+}
+
+void RecallQuarantine(ClusterState& state, Device& device, int number, Duration since) {
+  const Duration cool_off = CoolOff(state.options, number);
+  const Duration left{std::clamp<int64_t>(cool_off.us - since.us, 0, cool_off.us)};  // that clock may have been set
+  device.quarantines = number;
+  device.quarantined_at = state.now;
+  state.SetTimer(device.quarantined_until, state.now + left, TimerKind::kQuarantine, device.id.value);
 }
 
 void CountFailure(ClusterState& state, Device& device, const std::string& what, Actions& out) {

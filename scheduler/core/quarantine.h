@@ -28,6 +28,9 @@ void Quarantine(ClusterState& state, Device& device, const std::string& what, Du
 
 // The device failed, for a reason of its own.
 void CountFailure(ClusterState& state, Device& device, const std::string& what, Actions& out);
+// It was in its quarantine of that number when an earlier scheduler ended, for `since` by the time of day: what is left
+// of its time begins.
+void RecallQuarantine(ClusterState& state, Device& device, int number, Duration since);
 // An operator has seen to it: nothing is held against the device any more but the number of its quarantines.
 void Release(ClusterState& state, Device& device, const std::string& why, Actions& out);
 // The cool-off is over.

@@ -43,7 +43,7 @@ std::string DescribeGain(const ClusterState& state, int64_t before_us, int64_t a
 // Why no move is begun now; empty: the cluster is calm.
 std::string Unrest(const ClusterState& state) {
   if (!state.drains.empty()) return "a drain is under way";
-  if (state.waiting_requests > 0) return "requests wait";
+  if (state.waiting.requests > 0) return "requests wait";
   if (!state.probes.empty()) return "a link is being measured";
   if (state.room_missing) return "a replica waits for room";
   for (const Model& model : state.models) {

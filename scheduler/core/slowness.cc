@@ -58,8 +58,13 @@ void Judge(ClusterState& state, Group& group, int64_t ratio, size_t peers, Actio
 
 void Compare(ClusterState& state, Model& model, Actions& out) {
   std::map<Kind, std::vector<Pulse>> kinds;
+  model.any_slow = false;
+  model.least_step_us = 0;
   for (GroupId id : model.groups) {
     Group& group = *state.Find(id);
+    model.any_slow |= group.weight > 1000;
+    const int64_t least = model.least_step_us == 0 ? group.step_us : std::min(model.least_step_us, group.step_us);
+    if (group.step_us > 0) model.least_step_us = least;
     const bool stepped = group.steps != group.steps_compared;
     group.steps_compared = group.steps;
     if (!stepped || group.state != GroupState::kReady || group.step_us <= 0 || group.step_tokens <= 0) continue;
@@ -86,7 +91,7 @@ void TakeStepTime(ClusterState& state, Group& group, const GroupLoad& load, Acti
   Model& model = state.At(group.model);
   if (state.now < model.next_compare) return;
   model.next_compare = state.now + kLookEvery;
-  if (model.groups.size() > 1) Compare(state, model, out);
+  Compare(state, model, out);
 }
 
 int64_t SlownessOf(const ClusterState& state, const Group& group) {

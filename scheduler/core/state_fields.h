@@ -98,6 +98,8 @@ struct Fields<CoreOptions> {
     v("drain_deadline", &T::drain_deadline);
     v("waiting_room_requests", &T::waiting_room_requests);
     v("waiting_room_tokens", &T::waiting_room_tokens);
+    v("waiting_room_bytes", &T::waiting_room_bytes);
+    v("class_room_percent", &T::class_room_percent);
     v("tenant_room_percent", &T::tenant_room_percent);
     v("retry_hint", &T::retry_hint);
     v("retry_hint_least", &T::retry_hint_least);
@@ -183,6 +185,8 @@ struct Fields<Device> {
     v("cordoned", &T::cordoned);
     v("drain_wanted", &T::drain_wanted);
     v("recalled", &T::recalled);
+    v("uncounted", &T::uncounted);
+    v("idle_load", &T::idle_load);
     v("reason", &T::reason);
     v("failures", &T::failures);
     v("quarantines", &T::quarantines);
@@ -327,6 +331,7 @@ struct Fields<Model> {
     v("pool", &T::pool);
     v("pace", &T::pace);
     v("next_compare", &T::next_compare);
+    v("least_step_us", &T::least_step_us);
     v("next_move", &T::next_move);
     v("move_rest", &T::move_rest);
     v("move_note", &T::move_note);
@@ -357,6 +362,7 @@ struct Fields<Request> {
     v("tenant", &T::tenant);
     v("session", &T::session);
     v("prefix", &T::prefix);
+    v("bytes", &T::bytes);
     v("state", &T::state);
     v("attempt", &T::attempt);
     v("group", &T::group);

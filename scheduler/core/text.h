@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -62,6 +63,8 @@ template <typename T>
 struct IsVector : std::false_type {};
 template <typename T>
 struct IsVector<std::vector<T>> : std::true_type {};
+template <typename T, size_t N>
+struct IsVector<absl::InlinedVector<T, N>> : std::true_type {};
 template <typename T>
 struct IsOptional : std::false_type {};
 template <typename T>

@@ -119,9 +119,9 @@ enum class Reason {
   kModelUnusable,  // FAILED_PRECONDITION: its files are missing, malformed or not supported
 };
 
-enum class DeviceState { kStarting, kActive, kDraining, kDrained, kFailed, kLost };
-enum class GroupState { kForming, kLoading, kReady, kDraining, kDissolved };
-enum class RequestState { kQueued, kAssigned, kRunning, kMigrating, kFinished, kFailed, kCancelled };
+enum class DeviceState : uint8_t { kStarting, kActive, kDraining, kDrained, kFailed, kLost };
+enum class GroupState : uint8_t { kForming, kLoading, kReady, kDraining, kDissolved };
+enum class RequestState : uint8_t { kQueued, kAssigned, kRunning, kMigrating, kFinished, kFailed, kCancelled };
 
 // What one rank of a model takes at one TP degree, by the formula; made by the shell from the model's files.
 struct KindCost {
@@ -204,11 +204,12 @@ struct KnownDevice {
   std::string kind, model, uuid;
   Bytes memory_budget;
   bool cordoned = false;
-  bool drained = false;  // or on its way there
-  bool quarantined = false;
-  std::string reason;  // of the wishes; empty without one
+  bool drained = false;   // or on its way there
+  int quarantined = 0;    // the number of the quarantine that it is in; 0: it is in none
+  std::string reason;     // of the wishes; empty without one
+  Duration wished_since;  // how long ago, when it is recalled
   bool operator==(const KnownDevice&) const = default;
-  bool HasWish() const { return cordoned || drained || quarantined; }
+  bool HasWish() const { return cordoned || drained || quarantined > 0; }
   std::string Name() const { return "nodes/" + node + "/devices/" + std::to_string(index); }
 };
 
@@ -241,7 +242,9 @@ struct CoreOptions {
   Duration drain_deadline = Seconds(600);
   int waiting_room_requests = 1024;        // per installation
   Tokens waiting_room_tokens = {4 << 20};  // prompt tokens waiting, all models: bounds the shell's payloads
-  int tenant_room_percent = 50;            // of the waiting room, that one tenant keeps while others wait
+  Bytes waiting_room_bytes = {64 << 20};   // that the shell keeps of them: ids, stop strings, hashes
+  int class_room_percent = 100;            // of the waiting room, that requests of one priority may take
+  int tenant_room_percent = 50;            // of what they may take, that one tenant keeps while others wait
   Duration retry_hint = Seconds(1);        // RetryInfo of a refusal that will pass, where no rate is known
   Duration retry_hint_least = Milliseconds(100);
   Duration retry_hint_most = Seconds(30);

@@ -25,7 +25,7 @@ struct Device {
   int64_t memory_budget = 0;
   bool cordoned = false;
   bool drained = false;
-  bool quarantined = false;
+  int32_t quarantined = 0;  // the number of the quarantine that it is in; 0: it is in none
   std::string reason;
   int64_t since_us = 0;  // of the wishes; 0 without one
   int64_t seen_us = 0;   // when this row was written last
