@@ -16,8 +16,8 @@ namespace tandem::sim {
 std::string CheckAlways(const core::Core& core, const std::vector<std::shared_ptr<SimWorker>>& workers);
 
 // Work conservation: no group that admits requests has nothing to do while one of its model waits. Empty, or which. May
-// be so for an instant.
-std::string CheckBusy(const core::Core& core);
+// be so for an instant. `liars`: some worker may have claimed what was not so.
+std::string CheckBusy(const core::Core& core, bool liars);
 
 // Holds once the faults have stopped for long enough. Empty, or what is still not right.
 std::string CheckQuiet(const core::Core& core, const std::vector<std::shared_ptr<SimWorker>>& workers,

@@ -2,7 +2,8 @@
 //
 // Workers are coarse here: a group is ready when its load time has passed, a request takes a drawn time and then ends;
 // heartbeats come from every device twice a second. There is no engine, no network and no fault, so every microsecond
-// of the run but the simulator's own (a heap of due events) is the core's.
+// of the run but the simulator's own (a heap of due events) is the core's. One event in sixteen is timed by itself, in
+// the core alone; the two fleets that are compared run in turn, in short rounds, and the median of the rounds counts.
 #ifndef TANDEM_TESTS_SIM_SCALE_H_
 #define TANDEM_TESTS_SIM_SCALE_H_
 

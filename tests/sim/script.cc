@@ -66,6 +66,24 @@ class Drawer {
     several(What::kStepFault, [&] { return With{Place()}; });
     several(What::kClientBreak, [&] { return With{random_.Below(std::max<int64_t>(requests_, 1))}; });
     several(What::kClientCancel, [&] { return With{random_.Below(std::max<int64_t>(requests_, 1))}; });
+    several(What::kClientStall, [&] {
+      return With{random_.Below(std::max<int64_t>(requests_, 1)), random_.Between(100, 8000)};
+    });
+    if (random_.Chance(300)) several(What::kStick, [&] { return With{Place(), random_.Between(100, 20000)}; });
+    if (random_.Chance(300)) {
+      several(What::kLie, [&] { return With{Place(), random_.Between(100, 20000), random_.Below(2)}; });
+    }
+    if (random_.Chance(250)) {
+      several(What::kDeploy, [&] {
+        return With{Model(), random_.Between(1, 6), random_.Between(1, 3),
+                    random_.Chance(500) ? random_.Between(8, 30) * 16 : 0};
+      });
+      several(What::kScale, [&] {
+        const int64_t least = random_.Between(1, 2);
+        return With{Model(), least, least + random_.Below(2)};
+      });
+      if (random_.Chance(400)) several(What::kUndeploy, [&] { return With{Model()}; });
+    }
     if (random_.Chance(400)) several(What::kSchedulerCrash, [&] { return With{random_.Between(50, 6000)}; });
     if (random_.Chance(400)) several(What::kSchedulerPause, [&] { return With{random_.Between(50, 5000)}; });
     if (random_.Chance(600)) {
@@ -88,6 +106,8 @@ class Drawer {
 
   int64_t Place() { return random_.Below(static_cast<int64_t>(setup_.places.size())); }
 
+  int64_t Model() { return random_.Below(static_cast<int64_t>(setup_.models.size())); }
+
   void Add(int64_t at, What what, With with) { script_.happenings.push_back({at, what, with}); }
 
   void DrawRequests() {
@@ -103,6 +123,10 @@ class Drawer {
       if (random_.Chance(150)) flags |= kGathers;
       if (random_.Chance(150)) flags |= kUrgent;
       if (random_.Chance(400)) flags |= kSharedPrefix;
+      if (random_.Chance(250)) flags |= kSampled | (random_.Chance(300) ? kUnseeded : 0);
+      if (random_.Chance(200)) flags |= kLogprobs;
+      if (random_.Chance(250)) flags |= kStops;
+      if (random_.Chance(300)) flags |= kById;
       Add(at, What::kRequest,
           {model, prompt, output, random_.Chance(250) ? random_.Between(100, 15000) : 0, flags, requests_++});
     }
@@ -115,10 +139,11 @@ class Drawer {
 };
 
 constexpr absl::string_view kWords[kKinds] = {
-    "request",         "crash",        "stop",      "freeze",     "slow",
-    "cut-stream",      "cut-tokens",   "partition", "step-fault", "scheduler-crash",
-    "scheduler-pause", "cordon",       "uncordon",  "drain",      "undrain",
-    "client-break",    "client-cancel"};
+    "request",         "crash",         "stop",         "freeze",     "slow",
+    "cut-stream",      "cut-tokens",    "partition",    "step-fault", "scheduler-crash",
+    "scheduler-pause", "cordon",        "uncordon",     "drain",      "undrain",
+    "client-break",    "client-cancel", "client-stall", "stick",      "lie",
+    "deploy",          "undeploy",      "scale"};
 
 }  // namespace
 
@@ -170,6 +195,13 @@ Setup DrawSetup(uint64_t seed) {
   setup.delay_us = random.Between(50, 3000);
   setup.expected_devices = random.Chance(500) ? static_cast<int>(setup.places.size()) : 0;
   setup.prefix_cache = random.Chance(800);
+  const int64_t lags_us[] = {100, 100, 5000, 50000};
+  setup.core_lag_us = lags_us[random.Below(4)];
+  const int64_t disks_us[] = {0, 1000, 20000, 500000};
+  setup.disk_us = disks_us[random.Below(4)];
+  options.tenant_room_percent = static_cast<int>(random.Between(20, 100));
+  options.class_room_percent = random.Chance(500) ? 100 : static_cast<int>(random.Between(30, 90));
+  if (random.Chance(300)) options.waiting_room_bytes = {random.Between(2, 32) << 10};
   setup.storm_ms = random.Between(6, 30) * 1000;
   return setup;
 }

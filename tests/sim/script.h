@@ -24,6 +24,8 @@ struct Setup {
   int64_t orphan_grace_ms = 60000;
   int64_t delay_us = 300;  // of a message, typically
   int expected_devices = 0;
+  int64_t core_lag_us = 100;  // how long events may wait for the core's thread
+  int64_t disk_us = 0;        // how long a write takes at most; a crash loses what was not written
   bool prefix_cache = true;
   int64_t storm_ms = 20000;  // how long anything may happen
 };
@@ -47,8 +49,14 @@ enum class What {
   kUndrain,         // place
   kClientBreak,     // name of the request
   kClientCancel,    // name of the request
+  kClientStall,     // name of the request, ms: it takes no message
+  kStick,           // place, ms: no step ends, and the worker says so
+  kLie,             // place, ms, 0 idle 1 busy: no step ends, and the worker claims otherwise
+  kDeploy,          // model, max_sequences, replicas, KV tokens or 0: in that shape
+  kUndeploy,        // model
+  kScale,           // model, least, most
 };
-inline constexpr int kKinds = 17;
+inline constexpr int kKinds = 23;
 
 // Flags of a request.
 inline constexpr int64_t kWithKey = 1;     // an idempotency key: outlives its stream
@@ -56,6 +64,11 @@ inline constexpr int64_t kSlowReader = 2;  // takes a message in 200 ms
 inline constexpr int64_t kGathers = 4;     // chunk_interval_ms
 inline constexpr int64_t kUrgent = 8;      // a higher priority
 inline constexpr int64_t kSharedPrefix = 16;
+inline constexpr int64_t kSampled = 32;    // a temperature
+inline constexpr int64_t kUnseeded = 64;   // the scheduler draws the seed
+inline constexpr int64_t kLogprobs = 128;  // and two alternatives
+inline constexpr int64_t kStops = 256;     // stop strings
+inline constexpr int64_t kById = 512;      // comes back by Resume as long as that is known
 
 struct Happening {
   int64_t at_ms = 0;

@@ -3,6 +3,7 @@
 #ifndef TANDEM_TESTS_SIM_SIM_CALL_H_
 #define TANDEM_TESTS_SIM_SIM_CALL_H_
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -56,6 +57,9 @@ class SimCall final : public scheduler::ClientSink, public std::enable_shared_fr
     });
   }
 
+  // It takes no message for so long.
+  void Stall(int64_t us) { stalled_until_ = world_->now() + us; }
+
   // ---- ClientSink
   void Open() override { Written(); }
   void Send(const v1::GenerateResponse& message, bool) override {
@@ -83,7 +87,7 @@ class SimCall final : public scheduler::ClientSink, public std::enable_shared_fr
     });
   }
   void Written() {
-    world_->After(read_us_, [self = shared_from_this()] {
+    world_->After(std::max(read_us_, stalled_until_ - world_->now()), [self = shared_from_this()] {
       if (self->stream_ && !self->over_) self->stream_->OnSent(&self->reader_, true);
     });
   }
@@ -104,6 +108,7 @@ class SimCall final : public scheduler::ClientSink, public std::enable_shared_fr
   scheduler::Reader reader_;
   std::shared_ptr<scheduler::RequestStream> stream_;
   Done done_;
+  int64_t stalled_until_ = 0;
   bool over_ = false;  // At the scheduler.
   bool left_ = false;  // At the client.
 };

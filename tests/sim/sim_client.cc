@@ -5,37 +5,47 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "worker/engine/sampler.h"
 
 namespace tandem::sim {
 namespace {
 
 constexpr int64_t kSlowRead = 200 * kMs;
 constexpr int64_t kMostWait = 2 * kSecond;
+constexpr int64_t kTenants = 3;
+constexpr float kTemperature = 0.3f;
+constexpr int kAlternatives = 2;
 
 }  // namespace
 
 SimClient::SimClient(World* world, int64_t delay_us, const core::ModelSpec& model, const Happening& request,
-                     Generate generate)
+                     Generate generate, Resume resume)
     : world_(world),
       delay_us_(delay_us),
       context_(model.max_model_len),
       name_(request.with[5]),
       flags_(request.with[4]),
-      generate_(std::move(generate)) {
+      generate_(std::move(generate)),
+      resume_(std::move(resume)) {
   request_.set_model(model.name);
-  request_.set_tenant("t");
-  request_.mutable_sampling()->set_temperature(0);
-  request_.mutable_sampling()->set_seed(1);
+  request_.set_tenant(absl::StrCat("t", name_ % kTenants));
+  request_.mutable_sampling()->set_temperature(flags_ & kSampled ? kTemperature : 0);
+  if (!(flags_ & kUnseeded)) request_.mutable_sampling()->set_seed(static_cast<uint64_t>(name_) * 77 + 1);
   request_.mutable_stopping()->set_max_tokens(static_cast<uint32_t>(request.with[2]));
   if (flags_ & kUrgent) request_.set_priority(1);
   if (flags_ & kGathers) request_.set_chunk_interval_ms(100);
+  if (flags_ & kLogprobs) request_.set_logprobs(kAlternatives);
   for (int64_t i = 0; i < request.with[1]; ++i) {
     // Shared prefixes meet in the engine's cache; the others must never.
     const uint64_t of = (flags_ & kSharedPrefix) && i < 48 ? 7 : static_cast<uint64_t>(name_) * 1000003 + 11;
     const auto token = static_cast<TokenId>(ChainOn(of, static_cast<TokenId>(i)) % (kVocab - 1));
     request_.mutable_token_ids()->add_ids(static_cast<uint32_t>(token));
-    chain_ = ChainOn(chain_, token);
   }
+  if (flags_ & kStops) {
+    const uint64_t draw = ChainOn(static_cast<uint64_t>(name_), 1);
+    for (std::string& stop : DrawStops(request_, draw)) request_.mutable_stopping()->add_stop(std::move(stop));
+  }
+  if (!(flags_ & kUnseeded)) expected_ = Expect(request_);
   if (request.with[3] > 0) deadline_ = world_->now() + request.with[3] * kMs;
 }
 
@@ -57,8 +67,24 @@ void SimClient::Call() {
   if (tokens_.size() == request_.stopping().max_tokens()) return End("finished");
   ++tries_;
   if (tries_ > 1 && !tokens_.empty()) world_->Count("resumes");
-  if (flags_ & kWithKey) request_.set_idempotency_key(absl::StrCat("key ", name_, ".", keys_));
+  if (flags_ & kWithKey) request_.set_idempotency_key(absl::StrCat("key ", name_ / kTenants, ".", keys_));
   request_.mutable_resume_token_ids()->Assign(tokens_.begin(), tokens_.end());
+  call_ = MakeCall();
+  resuming_ = (flags_ & kById) && !id_.empty();
+  const int64_t deadline = deadline_ == 0 ? 0 : std::max<int64_t>(1, deadline_ - world_->now());
+  // The call takes its time to get there; the scheduler may be another by then, or none.
+  world_->After(1 + world_->random().Below(2 * delay_us_), [self = shared_from_this(), call = call_, deadline] {
+    if (self->ended_ || self->call_ != call) return;
+    if (!self->resuming_) return self->generate_(call, self->request_, deadline);
+    v1::ResumeRequest resume;
+    resume.set_tenant(self->request_.tenant());
+    resume.set_request_id(self->id_);
+    resume.set_next_index(self->tokens_.size());
+    self->resume_(call, resume);
+  });
+}
+
+std::shared_ptr<SimCall> SimClient::MakeCall() {
   SimCall::ClientEnd end;
   auto mine = std::make_shared<const SimCall*>(nullptr);
   end.message = [self = shared_from_this(), mine](const v1::GenerateResponse& message) {
@@ -67,21 +93,38 @@ void SimClient::Call() {
   end.over = [self = shared_from_this(), mine](const grpc::Status& status) {
     if (!self->ended_ && self->call_.get() == *mine) self->OnOver(status);
   };
-  call_ = std::make_shared<SimCall>(world_, delay_us_, flags_ & kSlowReader ? kSlowRead : 50, std::move(end));
-  *mine = call_.get();
-  const int64_t deadline = deadline_ == 0 ? 0 : std::max<int64_t>(1, deadline_ - world_->now());
-  // The call takes its time to get there; the scheduler may be another by then, or none.
-  world_->After(1 + world_->random().Below(2 * delay_us_), [self = shared_from_this(), call = call_, deadline] {
-    if (!self->ended_ && self->call_ == call) self->generate_(call, self->request_, deadline);
-  });
+  auto call = std::make_shared<SimCall>(world_, delay_us_, flags_ & kSlowReader ? kSlowRead : 50, std::move(end));
+  *mine = call.get();
+  return call;
 }
 
 void SimClient::Break() {
   if (ended_ || !call_) return;
   world_->Count("client breaks");
+  if (flags_ & kById && !id_.empty()) SpyOnIt();
   call_->Leave();
   call_ = nullptr;
   TryAgain();
+}
+
+// Another tenant knows the id of the request, and must get nothing for it.
+void SimClient::SpyOnIt() {
+  SimCall::ClientEnd end;
+  end.message = [self = shared_from_this()](const v1::GenerateResponse&) {
+    self->Broken("another tenant reads its answer");
+  };
+  end.over = [self = shared_from_this()](const grpc::Status& status) {
+    if (status.error_code() == grpc::StatusCode::NOT_FOUND) self->world_->Count("strangers refused");
+  };
+  auto call = std::make_shared<SimCall>(world_, delay_us_, 50, std::move(end));
+  v1::ResumeRequest resume;
+  resume.set_tenant("stranger");
+  resume.set_request_id(id_);
+  world_->After(1, [self = shared_from_this(), call, resume] { self->resume_(call, resume); });
+}
+
+void SimClient::Stall(int64_t us) {
+  if (!ended_ && call_) call_->Stall(us);
 }
 
 void SimClient::Cancel() {
@@ -91,42 +134,87 @@ void SimClient::Cancel() {
 }
 
 void SimClient::OnMessage(const v1::GenerateResponse& message) {
-  if (message.has_chunk()) {
-    const v1::Chunk& chunk = message.chunk();
-    if (chunk.offset() != tokens_.size()) {
-      return Broken(absl::StrCat("a chunk begins at index ", chunk.offset(), " after ", tokens_.size(), " tokens"));
-    }
-    for (uint32_t token : chunk.token_ids()) OnToken(token);
+  if (message.has_accepted()) {
+    OnAccepted(message.accepted());
+  } else if (message.has_chunk()) {
+    OnChunk(message.chunk());
   } else if (message.has_finished()) {
     OnFinished(message.finished());
   }
 }
 
-void SimClient::OnToken(uint32_t token) {
-  const TokenId expected = NextToken(chain_);
-  if (static_cast<TokenId>(token) != expected || expected == kEos) {
-    return Broken(absl::StrCat("index ", tokens_.size(), " is token ", token, ", the chain says ", expected));
+void SimClient::OnAccepted(const v1::Accepted& accepted) {
+  if (std::exchange(resuming_, false)) world_->Count("resumed by id");
+  id_ = accepted.request_id();
+  const v1::SamplingParams& sampling = request_.sampling();
+  if (sampling.has_seed() && accepted.seed() != sampling.seed()) {
+    return Broken(absl::StrCat("accepted with seed ", accepted.seed(), ", asked for with ", sampling.seed()));
   }
-  if (tokens_.size() >= request_.stopping().max_tokens()) {
-    return Broken(absl::StrCat("token ", tokens_.size(), " is beyond max_tokens"));
+  if (sampling.has_seed()) return;
+  request_.mutable_sampling()->set_seed(accepted.seed());
+  expected_ = Expect(request_);
+}
+
+void SimClient::OnChunk(const v1::Chunk& chunk) {
+  if (chunk.offset() != tokens_.size()) {
+    return Broken(absl::StrCat("a chunk begins at index ", chunk.offset(), " after ", tokens_.size(), " tokens"));
   }
-  tokens_.push_back(token);
-  chain_ = ChainOn(chain_, static_cast<TokenId>(token));
-  world_->Count("tokens");
+  if ((flags_ & kLogprobs) && chunk.logprobs_size() != chunk.token_ids_size()) {
+    return Broken(absl::StrCat(chunk.token_ids_size(), " tokens with ", chunk.logprobs_size(), " logprobs"));
+  }
+  for (int i = 0; i < chunk.token_ids_size(); ++i) {
+    const size_t index = tokens_.size();
+    if (index >= expected_.tokens.size()) {
+      return Broken(absl::StrCat("index ", index, " is token ", chunk.token_ids(i), ", after the end"));
+    }
+    if (chunk.token_ids(i) != expected_.tokens[index]) {
+      return Broken(absl::StrCat("index ", index, " is token ", chunk.token_ids(i), ", the chain says ",
+                                 expected_.tokens[index]));
+    }
+    if (flags_ & kLogprobs) CheckLogprobs(chunk.logprobs(i), index);
+    tokens_.push_back(chunk.token_ids(i));
+    world_->Count("tokens");
+  }
+  text_ += chunk.text();
+  if (!absl::StartsWith(expected_.text, text_)) {
+    return Broken(absl::StrCat("the text is \"", text_, "\", and should be \"", expected_.text, "\""));
+  }
+}
+
+void SimClient::CheckLogprobs(const v1::PositionLogprobs& got, size_t index) {
+  const worker::PositionLogprobs wanted = worker::ComputeLogprobs(
+      LogitsAfter(expected_.chains[index]), static_cast<TokenId>(expected_.tokens[index]), kAlternatives);
+  bool same = got.chosen().token_id() == expected_.tokens[index] && got.chosen().logprob() == wanted.chosen.logprob &&
+              got.top_size() == kAlternatives;
+  for (int i = 0; same && i < got.top_size(); ++i) {
+    same = got.top(i).token_id() == static_cast<uint32_t>(wanted.top[i].token) &&
+           got.top(i).logprob() == wanted.top[i].logprob;
+  }
+  if (!same) Broken(absl::StrCat("index ", index, " has logprobs of another position: ", got.ShortDebugString()));
+  world_->Count("logprobs");
 }
 
 void SimClient::OnFinished(const v1::Finished& finished) {
-  const size_t whole = tokens_.size() + static_cast<size_t>(request_.token_ids().ids_size());
   const bool stop = finished.reason() == v1::STOP;
-  const bool at_end = tokens_.size() == request_.stopping().max_tokens() || whole >= static_cast<size_t>(context_);
-  if (stop ? NextToken(chain_) != kEos : !at_end) {
+  const size_t whole = tokens_.size() + static_cast<size_t>(request_.token_ids().ids_size());
+  const bool whole_answer = tokens_.size() == expected_.tokens.size() && stop == expected_.Stops();
+  if (!whole_answer && (stop || whole < static_cast<size_t>(context_))) {
     return Broken(absl::StrCat("finished by ", v1::FinishReason_Name(finished.reason()), " after ", tokens_.size(),
-                               " of ", request_.stopping().max_tokens(), " tokens"));
+                               " of ", expected_.tokens.size(), " tokens"));
   }
-  if (finished.usage().completion_tokens() != tokens_.size() + (stop ? 1 : 0)) {
+  if (stop && finished.stop_string() != expected_.stop_string) {
+    return Broken(
+        absl::StrCat("stopped by \"", finished.stop_string(), "\" instead of \"", expected_.stop_string, "\""));
+  }
+  if (whole_answer && text_ != expected_.text) {
+    return Broken(absl::StrCat("the text ends as \"", text_, "\", and should be \"", expected_.text, "\""));
+  }
+  if (finished.usage().completion_tokens() != tokens_.size() + (stop && expected_.ends_by_token ? 1 : 0)) {
     return Broken(
         absl::StrCat("usage counts ", finished.usage().completion_tokens(), " of ", tokens_.size(), " tokens"));
   }
+  if (!expected_.stop_string.empty()) world_->Count("stopped by a string");
+  if (flags_ & kSampled) world_->Count("sampled");
   End("finished");
 }
 
@@ -141,7 +229,12 @@ void SimClient::OnOver(const grpc::Status& status) {
       [[fallthrough]];
     case grpc::StatusCode::UNAVAILABLE:
     case grpc::StatusCode::CANCELLED:
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
       ++keys_;
+      return TryAgain();
+    case grpc::StatusCode::NOT_FOUND:
+      if (!std::exchange(resuming_, false)) return End("refused");  // its model was undeployed
+      id_.clear();
       return TryAgain();
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       if (deadline_ == 0) return Broken(absl::StrCat("a deadline that it never set: ", why));

@@ -17,10 +17,23 @@ namespace {
 
 constexpr int64_t kRouterPeriod = 20 * kMs;
 
+// It speaks of an attempt that is no more, while an engine has the request in another one.
+bool IsLateWord(const core::Event& event, const core::ClusterState& state) {
+  const auto late = [&](const auto& word) {
+    const core::Request* request = state.Find(word.request);
+    return request != nullptr && request->Placed() && request->attempt != word.attempt;
+  };
+  if (const auto* started = std::get_if<core::RequestStarted>(&event)) return late(*started);
+  if (const auto* preempted = std::get_if<core::RequestPreempted>(&event)) return late(*preempted);
+  if (const auto* stopped = std::get_if<core::RequestStopped>(&event)) return late(*stopped);
+  if (const auto* ended = std::get_if<core::RequestEnded>(&event)) return late(*ended);
+  return false;
+}
+
 }  // namespace
 
 SimScheduler::SimScheduler(World* world, const Setup* setup, const scheduler::ModelCatalog* catalog,
-                           uint64_t leader_epoch, scheduler::store::Store* disk,
+                           uint64_t leader_epoch, scheduler::store::Store* disk, Promises* promises,
                            std::function<void(const core::Core&)> after_step)
     : world_(world),
       setup_(setup),
@@ -30,9 +43,10 @@ SimScheduler::SimScheduler(World* world, const Setup* setup, const scheduler::Mo
       store_({.retention = core::Seconds(10)}),
       reattachment_(&store_, leader_epoch),
       disk_(disk),
+      promises_(promises),
       snapshot_(*disk->Load()),
       operations_(leader_epoch, snapshot_),
-      intents_([disk](scheduler::store::Batch batch) { (void)disk->Commit(batch); }, &operations_, snapshot_),
+      intents_([this](scheduler::store::Batch batch) { Write(std::move(batch)); }, &operations_, snapshot_),
       runner_(
           {catalog, &registry_, &store_, &events_, &operations_, &intents_},
           {.prefix_cache = setup->prefix_cache, .leader_epoch = leader_epoch},
@@ -58,7 +72,12 @@ void SimScheduler::Start() {
   auto recollection =
       scheduler::Recall(snapshot_, leader_epoch_, setup_->expected_devices, absl::FromUnixMicros(world_->now()));
   Post(std::move(recollection.started));
-  for (const scheduler::ServedModelPtr& model : catalog_->models()) Post(core::ModelConfigured{model->spec});
+  core::ModelId id;
+  for (const scheduler::ServedModelPtr& model : catalog_->models()) {
+    Post(core::ModelConfigured{model->spec});
+    if (catalog_->FindNamed(model->spec.name) != model) Post(core::UndeployRequested{id, "before this run"});
+    ++id.value;
+  }
   for (scheduler::Unfinished& again : recollection.unfinished) {
     for (core::Event& event : again.events) Post(std::move(event));
   }
@@ -67,6 +86,7 @@ void SimScheduler::Start() {
 
 void SimScheduler::Crash() {
   alive_ = false;
+  if (unwritten_ > 0) world_->Count("writes lost", unwritten_);
   for (const auto& [number, stream] : std::exchange(streams_, {})) stream->VanishScheduler();
   for (const auto& [number, call] : std::exchange(calls_, {})) call->Vanish();
 }
@@ -75,7 +95,34 @@ void SimScheduler::Crash() {
 
 void SimScheduler::Post(core::Event event) {
   mailbox_.push_back(std::move(event));
-  TurnSoon(world_->random().Below(100));
+  TurnSoon(world_->random().Below(setup_->core_lag_us));
+}
+
+void SimScheduler::Write(scheduler::store::Batch batch, std::function<void()> then) {
+  written_at_ = std::max(written_at_, world_->now()) + world_->random().Below(setup_->disk_us + 1);
+  ++unwritten_;
+  After(written_at_ - world_->now(), [this, batch = std::move(batch), then = std::move(then)] {
+    --unwritten_;
+    (void)disk_->Commit(batch);
+    if (then) then();
+  });
+}
+
+// What was acknowledged before a crash is known once the workers are back.
+void SimScheduler::CheckPromises() {
+  const core::ClusterState& state = core_.state();
+  if (promises_checked_ || !state.settled) return;
+  promises_checked_ = true;
+  for (core::OperationId promise : *promises_) {
+    const bool deferred = std::any_of(state.deferred.begin(), state.deferred.end(),
+                                      [&](const core::DrainRequested& asked) { return asked.operation == promise; });
+    const bool posted = std::any_of(mailbox_.begin(), mailbox_.end(), [&](const core::Event& event) {
+      const auto* asked = std::get_if<core::DrainRequested>(&event);
+      return asked != nullptr && asked->operation == promise;
+    });
+    if (deferred || posted || state.drains.contains(promise)) continue;
+    world_->Fail(absl::StrCat("drain ", promise.value, " was acknowledged and is forgotten"));
+  }
 }
 
 void SimScheduler::TurnSoon(int64_t delay_us) {
@@ -113,13 +160,20 @@ void SimScheduler::Resume() {
 
 void SimScheduler::Step(const core::Event& event) {
   world_->Trace(core::Format(event));
+  const bool late = IsLateWord(event, core_.state());
+  const uint64_t stale = core_.state().counters.stale_attempts;
   const core::Actions actions = core_.Step(world_->instant(), event);
+  if (late) world_->Count("late words");
+  if (late && core_.state().counters.stale_attempts == stale) {
+    world_->Fail("a word about an attempt that is no more was taken for one about the present");
+  }
   for (const core::Action& action : actions) {
     world_->Trace(absl::StrCat("  ", core::Format(action)));
     Judge(action);
   }
   runner_.Run(world_->instant(), actions);
   for (const std::string& violation : core::CheckInvariants(core_.state())) world_->Fail(violation);
+  CheckPromises();
   after_step_(core_);
 }
 
@@ -153,6 +207,9 @@ void SimScheduler::Judge(const core::Action& action) {
     if (form->epoch.leader != leader_epoch_) world_->Fail("a group is formed under another leader's epoch");
   } else if (const auto* drain = std::get_if<core::ReportDrain>(&action)) {
     if (drain->done) world_->Count(drain->refused == core::Reason::kNone ? "drains done" : "drains refused");
+    if (drain->done) promises_->erase(drain->operation);
+  } else if (const auto* kept = std::get_if<core::KeepDrain>(&action)) {
+    if (kept->outcome != core::DrainOutcome::kRunning) promises_->erase(kept->operation);
   } else if (std::holds_alternative<core::DropWorker>(action)) {
     world_->Count("workers fenced");
   }
@@ -214,8 +271,11 @@ std::shared_ptr<AttachStream> SimScheduler::Accept(core::Incarnation incarnation
 
 // ---- clients --------------------------------------------------------------------------------------------------------
 
-void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateRequest& request, int64_t deadline_us) {
+void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateRequest& asked, int64_t deadline_us) {
+  v1::GenerateRequest request = asked;
+  if (!request.sampling().has_seed()) request.mutable_sampling()->set_seed(world_->random().Next());
   const scheduler::ServedModelPtr model = catalog_->Find(request.model());
+  if (!model) return call->Refuse({scheduler::kModelNotFound, "no such model"});
   if (const auto error = scheduler::ValidateGenerate(request, model->limits)) return call->Refuse(*error);
   const uint64_t number = ++numbered_;
   calls_[number] = call;
@@ -227,7 +287,8 @@ void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateReq
     });
   };
   if (!request.idempotency_key().empty()) {
-    if (auto stream = store_.FindByKey(request.tenant(), request.idempotency_key())) {
+    auto stream = store_.FindByKey(request.tenant(), request.idempotency_key());
+    if (stream && stream->MayAttach()) {
       world_->Count("attached by key");
       return read(std::move(stream));
     }
@@ -238,6 +299,7 @@ void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateReq
   scheduler::FillAssignment(request, model->limits, &payload);
   *payload.mutable_prompt_ids() = request.token_ids().ids();
   payload.set_cache_salt(request.tenant());
+  const int64_t bytes = static_cast<int64_t>(payload.SpaceUsedLong());
   const core::RequestId id{world_->random().Next(), world_->random().Next()};
 
   core::RequestArrived event;
@@ -249,6 +311,7 @@ void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateReq
   if (deadline_us > 0) event.deadline = core::Duration{deadline_us};
   event.priority = request.priority();
   event.tenant = request.tenant();
+  event.bytes = {bytes};
 
   scheduler::RequestStream::Facts facts;
   facts.id = id;
@@ -258,6 +321,9 @@ void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateReq
   facts.idempotency_key = request.idempotency_key();
   facts.prompt_tokens = static_cast<uint32_t>(prompt);
   facts.vocab_size = model->limits.vocab_size;
+  facts.logprobs = request.has_logprobs();
+  facts.seed = payload.sampling().seed();
+  facts.stop.assign(request.stopping().stop().begin(), request.stopping().stop().end());
   facts.chunk_interval = core::Milliseconds(request.chunk_interval_ms());
   facts.arrived = world_->instant();
   facts.tokenizer = model->tokenizer;
@@ -266,6 +332,27 @@ void SimScheduler::Generate(std::shared_ptr<SimCall> call, const v1::GenerateReq
   store_.AddOrFind(stream);
   Post(std::move(event));
   read(stream);
+}
+
+void SimScheduler::Resume(std::shared_ptr<SimCall> call, const v1::ResumeRequest& request) {
+  const uint64_t number = ++numbered_;
+  calls_[number] = call;
+  scheduler::Reattachment::Which which{.id = scheduler::RequestIdFromHex(request.request_id()),
+                                       .tenant = request.tenant()};
+  const size_t next = request.next_index();
+  reattachment_.Await(std::move(which), [this, weak = weak_from_this(), number, call,
+                                         next](std::shared_ptr<scheduler::RequestStream> stream) {
+    const auto self = weak.lock();
+    if (!self || !alive_) return;
+    if (!stream || stream->abandoned()) {
+      calls_.erase(number);
+      return call->Refuse({scheduler::kResumeUnknown, "no such request"});
+    }
+    call->Read(std::move(stream), next, [this, number](const std::shared_ptr<scheduler::RequestStream>& stream) {
+      calls_.erase(number);
+      if (alive_ && stream) router_.ClientLeft(stream);
+    });
+  });
 }
 
 // ---- operators ------------------------------------------------------------------------------------------------------
@@ -303,8 +390,10 @@ void SimScheduler::Drain(const std::string& name, int64_t deadline_us, core::OnD
   row.deadline_us = world_->now() + deadline_us;
   scheduler::store::Batch batch;
   batch.operations.push_back(operations_.Describe(event.operation, std::move(row)));
-  (void)disk_->Commit(batch);
-  Post(std::move(event));
+  Write(std::move(batch), [this, event = std::move(event)] {
+    promises_->insert(event.operation);
+    Post(event);
+  });
 }
 
 void SimScheduler::Undrain(const std::string& name) {

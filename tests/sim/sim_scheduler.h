@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "scheduler/action_runner.h"
@@ -30,9 +31,11 @@ namespace tandem::sim {
 
 class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
  public:
-  // `disk` outlives the crash; `after_step` looks at the world with the core, after each of its steps.
+  // What was acknowledged to operators and has not ended; like the disk it outlives the crash.
+  using Promises = std::set<core::OperationId>;
+  // `disk` and `promises` outlive the crash; `after_step` looks at the world with the core, after each of its steps.
   SimScheduler(World* world, const Setup* setup, const scheduler::ModelCatalog* catalog, uint64_t leader_epoch,
-               scheduler::store::Store* disk, std::function<void(const core::Core&)> after_step);
+               scheduler::store::Store* disk, Promises* promises, std::function<void(const core::Core&)> after_step);
 
   void Start();
   void Crash();
@@ -42,11 +45,14 @@ class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
   std::shared_ptr<AttachStream> Accept(core::Incarnation incarnation, AttachStream::WorkerEnd end);
   // `deadline_us` from now; 0: none.
   void Generate(std::shared_ptr<SimCall> call, const v1::GenerateRequest& request, int64_t deadline_us);
+  void Resume(std::shared_ptr<SimCall> call, const v1::ResumeRequest& request);
 
   // ---- operators, by the device's name. Nothing where the core does not know it.
   void Cordon(const std::string& device, bool cordon);
   void Drain(const std::string& device, int64_t deadline_us, core::OnDeadline on_deadline, bool force);
   void Undrain(const std::string& device);
+  // Of models, once it stands on the disk.
+  void Operate(core::Event event) { Post(std::move(event)); }
 
   const core::Core& core() const { return core_; }
   uint64_t leader_epoch() const { return leader_epoch_; }
@@ -54,6 +60,9 @@ class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
 
  private:
   void Post(core::Event event);
+  // `then` once it is written. In order, and lost with this process until then.
+  void Write(scheduler::store::Batch batch, std::function<void()> then = nullptr);
+  void CheckPromises();
   void TurnSoon(int64_t delay_us);
   void Turn();
   void Step(const core::Event& event);
@@ -71,12 +80,16 @@ class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
   bool alive_ = true, paused_ = false, turn_due_ = false;
   std::deque<core::Event> mailbox_;
   int64_t wake_at_ = INT64_MAX;
+  int64_t unwritten_ = 0;
+  int64_t written_at_ = 0;  // when the disk is through with all that it was given
 
   scheduler::WorkerRegistry registry_;
   scheduler::RequestStore store_;
   scheduler::Reattachment reattachment_;
   scheduler::EventLog events_;
   scheduler::store::Store* const disk_;
+  Promises* const promises_;
+  bool promises_checked_ = false;
   const scheduler::store::Snapshot snapshot_;  // of the disk, when this life began
   scheduler::Operations operations_;
   scheduler::IntentKeeper intents_;

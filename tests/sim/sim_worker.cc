@@ -18,6 +18,7 @@ constexpr int64_t kWelcomeTimeout = 5 * kSecond;
 constexpr int64_t kLeastWait = 100 * kMs;
 constexpr int64_t kMostWait = 1000 * kMs;
 constexpr int64_t kLookAfter = 100 * kMs;
+constexpr int64_t kStuckLook = 20 * kMs;
 constexpr int kCommandsPerTurn = 256;
 constexpr int kMostIdleTurns = 10000;
 
@@ -210,8 +211,15 @@ absl::StatusOr<std::unique_ptr<worker::Executor>> SimWorker::Load(Life& life, co
   return absl::InvalidArgumentError("no such degree");
 }
 
+void SimWorker::Lie(int64_t us, bool busy) {
+  Stick(us);
+  lies_until_ = stuck_until_;
+  claims_busy_ = busy;
+}
+
 absl::Status SimWorker::SpendStep(Life& life, int64_t tokens) {
   life.process->Spend((place_.step_us + tokens * place_.per_token_us) * slow_);
+  while (world_->now() < stuck_until_ && !life.process->dead()) life.process->Spend(kStuckLook);
   if (life.process->dead()) return absl::AbortedError("killed");
   if (std::exchange(fail_next_step_, false)) return absl::InternalError("the device failed");
   return absl::OkStatus();
@@ -378,7 +386,13 @@ void SimWorker::Beat(const Alive& life, const std::shared_ptr<AttachStream>& on)
   beat.set_sequence(++life->beats);
   beat.set_memory_free_bytes(place_.memory_bytes - life->used_bytes);
   beat.set_memory_process_bytes(life->used_bytes);
-  for (const worker::ShardStatus& status : life->window.Status()) *beat.add_shards() = worker::LoadFrom(status);
+  for (const worker::ShardStatus& status : life->window.Status()) {
+    v1::ShardLoad& load = *beat.add_shards();
+    load = worker::LoadFrom(status);
+    if (world_->now() >= lies_until_) continue;
+    load.set_busy(claims_busy_);
+    if (claims_busy_) load.set_progress(claimed_ = std::max(claimed_, load.progress()) + 1);
+  }
   life->stream->SendUp(std::move(message));
   if (std::exchange(life->replay_wanted, false)) Post(*life, worker::ReplayEverything{life->line});
   After(life, life->heartbeat_us, [this, on](const Alive& life) { Beat(life, on); });

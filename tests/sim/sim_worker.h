@@ -56,6 +56,11 @@ class SimWorker : public std::enable_shared_from_this<SimWorker> {
   void Heal();
   void FailNextStep() { fail_next_step_ = true; }
   void SetSlow(int64_t factor) { slow_ = factor; }
+  // No step ends for so long.
+  void Stick(int64_t us) { stuck_until_ = world_->now() + us; }
+  // And its heartbeats say that it has nothing to do, or that it gets on.
+  void Lie(int64_t us, bool busy);
+  void Unstick() { stuck_until_ = lies_until_ = 0; }
 
   // ---- what can be seen of it
   const Place& place() const { return place_; }
@@ -121,6 +126,9 @@ class SimWorker : public std::enable_shared_from_this<SimWorker> {
   bool fail_next_step_ = false;
   bool parked_ = false;  // nothing was held since a drain
   int64_t slow_ = 1;
+  int64_t stuck_until_ = 0, lies_until_ = 0;
+  bool claims_busy_ = false;
+  uint64_t claimed_ = 0;  // progress
 };
 
 }  // namespace tandem::sim

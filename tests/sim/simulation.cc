@@ -89,7 +89,7 @@ class Simulation {
 
   void StartScheduler() {
     if (scheduler_) return;
-    scheduler_ = std::make_shared<SimScheduler>(&world_, &setup_, &catalog_, ++leader_epoch_, &disk_,
+    scheduler_ = std::make_shared<SimScheduler>(&world_, &setup_, &catalog_, ++leader_epoch_, &disk_, &promises_,
                                                 [this](const core::Core& core) { AfterStep(core); });
     scheduler_->Start();
   }
@@ -164,8 +164,52 @@ class Simulation {
       case What::kClientCancel:
         if (SimClient* client = FindClient(with[0])) client->Cancel();
         return;
+      case What::kClientStall:
+        if (SimClient* client = FindClient(with[0])) client->Stall(with[1] * kMs);
+        return;
+      case What::kStick:
+        return At(happening).Stick(with[1] * kMs);
+      case What::kLie:
+        return At(happening).Lie(with[1] * kMs, with[2] != 0);
+      case What::kDeploy:
+      case What::kUndeploy:
+      case What::kScale:
+        return ChangeModel(happening);
     }
   }
+
+  // As Deployments does it: first what is kept, then the core. The catalog is what is kept here: it outlives a crash.
+  void ChangeModel(const Happening& happening) {
+    if (!scheduler_) return;
+    const auto& with = happening.with;
+    const core::ModelSpec& drawn = setup_.models[with[0] % setup_.models.size()];
+    const scheduler::ServedModelPtr now = catalog_.FindNamed(drawn.name);
+    const auto models = catalog_.models();
+    const auto at = std::find(models.begin(), models.end(), now);
+    const core::ModelId id{static_cast<uint32_t>(at - models.begin())};  // the next one, where there is none
+    if (happening.what == What::kUndeploy) {
+      if (!now) return;
+      catalog_.Remove(id);
+      return scheduler_->Operate(core::UndeployRequested{id, "drawn"});
+    }
+    if (happening.what == What::kScale) {
+      if (!now) return;
+      scheduler::ServedModel scaled = *now;
+      scaled.spec.replicas_min = static_cast<int>(with[1]);
+      scaled.spec.replicas_max = static_cast<int>(with[2]);
+      catalog_.Put(id, scaled);
+      return scheduler_->Operate(core::ScaleRequested{id, scaled.spec.replicas_min, scaled.spec.replicas_max, "drawn"});
+    }
+    scheduler::ServedModel served = now ? *now : *models[with[0] % setup_.models.size()];
+    served.spec = drawn;
+    served.spec.max_sequences = static_cast<int32_t>(with[1]);
+    served.spec.replicas_max = static_cast<int>(with[2]);
+    served.spec.kv_most = {with[3] * drawn.costs.front().kv_bytes_per_token.value};
+    catalog_.Put(id, served);
+    scheduler_->Operate(core::DeployRequested{id, served.spec, "drawn"});
+  }
+
+  bool Liars() const { return world_.counts().contains(Counter(What::kLie)); }
 
   static const char* Counter(What what) { return Word(what).data(); }  // The words are literals.
 
@@ -184,6 +228,13 @@ class Simulation {
           } else {
             call->Vanish();
           }
+        },
+        [this](std::shared_ptr<SimCall> call, const v1::ResumeRequest& request) {
+          if (scheduler_) {
+            scheduler_->Resume(std::move(call), request);
+          } else {
+            call->Vanish();
+          }
         }));
     clients_.back()->Start();
   }
@@ -198,13 +249,14 @@ class Simulation {
       worker->Thaw();
       worker->Heal();
       worker->SetSlow(1);
+      worker->Unstick();
     }
     bool undrained = false, gave_up = false;
     std::string wrong, idle_before;
     while (!world_.failed() && world_.now() < begin + kConvergeWithin) {
       RunUntil(world_.now() + kLookEvery);
       if (world_.failed()) return;
-      const std::string idle = undrained ? CheckBusy(scheduler_->core()) : "";
+      const std::string idle = undrained ? CheckBusy(scheduler_->core(), Liars()) : "";
       if (!idle.empty() && idle == idle_before) return world_.Fail(idle);
       idle_before = idle;
       if (!undrained && world_.now() >= begin + kUndrainAfter) {
@@ -231,7 +283,8 @@ class Simulation {
   void GiveUp() {
     const core::ClusterState& state = scheduler_->core().state();
     for (const auto& client : clients_) {
-      const bool served = state.ReadyReplicas(*state.FindModel(client->model())) > 0;
+      const core::Model* model = state.FindModel(client->model());
+      const bool served = model != nullptr && state.ReadyReplicas(*model) > 0;
       if (!client->ended() && (!served || client->received() == 0)) client->Cancel();
     }
   }
@@ -239,9 +292,10 @@ class Simulation {
   const Script& script_;
   const Setup setup_;
   World world_;
-  const scheduler::ModelCatalog catalog_;
+  scheduler::ModelCatalog catalog_;
   MeetingPlace meetings_;
   scheduler::store::MemoryStore disk_;
+  SimScheduler::Promises promises_;
   uint64_t leader_epoch_ = 0;  // On disk: it outlives each scheduler.
   std::shared_ptr<SimScheduler> scheduler_;
   std::vector<std::shared_ptr<SimWorker>> workers_;
