@@ -51,7 +51,8 @@ Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const BpeOptions& options
     AppendChar(static_cast<char32_t>(c), &piece);
     char_ids_[c] = vocabulary_->Find(piece).value_or(kNone);
   }
-  parts_at_space_ = vocabulary_->Find(kSpaceSymbol).has_value();
+  // The end of a part is not the end of its word.
+  parts_at_space_ = options_.word_end.empty() && vocabulary_->Find(kSpaceSymbol).has_value();
   for (size_t b = 0; b < byte_ids_.size(); ++b) {
     byte_ids_[b] = vocabulary_->Find(BytePiece(static_cast<uint8_t>(b))).value_or(kNone);
   }
@@ -141,7 +142,10 @@ std::vector<Bpe::Symbol> Bpe::Split(absl::string_view word, absl::Span<const Fro
     }
     const char32_t c = TakeChar(word, &pos);
     const absl::string_view text = word.substr(begin, pos - begin);
-    const int32_t id = c < char_ids_.size() ? char_ids_[c] : vocabulary_->Find(text).value_or(kNone);
+    const bool ends_word = pos == word.size() && !options_.word_end.empty();
+    const int32_t id = ends_word              ? vocabulary_->Find(absl::StrCat(text, options_.word_end)).value_or(kNone)
+                       : c < char_ids_.size() ? char_ids_[c]
+                                              : vocabulary_->Find(text).value_or(kNone);
     if (id != kNone) {
       flush_unknown();
       add(begin, pos, id, true);

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct BpeOptions {
   bool fuse_unk = false;          // a run of unknown characters is one unk
   bool byte_fallback = false;     // an unknown character becomes its <0xXX> pieces, where all of them exist
   bool ignore_merges = false;     // a word that is a piece is that piece, whatever the merges say
+  std::string word_end;           // stands behind a word's last character in its piece: CLIP's "</w>"
 };
 
 class Bpe {
@@ -57,6 +59,7 @@ class Bpe {
                       std::vector<int32_t>* ids) const;
 
   const Vocabulary& vocabulary() const { return *vocabulary_; }
+  const std::string& word_end() const { return options_.word_end; }
 
  private:
   struct Symbol;

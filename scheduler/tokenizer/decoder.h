@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -26,6 +27,10 @@ class Decoder {
   static Decoder ByteLevel();
   // U+2581 is a space, <0xXX> a byte, and `strip_start` leading spaces belong to the spelling, not to the text.
   static Decoder SentencePiece(size_t strip_start);
+
+  // The spelling of a word's end stands for a space, and this comes behind all other steps: what transformers makes of
+  // CLIP's pieces.
+  void EndWords(std::string spelling) { steps_.push_back(Replace{std::move(spelling), " "}); }
 
   // The bytes of one token, which need not be whole characters. `first`: no token of the text came before.
   std::string Bytes(absl::string_view piece, bool first) const;

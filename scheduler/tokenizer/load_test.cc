@@ -128,15 +128,16 @@ TEST_F(LoadTest, IdsAndPiecesThatContradictEachOther) {
 
 TEST_F(LoadTest, UnknownPartsAreRefusedByName) {
   const auto part = [](const char* type) { return nlohmann::json{{"type", type}}; };
-  EXPECT_THAT(Refusal("/model/type", "Unigram"), HasSubstr("model: type \"Unigram\" is not supported"));
-  EXPECT_THAT(Refusal("/normalizer", part("Precompiled")), HasSubstr("normalizer \"Precompiled\" is not supported"));
+  EXPECT_THAT(Refusal("/model/type", "WordLevel"), HasSubstr("model: type \"WordLevel\" is not supported"));
+  EXPECT_THAT(Refusal("/normalizer", part("Nmt")), HasSubstr("normalizer \"Nmt\" is not supported"));
   EXPECT_THAT(Refusal("/pre_tokenizer", part("UnicodeScripts")), HasSubstr("pre-tokenizer \"UnicodeScripts\""));
   EXPECT_THAT(Refusal("/post_processor", part("PairwiseProcessing")),
               HasSubstr("post-processor \"PairwiseProcessing\""));
   EXPECT_THAT(Refusal("/decoder", part("CTC")), HasSubstr("decoder \"CTC\" is not supported"));
   EXPECT_THAT(Refusal("/decoder", nullptr), HasSubstr("decoder is missing"));
   EXPECT_THAT(Refusal("/model/dropout", 0.1), HasSubstr("model.dropout is not supported"));
-  EXPECT_THAT(Refusal("/model/end_of_word_suffix", "</w>"), HasSubstr("model.end_of_word_suffix is not supported"));
+  EXPECT_THAT(Refusal("/model/continuing_subword_prefix", "##"),
+              HasSubstr("model.continuing_subword_prefix is not supported"));
   EXPECT_THAT(Refusal("/version", "2.0"), HasSubstr("version \"2.0\" is not supported"));
   EXPECT_THAT(Refusal("/model/cache_magic", 1), HasSubstr("model has the unknown member \"cache_magic\""));
   EXPECT_THAT(Refusal("/extra", 1), HasSubstr("the file has the unknown member \"extra\""));

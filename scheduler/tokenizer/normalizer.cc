@@ -1,5 +1,6 @@
 #include "scheduler/tokenizer/normalizer.h"
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/tokenizer/utf8.h"
 #include "scheduler/tokenizer/vocabulary.h"
@@ -49,6 +50,15 @@ absl::Status Normalizer::Add(const Json& value, const std::string& path, int dep
     absl::StatusOr<Pattern> pattern = Pattern::Parse(&fields, "pattern");
     if (!pattern.ok()) return pattern.status();
     steps_.push_back(Replace{*std::move(pattern), fields.String("content")});
+  } else if (type == "Precompiled") {
+    std::string bytes;
+    if (!absl::Base64Unescape(fields.String("precompiled_charsmap"), &bytes)) {
+      fields.Fail("precompiled_charsmap", "is no base64");
+    } else if (fields.ok()) {
+      absl::StatusOr<Charsmap> map = Charsmap::Parse(bytes);
+      if (!map.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", map.status().message()));
+      steps_.push_back(*std::move(map));
+    }
   } else if (type == "Strip") {
     const bool left = fields.Bool("strip_left");
     steps_.push_back(Strip{left, fields.Bool("strip_right")});
@@ -78,6 +88,8 @@ absl::Status Normalizer::Run(const Step& step, std::string* text) {
     *text = Normalize(form->form, *text);
   } else if (std::holds_alternative<Lower>(step)) {
     *text = Lowercase(*text);
+  } else if (const auto* map = std::get_if<Charsmap>(&step)) {
+    *text = map->Apply(*text);
   } else if (std::holds_alternative<Unaccent>(step)) {
     *text = StripAccents(*text);
   } else if (const auto* bert = std::get_if<Bert>(&step)) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "scheduler/tokenizer/charsmap.h"
 #include "scheduler/tokenizer/json_fields.h"
 #include "scheduler/tokenizer/pattern.h"
 #include "scheduler/tokenizer/unicode.h"
@@ -51,7 +52,7 @@ class Normalizer {
     bool strip_accents;
     bool lowercase;
   };
-  using Step = std::variant<Form, Lower, Unaccent, Prepend, Replace, Strip, Bert>;
+  using Step = std::variant<Form, Lower, Unaccent, Prepend, Replace, Strip, Bert, Charsmap>;
 
   absl::Status Add(const Json& value, const std::string& path, int depth);
   static absl::Status Run(const Step& step, std::string* text);

@@ -59,7 +59,8 @@ absl::StatusOr<TokenizerParts> ReadParts(const fs::path& folder) {
     if (!vocab.ok()) return vocab.status();
     absl::StatusOr<std::string> merges = ReadFile(folder / "merges.txt");
     if (!merges.ok()) return merges.status();
-    absl::StatusOr<TokenizerParts> parts = ParseGpt2Files(*vocab, *merges);
+    absl::StatusOr<TokenizerParts> parts =
+        AreClipFiles(*vocab, *merges) ? ParseClipFiles(*vocab, *merges) : ParseGpt2Files(*vocab, *merges);
     if (!parts.ok()) return In(folder, parts.status());
     return parts;
   }
@@ -319,16 +320,13 @@ absl::Status Tokenizer::EncodeNormalized(absl::string_view text, bool starts_pro
                                          std::vector<int32_t>* ids) const {
   const TokenizerParts& parts = impl_->parts;
   const auto encode_words = [&](absl::string_view stretch, size_t offset) -> absl::Status {
-    if (parts.word_piece != nullptr) {
-      return std::get<PreTokenizer>(parts.words)
-          .Run(stretch, starts_prompt && offset == 0,
-               [&](absl::string_view word) { return parts.word_piece->Encode(word, max_ids, ids); });
-    }
     if (const auto* words = std::get_if<SentencePieceText>(&parts.words)) {
       const SentencePieceText::Word word = words->Spell(stretch);
       return parts.bpe->Encode(word.text, word.frozen, max_ids, ids);
     }
     return std::get<PreTokenizer>(parts.words).Run(stretch, starts_prompt && offset == 0, [&](absl::string_view word) {
+      if (parts.word_piece != nullptr) return parts.word_piece->Encode(word, max_ids, ids);
+      if (parts.unigram != nullptr) return parts.unigram->Encode(word, max_ids, ids);
       return parts.bpe->Encode(word, {}, max_ids, ids);
     });
   };

@@ -1,9 +1,10 @@
 // Text to token ids and back, by a model folder's own files.
 //
-//   tokenizer.json               Hugging Face, model BPE: byte-level (GPT-2, Llama 3, Qwen2) or SentencePiece style;
-//                                model WordPiece (BERT)
+//   tokenizer.json               Hugging Face, model BPE: byte-level (GPT-2, Llama 3, Qwen2, CLIP) or SentencePiece
+//   style;
+//                                model WordPiece (BERT); model Unigram (XLM-R, T5)
 //   tokenizer.model              SentencePiece BPE with byte fallback (Llama, Mistral)
-//   vocab.json and merges.txt    GPT-2
+//   vocab.json and merges.txt    GPT-2, CLIP
 //
 // The first that is there counts. Ids equal those of the reference (`tokenizers`, `sentencepiece`); a part of a file
 // that is not understood is refused by name at load, since a guess would only show as bad answers. No message holds

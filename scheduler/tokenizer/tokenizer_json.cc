@@ -1,5 +1,6 @@
 // Reads tokenizer.json. The file is a program in parts; each part has its own reader, this one puts them together.
 #include <algorithm>
+#include <cmath>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -72,24 +73,60 @@ absl::Status ReadWordPiece(JsonFields* fields, TokenizerParts* parts) {
   return absl::OkStatus();
 }
 
+// "vocab" is a list of pieces with their scores here; a piece's place is its id.
+absl::Status ReadUnigram(JsonFields* fields, TokenizerParts* parts) {
+  Unigram::Options options;
+  options.byte_fallback = fields->BoolOr("byte_fallback", false);
+  const Json* unk = fields->AnyOrNull("unk_id");
+  const Json* list = fields->Array("vocab");
+  if (absl::Status status = fields->Finish(); !status.ok()) return status;
+  auto vocabulary = std::make_shared<Vocabulary>();
+  std::vector<double> scores;
+  for (size_t i = 0; i < list->size(); ++i) {
+    const Json& entry = (*list)[i];
+    const bool pair = entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number();
+    if (!pair || !std::isfinite(entry[1].get<double>())) {
+      return absl::InvalidArgumentError(absl::StrCat("model.vocab[", i, "] is no piece with its score"));
+    }
+    absl::Status status = vocabulary->Add(entry[0].get_ref<const std::string&>(), static_cast<int64_t>(i));
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat("model.vocab: ", status.message()));
+    scores.push_back(entry[1].get<double>());
+  }
+  if (scores.empty()) return absl::InvalidArgumentError("model.vocab is empty");
+  if (unk != nullptr) {
+    if (!unk->is_number_unsigned() || unk->get<uint64_t>() >= scores.size()) {
+      return absl::InvalidArgumentError("model.unk_id is no place in model.vocab");
+    }
+    options.unk_id = unk->get<int32_t>();
+  }
+  parts->vocabulary = std::move(vocabulary);
+  parts->unigram = std::make_shared<const Unigram>(parts->vocabulary, std::move(scores), options);
+  return absl::OkStatus();
+}
+
 absl::Status ReadModel(const Json& value, TokenizerParts* parts) {
   JsonFields fields(value, "model");
   const std::string type = fields.StringOr("type", "BPE");  // Files before tokenizers 0.5 leave it out.
   if (fields.ok() && type == "WordPiece") return ReadWordPiece(&fields, parts);
+  if (fields.ok() && type == "Unigram") return ReadUnigram(&fields, parts);
   if (fields.ok() && type != "BPE") {
     return absl::UnimplementedError(
-        absl::StrCat("model: type ", QuotePiece(type), " is not supported, only BPE and WordPiece are"));
+        absl::StrCat("model: type ", QuotePiece(type), " is not supported, only BPE, WordPiece and Unigram are"));
   }
   if (const Json* dropout = fields.AnyOrNull("dropout"); dropout != nullptr && *dropout != 0.0) {
     fields.Fail("dropout", "is not supported: equal prompts must give equal ids");
   }
-  for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!fields.StringOr(name, "").empty()) fields.Fail(name, "is not supported");
+  if (!fields.StringOr("continuing_subword_prefix", "").empty()) {
+    fields.Fail("continuing_subword_prefix", "is not supported");
   }
   BpeOptions options;
+  options.word_end = fields.StringOr("end_of_word_suffix", "");
   options.fuse_unk = fields.BoolOr("fuse_unk", false);
   options.byte_fallback = fields.BoolOr("byte_fallback", false);
   options.ignore_merges = fields.BoolOr("ignore_merges", false);
+  if (options.byte_fallback && !options.word_end.empty()) {
+    fields.Fail("byte_fallback", "is not supported together with end_of_word_suffix");
+  }
   const std::string unk_token = fields.StringOr("unk_token", "");
   const Json* vocab = fields.Object("vocab");
   const Json* merge_list = fields.Array("merges");
@@ -200,6 +237,7 @@ absl::StatusOr<TokenizerParts> ParseTokenizerJson(absl::string_view text) {
   absl::StatusOr<Decoder> parsed = Decoder::Parse(*decoder);
   if (!parsed.ok()) return parsed.status();
   parts.decoder = *std::move(parsed);
+  if (parts.bpe != nullptr && !parts.bpe->word_end().empty()) parts.decoder.EndWords(parts.bpe->word_end());
   return parts;
 }
 

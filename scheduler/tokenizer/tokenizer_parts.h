@@ -18,6 +18,7 @@
 #include "scheduler/tokenizer/post_processor.h"
 #include "scheduler/tokenizer/pre_tokenizer.h"
 #include "scheduler/tokenizer/sentencepiece_text.h"
+#include "scheduler/tokenizer/unigram.h"
 #include "scheduler/tokenizer/vocabulary.h"
 #include "scheduler/tokenizer/word_piece.h"
 
@@ -27,8 +28,9 @@ struct TokenizerParts {
   std::string source;  // file name, for messages
   // The model's own pieces. An added token need not be one of them: no word of ordinary text may become it.
   std::shared_ptr<const Vocabulary> vocabulary;
-  // The model: exactly one of the two.
+  // The model: exactly one of the three.
   std::shared_ptr<const Bpe> bpe;
+  std::shared_ptr<const Unigram> unigram;
   std::shared_ptr<const WordPiece> word_piece;
   std::vector<AddedToken> added;
   Normalizer normalizer;
@@ -45,6 +47,9 @@ struct TokenizerParts {
 // One loader per format. Errors begin with what is wrong in the file; Tokenizer::Load adds the file's path.
 absl::StatusOr<TokenizerParts> ParseTokenizerJson(absl::string_view text);
 absl::StatusOr<TokenizerParts> ParseGpt2Files(absl::string_view vocab_json, absl::string_view merges_txt);
+// CLIP's files have the same names; the first tells which they are.
+bool AreClipFiles(absl::string_view vocab_json, absl::string_view merges_txt);
+absl::StatusOr<TokenizerParts> ParseClipFiles(absl::string_view vocab_json, absl::string_view merges_txt);
 absl::StatusOr<TokenizerParts> ParseSentencePieceModel(absl::string_view bytes);
 
 // A piece or an added token by its spelling.

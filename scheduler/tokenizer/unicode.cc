@@ -139,6 +139,20 @@ std::string StripNonSpacingMarks(absl::string_view utf8) {
   return out;
 }
 
+size_t ClusterEnd(absl::string_view utf8, size_t begin) {
+  size_t end = begin;
+  auto before = static_cast<utf8proc_int32_t>(TakeChar(utf8, &end));
+  utf8proc_int32_t state = 0;
+  while (end < utf8.size()) {
+    size_t next = end;
+    const auto after = static_cast<utf8proc_int32_t>(TakeChar(utf8, &next));
+    if (utf8proc_grapheme_break_stateful(before, after, &state)) break;
+    before = after;
+    end = next;
+  }
+  return end;
+}
+
 std::string CleanForBert(absl::string_view utf8, bool clean, bool chinese) {
   std::string out;
   out.reserve(utf8.size());

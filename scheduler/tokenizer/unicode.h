@@ -30,6 +30,9 @@ std::string StripAccents(absl::string_view utf8);
 // `utf8` without its marks that take no room of their own (category Mn).
 std::string StripNonSpacingMarks(absl::string_view utf8);
 
+// Where the extended grapheme cluster that begins at `begin` ends. REQUIRES: valid UTF-8, `begin` within it.
+size_t ClusterEnd(absl::string_view utf8, size_t begin);
+
 // The first two steps of BERT's normalizer. `clean`: NUL, U+FFFD and control, format and private characters vanish, and
 // white space of every kind becomes a space. `chinese`: ideographs stand between spaces.
 std::string CleanForBert(absl::string_view utf8, bool clean, bool chinese);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes tests/golden/tokenizer/: strings, and the ids that the reference implementations give them.
 
-    python3 scripts/goldens/make_tokenizer_goldens.py [--tokenizers FOLDER] [--train] [--train-bert]
+    python3 scripts/goldens/make_tokenizer_goldens.py [--tokenizers FOLDER] [--train] [--train-bert] [--train-clip] [--train-unigram]
 
 Needs `tokenizers`, `transformers` and `sentencepiece`. --train makes the small tokenizer files of decoders anew,
---train-bert those of encoders (their ids change);
+--train-bert, --train-clip and --train-unigram those of encoders (their ids change);
 without it the committed ones are read. FOLDER has gpt2/ and mistral/, the real vocabularies (default
 ../shared/tokenizers); where it is missing, their goldens stay as they are. models/tandem-tiny is taken along where it
 exists.
@@ -22,6 +22,7 @@ ids/NAME.json   {"ids": [...], "special": [...], "plain": [...], "noise": [...],
 """
 
 import argparse
+import base64
 import json
 import pathlib
 import random
@@ -276,6 +277,135 @@ def component_goldens():
     }
 
 
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def train_clip():
+    """As CLIP's file is: byte-level BPE whose last piece of a word ends in "</w>"."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    tokenizer = Tokenizer(models.BPE(unk_token=end, continuing_subword_prefix="", end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "),
+                                                 normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(corpus(), trainers.BpeTrainer(
+        vocab_size=900, show_progress=False, initial_alphabet=alphabet, end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    # CLIP has every byte twice, within a word and at its end, and its two marks behind all pieces.
+    model = json.loads(tokenizer.to_str())["model"]
+    pieces = alphabet + [c + "</w>" for c in alphabet]
+    pieces += [piece for piece in sorted(model["vocab"], key=model["vocab"].get) if piece not in set(pieces)]
+    model["vocab"] = {piece: i for i, piece in enumerate(pieces + [start, end])}
+    state = json.loads(tokenizer.to_str()) | {"model": model}
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.add_special_tokens([start, end])
+    tokenizer.post_processor = processors.RobertaProcessing((end, len(pieces) + 1), (start, len(pieces)), False, False)
+    folder = OUT / "clip_style"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(
+        json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")) + "\n")
+    # The same as the older pair of files.
+    folder = OUT / "clip_files"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False, separators=(",", ":")) + "\n")
+    merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+
+
+def charsmap():
+    """A compiled normalizer of sentencepiece: NFKC's mappings of the characters in the test strings, and a few that
+    shorten, vanish or take two characters at once. The full one has 300 KB."""
+    rules = {"\u00ad": "", "\u200b": " ", "\t": " ", "\n": " ", "\u3000": " ", "e\u0301": "\u00e9", "o\u0308": "\u00f6", "\u1100\u1161": "\uac00"}
+    for text in strings() + SPECIAL:
+        for c in text:
+            folded = unicodedata.normalize("NFKC", c)
+            if folded != c:
+                rules.setdefault(c, folded)
+    with tempfile.TemporaryDirectory() as folder:
+        rule_file, text_file = pathlib.Path(folder) / "rules.tsv", pathlib.Path(folder) / "text.txt"
+        rule_file.write_text("".join(" ".join(f"{ord(c):X}" for c in source) + "\t" + " ".join(f"{ord(c):X}" for c in target) + "\n"
+                                     for source, target in rules.items()))
+        text_file.write_text("\n".join(PROSE))
+        sentencepiece.SentencePieceTrainer.train(input=str(text_file), model_prefix=str(pathlib.Path(folder) / "m"), vocab_size=600,
+                                                 hard_vocab_limit=False, normalization_rule_tsv=str(rule_file), minloglevel=2)
+        from sentencepiece import sentencepiece_model_pb2
+        model = sentencepiece_model_pb2.ModelProto()
+        model.ParseFromString((pathlib.Path(folder) / "m.model").read_bytes())
+        return base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+
+
+def train_unigram():
+    """As XLM-R's file is, and as T5's: scored pieces, with one unknown token or with bytes for what is unknown."""
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trained.train_from_iterator(corpus(), trainers.UnigramTrainer(vocab_size=900, show_progress=False, special_tokens=specials,
+                                                                  unk_token="<unk>"))
+    vocab = json.loads(trained.to_str())["model"]["vocab"]
+    added = [{"id": i, "content": c, "single_word": False, "lstrip": c == "<mask>", "rstrip": False, "normalized": False, "special": True}
+             for i, c in enumerate(specials)]
+    mask = {**added[0], "id": len(vocab), "content": "<mask>", "lstrip": True}
+    ids = {name: {"id": name, "ids": [specials.index(name)], "tokens": [name]} for name in ("<s>", "</s>")}
+
+    def token(name):
+        return {"SpecialToken": {"id": name, "type_id": 0}}
+
+    def text(name):
+        return {"Sequence": {"id": name, "type_id": 0}}
+
+    meta = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    xlmr = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added + [mask],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap()},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, meta]},
+        "post_processor": {"type": "TemplateProcessing", "single": [token("<s>"), text("A"), token("</s>")],
+                           "pair": [token("<s>"), text("A"), token("</s>"), token("</s>"), text("B"), token("</s>")],
+                           "special_tokens": ids},
+        "decoder": meta,
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False}}
+    # Every third piece is gone, so that much is spelled in bytes; the text is one word.
+    few = vocab[:4] + [[f"<0x{b:02X}>", -20.0] for b in range(256)] + [piece for i, piece in enumerate(vocab[4:]) if i % 3]
+    t5 = {**xlmr, "added_tokens": added,
+          "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Strip", "strip_left": False, "strip_right": True},
+                                                             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}]},
+          "pre_tokenizer": {**meta, "split": False},
+          "post_processor": {"type": "TemplateProcessing", "single": [text("A"), token("</s>")],
+                             "pair": [text("A"), token("</s>"), text("B"), token("</s>")], "special_tokens": {"</s>": ids["</s>"]}},
+          "decoder": {"type": "Sequence", "decoders": [meta, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+          "model": {"type": "Unigram", "unk_id": 3, "vocab": few, "byte_fallback": True}}
+    for name, state in {"xlmr_style": xlmr, "t5_style": t5}.items():
+        folder = OUT / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def unigram_goldens(texts):
+    for name in ("xlmr_style", "t5_style"):
+        tokenizer = Tokenizer.from_file(str(OUT / name / "tokenizer.json"))
+        golden = by_tokenizers(tokenizer, texts, SPECIAL, name)
+        golden["pairs"] = pair_goldens(tokenizer)
+        write(name, golden, texts)
+
+
+def clip_goldens(texts):
+    tokenizer = Tokenizer.from_file(str(OUT / "clip_style" / "tokenizer.json"))
+    golden = by_tokenizers(tokenizer, texts, SPECIAL, "clip_style")
+    golden["noise"] = []
+    golden["text"] = [text.replace("</w>", " ") for text in golden["text"]]
+    golden["pairs"] = [[text, None, most, e.ids, e.type_ids] for text in texts[::25] for most in (3, 9, 77)
+                       for e in [cut(tokenizer, text, most)]]
+    write("clip_style", golden, texts)
+
+
+def cut(tokenizer, text, most):
+    tokenizer.enable_truncation(most)
+    encoding = tokenizer.encode(text)
+    tokenizer.no_truncation()
+    return encoding
+
+
 def noise(tokenizer, name):
     rng = random.Random(name)
     out = []
@@ -353,9 +483,20 @@ def main():
     parser.add_argument("--tokenizers", type=pathlib.Path, default=ROOT.parent / "shared" / "tokenizers")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--train-bert", action="store_true")
+    parser.add_argument("--train-clip", action="store_true")
+    parser.add_argument("--train-unigram", action="store_true")
+    parser.add_argument("--only-newest", action="store_true", help="CLIP and Unigram; leave the others' files as they are")
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     texts = strings()
+    if args.train_clip:
+        train_clip()
+    if args.train_unigram:
+        train_unigram()
+    clip_goldens(texts)
+    unigram_goldens(texts)
+    if args.only_newest:
+        return
     (OUT / "strings.json").write_text(
         json.dumps({"strings": texts, "special": SPECIAL}, ensure_ascii=False, separators=(",", ":")) + "\n")
     (OUT / "components.json").write_text(json.dumps(component_goldens(), ensure_ascii=False, separators=(",", ":")) + "\n")
