@@ -113,6 +113,7 @@ std::optional<Error> EncodeCall::Encode(const std::string& first, const std::str
   if (input->ids.empty())
     return Error{kInvalidParameter, absl::StrCat(field, " has no tokens"), {}, {{"field", field}}};
   question->ids.assign(input->ids.begin(), input->ids.end());
+  question->field = field;
   question->second_at = input->second_at;
   question->truncated = input->truncated;
   return std::nullopt;
@@ -168,6 +169,7 @@ void EncodeCall::Enter(size_t index) {
   v1::AssignRequest payload;
   payload.mutable_prompt_ids()->Add(question.ids.begin(), question.ids.end());
   payload.set_second_text_at(static_cast<uint32_t>(question.second_at));
+  if (question.image != nullptr) payload.set_image(*question.image);
   payload.mutable_sampling()->set_n(1);
   payload.mutable_sampling()->set_repetition_penalty(1);
   payload.mutable_sampling()->set_top_p(1);
@@ -193,6 +195,7 @@ void EncodeCall::Enter(size_t index) {
   facts.vocab_size = model_->limits.vocab_size;
   facts.arrived = arrived_;
   facts.tokenizer = model_->tokenizer;
+  facts.input = question.field;
   facts.vector_bytes = model_->encoder->vector_size * sizeof(float);
   auto stream = std::make_shared<RequestStream>(std::move(facts), std::move(payload));
   const auto seat = std::make_shared<Seat>(shared_from_this(), index, stream);

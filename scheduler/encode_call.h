@@ -40,8 +40,10 @@ class EncodeCall : public grpc::ServerUnaryReactor, public std::enable_shared_fr
     TokenizerPool* pool;
   };
   struct Question {
+    std::string field;  // how the call names it, "inputs[3]"
     std::vector<uint32_t> ids;
     size_t second_at = 0;
+    const std::string* image = nullptr;  // a file in the place of a text; part of the call's request
     bool truncated = false;
   };
 

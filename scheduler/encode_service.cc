@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/model/image_limits.h"
 #include "scheduler/validate_request.h"
 #include "scheduler/validate_task.h"
 
@@ -75,7 +76,8 @@ class EmbedCall final : public EncodeCall {
             if (auto wrong = TakeIds(input.token_ids().ids(), field, question)) return wrong;
             continue;
           case v1::EmbedInput::kImage:
-            return Invalid(absl::StrCat(field, " is an image; model ", model().spec.name, " reads text only"), field);
+            if (auto wrong = TakeImage(input.image(), field, question)) return wrong;
+            continue;
           case v1::EmbedInput::INPUT_NOT_SET:
             return Invalid(absl::StrCat(field, " is empty; set text, token_ids or image"), field);
         }
@@ -84,6 +86,26 @@ class EmbedCall final : public EncodeCall {
       if (auto wrong = ValidateUtf8(*text, field.c_str())) return wrong;
       if (auto wrong = Encode(*text, nullptr, Truncation(request_), field, question)) return wrong;
     }
+    return std::nullopt;
+  }
+
+  // Decoding is the worker's part: here nothing is believed of a file but its size.
+  std::optional<Error> TakeImage(const std::string& file, const std::string& field, Question* question) const {
+    const uint32_t tokens = model().encoder->image_tokens;
+    if (tokens == 0) {
+      return Invalid(absl::StrCat(field, " is an image; model ", model().spec.name, " reads text only"), field);
+    }
+    if (static_cast<int64_t>(file.size()) > model::kMaxImageFileBytes) {
+      return Invalid(
+          absl::StrFormat("%s is an image of %d bytes; allowed are %d", field, file.size(), model::kMaxImageFileBytes),
+          field);
+    }
+    if (!model::LooksLikePng(file) && !model::LooksLikeJpeg(file)) {
+      return Invalid(absl::StrCat(field, " is neither a PNG nor a JPEG file"), field);
+    }
+    question->field = field;
+    question->image = &file;
+    question->ids.assign(tokens, 0);
     return std::nullopt;
   }
 
@@ -102,6 +124,7 @@ class EmbedCall final : public EncodeCall {
                    {{"field", field}, {"max_model_len", absl::StrCat(most)}}};
     }
     question->ids.assign(ids.begin(), ids.begin() + static_cast<int>(std::min(count, most)));
+    question->field = field;
     question->truncated = count > most;
     return std::nullopt;
   }

@@ -1,14 +1,18 @@
 #include "scheduler/encoder_catalog.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/model/clip_config.h"
+#include "base/model/clip_memory.h"
 #include "base/model/encoder_config.h"
 #include "base/model/encoder_memory.h"
+#include "base/model/image_limits.h"
 #include "base/model/model_memory.h"
 
 namespace tandem::scheduler {
@@ -18,6 +22,55 @@ constexpr int32_t kDefaultSequences = 64;
 // More tokens in a step make it no faster on a CPU, only longer for those who wait for the device.
 constexpr int32_t kBatchTokens = 1024;
 
+// What the catalog wants to know of an encoder, of whatever kind.
+struct Shape {
+  int32_t longest = 0;       // text, in tokens
+  int32_t image_tokens = 0;  // 0: no pictures
+  int32_t vector = 0;
+  int32_t vocab = 0;
+  int32_t hidden = 0;
+  int32_t layers = 0;
+  model::DType dtype = model::DType::kFloat32;  // as the files have it
+  int64_t queued_token_bytes = 0;
+  std::function<int64_t(model::DType stored)> weight_bytes;
+  std::function<int64_t(int32_t batch_tokens, int32_t sequences)> working_bytes;
+};
+
+absl::StatusOr<Shape> ReadTextEncoder(const std::string& folder, const std::string& task) {
+  const auto config = model::ReadEncoderConfig(folder, task);
+  if (!config.ok()) return config.status();
+  return Shape{.longest = config->max_tokens,
+               .vector = config->vector_size(),
+               .vocab = config->vocab,
+               .hidden = config->hidden,
+               .layers = config->layers,
+               .dtype = config->dtype.value_or(model::DType::kFloat32),
+               .queued_token_bytes = model::kQueuedTokenBytes,
+               .weight_bytes = [c = *config](model::DType stored) { return model::EncoderWeightBytes(c, stored); },
+               .working_bytes =
+                   [c = *config](int32_t tokens, int32_t sequences) {
+                     return model::SizeEncoderArena(c, tokens, sequences).total_bytes;
+                   }};
+}
+
+absl::StatusOr<Shape> ReadClip(const std::string& folder, const std::string& task) {
+  const auto config = model::ReadClipConfig(folder, task);
+  if (!config.ok()) return config.status();
+  return Shape{.longest = config->text.positions,
+               .image_tokens = config->image_tokens(),
+               .vector = config->vector,
+               .vocab = config->vocab,
+               .hidden = std::max(config->text.hidden, config->image.hidden),
+               .layers = std::max(config->text.layers, config->image.layers),
+               .dtype = config->dtype.value_or(model::DType::kFloat32),
+               .queued_token_bytes = model::ClipQueuedTokenBytes(*config),
+               .weight_bytes = [c = *config](model::DType stored) { return model::ClipWeightBytes(c, stored); },
+               .working_bytes =
+                   [c = *config](int32_t tokens, int32_t sequences) {
+                     return model::SizeClipArena(c, tokens, sequences).total_bytes + model::kImageDecodeBytes;
+                   }};
+}
+
 absl::Status CheckPairs(const tokenizer::Tokenizer& tokenizer) {
   return tokenizer.EncodeForEncoder("a", absl::string_view("b"), {}).status();
 }
@@ -25,8 +78,8 @@ absl::Status CheckPairs(const tokenizer::Tokenizer& tokenizer) {
 }  // namespace
 
 absl::StatusOr<ServedModel> LoadEncoder(const config::ModelConfig& from, const std::string& folder) {
-  const auto config = model::ReadEncoderConfig(folder, from.task);
-  if (!config.ok()) return config.status();
+  const auto shape = model::IsClipFolder(folder) ? ReadClip(folder, from.task) : ReadTextEncoder(folder, from.task);
+  if (!shape.ok()) return shape.status();
   if (from.tensor_parallel > 1) {
     return absl::InvalidArgumentError(absl::StrCat("tensor_parallel is ", from.tensor_parallel,
                                                    "; a model of the task ", from.task, " runs on one rank"));
@@ -38,17 +91,17 @@ absl::StatusOr<ServedModel> LoadEncoder(const config::ModelConfig& from, const s
   if (from.task == "rerank") {
     if (absl::Status pairs = CheckPairs(**tokenizer); !pairs.ok()) return pairs;
   }
-  if ((*tokenizer)->vocab_size() > config->vocab) {
+  if ((*tokenizer)->vocab_size() > shape->vocab) {
     return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", (*tokenizer)->vocab_size(),
-                                                   " tokens, config.json has a vocab_size of ", config->vocab));
+                                                   " tokens, config.json has a vocab_size of ", shape->vocab));
   }
-  int32_t longest = config->max_tokens;
+  int32_t longest = shape->longest;
   if (from.max_model_len > longest) {
     return absl::InvalidArgumentError(
         absl::StrFormat("max_model_len is %d; its files allow %d tokens", from.max_model_len, longest));
   }
   if (from.max_model_len > 0) longest = static_cast<int32_t>(from.max_model_len);
-  const auto stored = model::ChooseStoredDType(from.dtype, config->dtype.value_or(model::DType::kFloat32));
+  const auto stored = model::ChooseStoredDType(from.dtype, shape->dtype);
   if (!stored.ok()) return stored.status();
 
   ServedModel served;
@@ -63,27 +116,28 @@ absl::StatusOr<ServedModel> LoadEncoder(const config::ModelConfig& from, const s
   spec.tensor_parallel = 1;
   spec.replicas_min = from.replicas_min;
   spec.replicas_max = from.replicas_max;
-  spec.max_model_len = longest + 1;
+  const int32_t longest_input = std::max(longest, shape->image_tokens);
+  spec.max_model_len = longest_input + 1;
   spec.max_sequences = from.max_num_seqs > 0 ? from.max_num_seqs : kDefaultSequences;
-  spec.max_batch_tokens = std::max(model::EncoderBatchTokens(*config, kBatchTokens), spec.max_sequences);
+  spec.max_batch_tokens = std::max({kBatchTokens, longest_input, shape->longest, spec.max_sequences});
   spec.priority = from.priority;
   spec.memory_utilization = from.memory_utilization;
   spec.for_latency = from.goal == "latency";
-  spec.hidden = config->hidden;
-  spec.layers = config->layers;
+  spec.hidden = shape->hidden;
+  spec.layers = shape->layers;
   core::ShardCost cost;
-  const int64_t weights = model::EncoderWeightBytes(*config, *stored);
-  cost.static_bytes = {weights +
-                       model::SizeEncoderArena(*config, spec.max_batch_tokens, spec.max_sequences).total_bytes};
-  cost.kv_bytes_per_token = {model::kQueuedTokenBytes};
+  const int64_t weights = shape->weight_bytes(*stored);
+  cost.static_bytes = {weights + shape->working_bytes(spec.max_batch_tokens, spec.max_sequences)};
+  cost.kv_bytes_per_token = {shape->queued_token_bytes};
   spec.parameters = weights / model::BytesOf(*stored);
   spec.costs.push_back(std::move(cost));
 
   served.limits.name = spec.name;
   served.limits.max_model_len = static_cast<uint32_t>(longest);
-  served.limits.vocab_size = static_cast<uint32_t>(config->vocab);
+  served.limits.vocab_size = static_cast<uint32_t>(shape->vocab);
   served.encoder = EncoderLimits{.max_tokens = static_cast<uint32_t>(longest),
-                                 .vector_size = static_cast<uint32_t>(config->vector_size())};
+                                 .vector_size = static_cast<uint32_t>(shape->vector),
+                                 .image_tokens = static_cast<uint32_t>(shape->image_tokens)};
   served.manifest = std::move(manifest->files);
   served.tokenizer = *std::move(tokenizer);
   return served;

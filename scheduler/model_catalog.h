@@ -27,8 +27,9 @@ namespace tandem::scheduler {
 
 // Of a model of the task embed or rerank.
 struct EncoderLimits {
-  uint32_t max_tokens = 0;   // of one input, all that is put around it included
-  uint32_t vector_size = 0;  // numbers in an answer
+  uint32_t max_tokens = 0;    // of one input, all that is put around it included
+  uint32_t vector_size = 0;   // numbers in an answer
+  uint32_t image_tokens = 0;  // how many tokens a picture counts; 0: the model reads none
 };
 
 struct ServedModel {

@@ -15,6 +15,7 @@ namespace {
 
 // A client that fell behind gets its tokens in pieces that any gRPC library takes (their receive limit is 4 MiB).
 constexpr size_t kMostTokensPerChunk = 4096;
+constexpr size_t kMostReasonBytes = 300;
 constexpr size_t kMostTokensPerChunkWithLogprobs = 256;  // up to 21 pairs each
 
 void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
@@ -252,7 +253,14 @@ RequestStream::Verdict RequestStream::OnEnded(core::Attempt attempt, const v1::E
     absl::MutexLock lock(&mu_);
     if (!Current(attempt)) return Verdict::kStale;
     const bool finished = ended.how() == v1::Ended::STOPPED || ended.how() == v1::Ended::LENGTH_REACHED;
-    if (finished && facts_.vector_bytes > 0) {
+    if (finished && facts_.vector_bytes > 0 && !ended.unreadable().empty()) {
+      ended_ = true;
+      state_ = core::RequestState::kFailed;
+      failure_ = ToGrpc({kInvalidParameter,
+                         absl::StrCat(facts_.input, ": ", ended.unreadable().substr(0, kMostReasonBytes)),
+                         {},
+                         {{"field", facts_.input}}});
+    } else if (finished && facts_.vector_bytes > 0) {
       if (ended.vector().size() != facts_.vector_bytes) {
         verdict = Spoil(
             absl::StrFormat("a vector of %d bytes came, %d were expected", ended.vector().size(), facts_.vector_bytes));

@@ -86,6 +86,7 @@ class RequestStream {
     std::vector<uint32_t> known_output;  // resume_token_ids: the client has them
     bool continues_text = false;         // the prompt has text
     size_t vector_bytes = 0;             // an encoder's request: its answer is a vector of this size; 0: tokens
+    std::string input;                   // of an encoder's request: how its call names what it asks: "inputs[3]"
     Origin origin = Origin::kClient;
   };
   // Where the current attempt runs.

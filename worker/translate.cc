@@ -94,6 +94,7 @@ absl::StatusOr<Request> RequestFrom(const v1::AssignRequest& m, SteadyTime now) 
                   .priority = m.priority(),
                   .cache_salt = m.cache_salt(),
                   .second_text_at = m.second_text_at(),
+                  .image = m.image(),
                   .stop = {m.stop().begin(), m.stop().end()},
                   .tenant = m.tenant(),
                   .idempotency_key = m.idempotency_key(),
@@ -469,6 +470,7 @@ v1::TokensRequest TokensMessage(const StepDone& report, SteadyTime now, absl::st
       to.set_output_tokens(ended.output_tokens);
       to.set_message(ended.message);
       to.set_vector(ended.vector);
+      to.set_unreadable(ended.unreadable);
     }
   }
   return message;

@@ -1,4 +1,4 @@
-// tandemctl embed and rerank: vectors of texts, scores of documents.
+// tandemctl embed and rerank: vectors of texts and pictures, scores of documents.
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/model/image_limits.h"
+#include "base/model/json_fields.h"
 #include "client/ctl/print.h"
 #include "client/ctl/verbs.h"
 
@@ -19,7 +21,7 @@ constexpr int kShownValues = 4;
 
 struct EncodeFlags {
   std::string model, query, format = "table";
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, images;
   std::optional<uint32_t> truncate;
   uint32_t dimensions = 0;
   uint32_t top_n = 0;
@@ -83,7 +85,13 @@ int Embed(const Context& context, const EncodeFlags& flags) {
   if (!client.ok()) return Report(client.status());
   v1::EmbedRequest request;
   request.set_model(flags.model);
-  for (const std::string& text : flags.texts) request.add_texts(text);
+  for (const std::string& text : flags.texts) request.add_inputs()->set_text(text);
+  for (const std::string& path : flags.images) {
+    absl::StatusOr<std::string> file = model::ReadSmallFile(path, model::kMaxImageFileBytes);
+    if (!file.ok()) return Report(file.status());
+    request.add_inputs()->set_image(*std::move(file));
+  }
+  if (request.inputs().empty()) return Report(absl::InvalidArgumentError("name a TEXT or an --image"));
   if (flags.truncate.has_value()) request.set_truncate_tokens(*flags.truncate);
   request.set_dimensions(flags.dimensions);
   request.set_priority(flags.priority);
@@ -117,8 +125,9 @@ void AddShared(CLI::App* verb, EncodeFlags* flags, const char* task) {
 
 void AddEmbed(CLI::App& app, Context& context) {
   auto flags = std::make_shared<EncodeFlags>();
-  CLI::App* embed = app.add_subcommand("embed", "Print the vectors of texts");
-  embed->add_option("TEXT", flags->texts, "The texts")->required();
+  CLI::App* embed = app.add_subcommand("embed", "Print the vectors of texts and of pictures");
+  embed->add_option("TEXT", flags->texts, "The texts");
+  embed->add_option("--image", flags->images, "PNG and JPEG files, behind the texts")->allow_extra_args(false);
   embed->add_option("--dimensions", flags->dimensions, "Only the first so many values, brought to length 1; 0 is all");
   AddShared(embed, flags.get(), "embed");
   embed->callback([&context, flags] { context.exit_code = Embed(context, *flags); });

@@ -1,6 +1,9 @@
 #include "client/gateway/embedding_request.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "client/gateway/image_input.h"
 #include "client/gateway/json_body.h"
 
 namespace tandem::gateway {
@@ -18,32 +21,88 @@ bool ReadBase64(Fields& fields) {
   return false;
 }
 
-// A string, [string], [int] or [[int]].
-void ReadInput(Fields& fields, v1::EmbedRequest* out) {
-  const json* input = fields.Find("input");
-  if (input == nullptr) return fields.Fail("input", "is missing");
-  const auto add = [&](const json& one) {
-    if (one.is_string()) {
-      out->add_inputs()->set_text(one.get<std::string>());
-      return true;
-    }
-    const auto ids = TokenIds(one);
-    if (!ids.has_value() || ids->empty()) return false;
-    out->add_inputs()->mutable_token_ids()->mutable_ids()->Assign(ids->begin(), ids->end());
-    return true;
+void AddImage(Fields& fields, const char* field, const std::string& image, v1::EmbedRequest* out) {
+  auto bytes = ImageBytes(image, field);
+  if (auto* error = std::get_if<ApiError>(&bytes)) return fields.Fail(std::move(*error));
+  out->add_inputs()->set_image(std::move(std::get<std::string>(bytes)));
+}
+
+// {"text": T}, {"image": I}, or a part of a message: {"type": "text", "text": T} and {"type": "image_url", "image_url":
+// {"url": I}}, where the URL may also stand by itself. False: it is none of those.
+bool AddPart(Fields& fields, const char* field, const json& part, v1::EmbedRequest* out) {
+  const auto text_of = [&](const char* name) -> const json* {
+    const auto it = part.find(name);
+    return it != part.end() && it->is_string() ? &*it : nullptr;
   };
-  constexpr char kForms[] = "must be a string, an array of strings, an array of token ids, or an array of those";
-  const bool several = input->is_array() && !input->empty() && !(*input)[0].is_number();
+  const auto url = part.find("image_url");
+  const json* image = text_of("image");
+  if (url != part.end()) image = url->is_object() && url->contains("url") ? &(*url)["url"] : &*url;
+  if (image != nullptr) {
+    if (!image->is_string()) return false;
+    AddImage(fields, field, image->get_ref<const std::string&>(), out);
+    return true;
+  }
+  const json* text = text_of("text");
+  if (text != nullptr) out->add_inputs()->set_text(text->get_ref<const std::string&>());
+  return text != nullptr;
+}
+
+// A text, a picture or token ids.
+bool AddOne(Fields& fields, const json& one, v1::EmbedRequest* out) {
+  if (one.is_object()) return AddPart(fields, "input", one, out);
+  if (one.is_string()) {
+    const std::string& text = one.get_ref<const std::string&>();
+    if (IsImageUrl(text)) {
+      AddImage(fields, "input", text, out);
+    } else {
+      out->add_inputs()->set_text(text);
+    }
+    return true;
+  }
+  const auto ids = TokenIds(one);
+  if (!ids.has_value() || ids->empty()) return false;
+  out->add_inputs()->mutable_token_ids()->mutable_ids()->Assign(ids->begin(), ids->end());
+  return true;
+}
+
+// One of AddOne's, or an array of them; an array of numbers is one text.
+void ReadInput(Fields& fields, const json& input, v1::EmbedRequest* out) {
+  constexpr char kForms[] =
+      "must be a string, an array of strings, an array of token ids, an array of those, or of {\"text\"} and "
+      "{\"image\"}";
+  const bool several = input.is_array() && !input.empty() && !input[0].is_number();
   if (!several) {
-    if (!add(*input)) fields.Fail("input", kForms);
+    if (!AddOne(fields, input, out)) fields.Fail("input", kForms);
     return;
   }
-  if (input->size() > kMostInputs) {
-    return fields.Fail("input", absl::StrCat("has ", input->size(), " inputs; allowed are ", kMostInputs));
+  if (input.size() > kMostInputs) {
+    return fields.Fail("input", absl::StrCat("has ", input.size(), " inputs; allowed are ", kMostInputs));
   }
-  for (const json& one : *input) {
-    if (!add(one)) return fields.Fail("input", kForms);
+  for (const json& one : input) {
+    if (!AddOne(fields, one, out)) fields.Fail("input", kForms);
+    if (fields.error()) return;
   }
+}
+
+// vLLM's form for models of text and pictures: a conversation of one message with one part, which becomes one vector.
+void ReadMessages(Fields& fields, const json& messages, v1::EmbedRequest* out) {
+  constexpr char kForm[] = "must be one message whose content is a text, or one part of type text or image_url";
+  if (!messages.is_array() || messages.size() != 1 || !messages[0].is_object()) return fields.Fail("messages", kForm);
+  const auto content = messages[0].find("content");
+  if (content == messages[0].end()) return fields.Fail("messages", kForm);
+  if (content->is_string()) return out->add_inputs()->set_text(content->get_ref<const std::string&>());
+  const bool one = content->is_array() && content->size() == 1 && (*content)[0].is_object();
+  if (!one || !AddPart(fields, "messages", (*content)[0], out)) fields.Fail("messages", kForm);
+}
+
+void ReadQuestion(Fields& fields, v1::EmbedRequest* out) {
+  const json* input = fields.Find("input");
+  const json* messages = fields.Find("messages");
+  if (input != nullptr && messages != nullptr)
+    return fields.Fail("messages", "and input are both set; set one of them");
+  if (input != nullptr) return ReadInput(fields, *input, out);
+  if (messages != nullptr) return ReadMessages(fields, *messages, out);
+  fields.Fail("input", "is missing");
 }
 
 // -1 and 0 mean "to what the model takes", as vLLM has it for -1.
@@ -65,7 +124,7 @@ std::variant<EmbeddingRequest, ApiError> ParseEmbedding(const json& body) {
     out.call.set_dimensions(static_cast<uint32_t>(*dimensions));
   }
   ReadTruncation(fields, &out.call);
-  ReadInput(fields, &out.call);
+  ReadQuestion(fields, &out.call);
   if (fields.error()) return *fields.error();
   return out;
 }

@@ -248,6 +248,37 @@ TEST(Embedding, EveryFormOfInput) {
   EXPECT_EQ(Refused(ParseEmbedding, R"({"model":"m","input":"a","encoding_format":"hex"})").param, "encoding_format");
 }
 
+// "png" in base64, in all the places where clients put a picture.
+TEST(Embedding, EveryFormOfAPicture) {
+  for (
+      const char* input : {
+          R"("input":"data:image/png;base64,cG5n")",
+          R"("input":["DATA:image/JPEG;base64,cG5n"])",
+          R"("input":{"image":"data:image/jpg;name=a.jpg;base64,cG5n"})",
+          R"("input":[{"image":"cG5n"}])",
+          R"("input":[{"type":"image_url","image_url":{"url":"data:image/png;base64,cG5n"}}])",
+          R"("input":[{"type":"image_url","image_url":"data:image/png;base64,cG5n"}])",
+          R"("messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,cG5n"}}]}])",
+      }) {
+    const auto parsed = Parse(ParseEmbedding, absl::StrCat(R"({"model":"m",)", input, "}"));
+    ASSERT_TRUE(std::holds_alternative<EmbeddingRequest>(parsed)) << input;
+    const auto& call = std::get<EmbeddingRequest>(parsed).call;
+    ASSERT_EQ(call.inputs_size(), 1) << input;
+    EXPECT_EQ(call.inputs(0).image(), "png") << input;
+  }
+  const auto refused = [](const std::string& fields) {
+    return Refused(ParseEmbedding, R"({"model":"m",)" + fields + "}").message;
+  };
+  EXPECT_THAT(refused(R"("input":[{"image":"https://a/b.png"}])"), HasSubstr("nothing is fetched"));
+  EXPECT_THAT(refused(R"("input":[{"image_url":{"url":"file:///a"}}])"), HasSubstr("nothing is fetched"));
+  EXPECT_THAT(refused(R"("input":["data:image/gif;base64,cG5n"])"), HasSubstr("image/png and image/jpeg"));
+  EXPECT_THAT(refused(R"("input":["data:image/png;base64"])"), HasSubstr("without a comma"));
+  EXPECT_THAT(refused(R"("input":["data:image/png,cG5n"])"), HasSubstr("not base64"));
+  EXPECT_THAT(refused(R"("input":[{"image":"?"}])"), HasSubstr("no picture in base64"));
+  EXPECT_THAT(refused(R"("input":"a","messages":[])"), HasSubstr("both set"));
+  EXPECT_THAT(refused(R"("messages":[{"role":"user","content":[]}])"), HasSubstr("one part"));
+}
+
 TEST(Rerank, DocumentsAsStringsOrObjects) {
   const auto question = std::get<RerankQuestion>(
       Parse(ParseRerank, R"({"model":"m","query":"q","documents":["a",{"text":"b"}],"top_n":1,"rank_fields":null})"));

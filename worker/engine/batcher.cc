@@ -40,11 +40,12 @@ absl::Status Batcher::CheckFits(const Request& request) const {
   return absl::OkStatus();
 }
 
-void Batcher::Add(std::shared_ptr<const Request> request) {
+void Batcher::Add(std::shared_ptr<const Request> request, std::vector<uint8_t> image) {
   CHECK(!has(request->id)) << request->id.ToString();
   auto owned = std::make_unique<Sequence>();
   Sequence& sequence = *owned;
   sequence.arrival = ++arrivals_;
+  sequence.image = std::move(image);
   sequence.tokens.reserve(request->prompt.size() + std::min<size_t>(request->max_tokens, 4096));
   sequence.tokens = request->prompt;
   sequence.tokens.insert(sequence.tokens.end(), request->output.begin(), request->output.end());
@@ -205,7 +206,8 @@ void Batcher::Schedule(Sequence& sequence, uint32_t count, StepPlan& plan) {
                   .sample = sequence.computed + static_cast<int32_t>(count) == sequence.size(),
                   .start = sequence.computed,
                   .token_count = count,
-                  .second_text_at = static_cast<int32_t>(sequence.request->second_text_at)};
+                  .second_text_at = static_cast<int32_t>(sequence.request->second_text_at),
+                  .image = sequence.image};
   size_t known = sequence.announced ? sequence.sent_blocks : 0;
   entry.block_count = static_cast<uint32_t>(sequence.blocks.size() - known);
   plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin() + known, sequence.blocks.end());

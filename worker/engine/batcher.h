@@ -61,8 +61,9 @@ class Batcher {
 
   // Puts `request` behind the waiting ones. One that can not run ends at once, by an update; one whose known output
   // already ends it, too.
+  // `image`: of an encoder, the picture that its prompt stands for.
   // REQUIRES: token ids are in the vocabulary; no request of this id is here.
-  void Add(std::shared_ptr<const Request> request);
+  void Add(std::shared_ptr<const Request> request, std::vector<uint8_t> image = {});
 
   // Ends a request, waiting or running. False if it is not here.
   bool Abort(const AttemptId& id, absl::string_view reason);

@@ -48,8 +48,9 @@ Leader::Leader(Shard* shard, std::function<void(Report)> report, std::function<S
       batcher_(LimitsOf(*shard), shard->kv_blocks(), shard->executor().facts().eos_ids),
       log_(std::make_shared<RequestLog>()) {}
 
-std::optional<std::string> Leader::Unusable(const Request& request) const {
-  const int32_t vocab = shard_->executor().facts().vocab_size;
+std::optional<std::string> Leader::Unusable(const Request& request, bool picture) const {
+  const ModelFacts& facts = shard_->executor().facts();
+  const int32_t vocab = facts.vocab_size;
   for (const std::vector<TokenId>* ids : {&request.prompt, &request.output}) {
     auto bad = std::find_if(ids->begin(), ids->end(), [&](TokenId id) { return id < 0 || id >= vocab; });
     if (bad != ids->end()) return absl::StrCat("token id ", *bad, " is not in the vocabulary of ", vocab);
@@ -57,7 +58,21 @@ std::optional<std::string> Leader::Unusable(const Request& request) const {
   if (request.second_text_at > request.prompt.size()) {
     return absl::StrCat("the second text begins at ", request.second_text_at, " of ", request.prompt.size(), " tokens");
   }
+  const size_t most = static_cast<size_t>(picture ? facts.image_tokens : facts.text_tokens);
+  if (picture && request.prompt.size() != most) {
+    return absl::StrCat("a picture came as ", request.prompt.size(), " tokens; the model has ", most, " for one");
+  }
+  if (!picture && most > 0 && request.prompt.size() > most) {
+    return absl::StrCat("a text of ", request.prompt.size(), " tokens; the model takes ", most);
+  }
   return std::nullopt;
+}
+
+void Leader::EndAtOnce(const AttemptId& id, Ended ended) {
+  Flush();
+  RequestUpdate update{id, std::move(ended)};
+  log_->Note(update);
+  report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = {std::move(update)}});
 }
 
 void Leader::Assign(Request request) {
@@ -65,18 +80,24 @@ void Leader::Assign(Request request) {
     if (held->attempt >= request.id.attempt) return;  // Said twice, or late.
     batcher_.Abort(*held, absl::StrCat("attempt ", request.id.attempt.ToString(), " took its place"));
   }
-  AttemptId id = request.id;
-  std::optional<std::string> unusable = Unusable(request);
+  const AttemptId id = request.id;
+  // The log keeps requests; nobody asks it for pictures.
+  const std::string file = std::exchange(request.image, {});
+  std::optional<std::string> unusable = Unusable(request, !file.empty());
   auto shared = std::make_shared<const Request>(std::move(request));
   log_->Add(shared);
-  if (unusable) {
-    Flush();
-    RequestUpdate refused{id, Ended{.how = Ended::How::kRefused, .message = *std::move(unusable)}};
-    log_->Note(refused);
-    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = {std::move(refused)}});
-    return;
+  if (unusable) return EndAtOnce(id, {.how = Ended::How::kRefused, .message = *std::move(unusable)});
+  std::vector<uint8_t> image;
+  if (!file.empty()) {
+    absl::StatusOr<std::vector<uint8_t>> read = shard_->executor().ReadImage(file);
+    if (!read.ok()) {
+      return EndAtOnce(
+          id,
+          {.how = Ended::How::kLengthReached, .output_tokens = 1, .unreadable = std::string(read.status().message())});
+    }
+    image = *std::move(read);
   }
-  batcher_.Add(std::move(shared));
+  batcher_.Add(std::move(shared), std::move(image));
   Flush();
 }
 

@@ -55,7 +55,8 @@ class Leader {
  private:
   absl::Status Sample(absl::Span<const float> rows, std::vector<SampledToken>& tokens);
   void Flush();
-  std::optional<std::string> Unusable(const Request& request) const;
+  std::optional<std::string> Unusable(const Request& request, bool picture) const;
+  void EndAtOnce(const AttemptId& id, Ended ended);
 
   Shard* const shard_;
   const std::function<void(Report)> report_;

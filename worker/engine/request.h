@@ -62,6 +62,7 @@ struct Request {
   std::optional<SteadyTime> deadline;
   std::string cache_salt;
   uint32_t second_text_at = 0;  // Of an encoder: where the second text's tokens begin; 0: there is none.
+  std::string image;            // Of an encoder: a picture's file in the place of a text; gone once it was read.
 
   // Kept for a scheduler that starts anew; the engine makes nothing of them.
   std::vector<std::string> stop;

@@ -24,6 +24,7 @@ struct Sequence {
   uint64_t arrival = 0;           // Counts the requests of this batcher.
   std::vector<TokenId> tokens;    // Prompt, then output.
   TokenCounts counts;             // Filled only if the sampling penalizes.
+  std::vector<uint8_t> image;     // Of an encoder: the picture that the tokens stand for.
   std::vector<BlockHash> hashes;  // Of the full blocks of `tokens`, as far as they were needed.
   bool started = false;           // Was admitted before, perhaps preempted since.
 

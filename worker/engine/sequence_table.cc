@@ -89,7 +89,8 @@ absl::StatusOr<StepInput> SequenceTable::Apply(const StepPlan& plan) {
                        .blocks = row.blocks,
                        .sample = entry.sample,
                        .second_text_at = entry.second_text_at,
-                       .wanted = entry.wanted});
+                       .wanted = entry.wanted,
+                       .image = entry.image});
     row.computed = static_cast<int32_t>(end);
     token_at += entry.token_count;
     block_at += entry.block_count;

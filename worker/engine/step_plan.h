@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "worker/comm/group_identity.h"
 #include "worker/exec/executor.h"
 
@@ -30,7 +31,8 @@ struct PlanEntry {
   uint32_t block_count = 0;  // blocks that the sequence did not have yet
   // Of an encoder, whose group has one rank: no plan of it travels, so this is not encoded.
   int32_t second_text_at = 0;
-  LogitsWanted wanted;  // where `sample`
+  LogitsWanted wanted;              // where `sample`
+  absl::Span<const uint8_t> image;  // of an encoder too, so not encoded; valid while the sequence is
 
   friend bool operator==(const PlanEntry&, const PlanEntry&) = default;
 };

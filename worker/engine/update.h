@@ -41,7 +41,8 @@ struct Ended {
   std::optional<TokenId> stop_token;  // Counted in output_tokens, but never Produced.
   uint32_t output_tokens = 0;
   std::string message;
-  std::string vector;  // An encoder's answer, little-endian float32.
+  std::string vector;      // An encoder's answer, little-endian float32; or
+  std::string unreadable;  // why there is none, and will be none elsewhere: what is wrong with the input.
 };
 
 // Opens the history of a request that its reader can not know, told from index 0 on.

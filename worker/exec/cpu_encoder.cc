@@ -4,12 +4,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/model/clip_config.h"
 #include "base/model/encoder_config.h"
 #include "base/model/encoder_memory.h"
 #include "base/model/model_folder.h"
 #include "base/model/model_memory.h"
 #include "base/model/safetensors.h"
 #include "worker/exec/check_step.h"
+#include "worker/exec/cpu_clip.h"
 #include "worker/exec/cpu_isa.h"
 #include "worker/exec/encoder.h"
 #include "worker/exec/free_memory.h"
@@ -80,6 +82,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadCpuEncoder(const CpuModelOptions& 
                                                    options.max_batch_tokens, ", max_sequences ",
                                                    options.max_sequences));
   }
+  if (model::IsClipFolder(options.folder)) return LoadCpuClip(options, task);
   const absl::StatusOr<const CpuKernels*> kernels = ChooseKernels(options.isa);
   if (!kernels.ok()) return kernels.status();
   const absl::StatusOr<EncoderConfig> config = model::ReadEncoderConfig(options.folder, task);

@@ -8,13 +8,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "base/model/encoder_config.h"
+#include "worker/exec/encoder_math.h"
 #include "worker/exec/executor.h"
 #include "worker/exec/ops/cpu_kernels.h"
-#include "worker/exec/thread_team.h"
 #include "worker/model/encoder_weights.h"
 #include "worker/model/memory_arena.h"
 
@@ -44,8 +43,6 @@ class Encoder {
   void Embed(const StepInput& step);
   void Attend(const LayerWeights& layer, const StepInput& step);
   void Mlp(const LayerWeights& layer);
-  void FillTiles(const float* qkv, int64_t tokens);
-  void Matmul(const LinearWeights& linear, const float* input, int64_t rows, float* output);
   // hidden = norm(hidden + normed), row by row; without `add` just norm(hidden).
   void AddAndNorm(const NormWeights& norm, bool add);
   void Pool(const float* states, int64_t tokens, float* out) const;
@@ -53,17 +50,15 @@ class Encoder {
 
   const model::EncoderConfig config_;
   const EncoderWeights weights_;
-  const CpuKernels& kernels_;
-  ThreadTeam team_;
+  EncoderMath math_;
   MemoryArena arena_;
-  float* hidden_;    // [tokens][hidden]
-  float* normed_;    // [tokens][hidden]
-  float* scratch_;   // attention: [tokens][3 hidden], [tokens][hidden]; MLP: [tokens][intermediate]
-  float* attended_;  // the second part of `scratch_` in attention
-  float* tiles_;     // of one sequence: [tiles][heads][keys: head_dim x 16 | values: 16 x head_dim], padded
-  float* output_;    // [sequences][vector]
-  std::vector<int32_t> tile_ids_;  // 0, 1, 2, ...: the block table of the attention kernel
-  int64_t tokens_ = 0;             // of the step that runs
+  float* hidden_;       // [tokens][hidden]
+  float* normed_;       // [tokens][hidden]
+  float* scratch_;      // attention: [tokens][3 hidden], [tokens][hidden]; MLP: [tokens][intermediate]
+  float* attended_;     // the second part of `scratch_` in attention
+  float* tiles_;        // of one sequence: [tiles][heads][keys: head_dim x 16 | values: 16 x head_dim], padded
+  float* output_;       // [sequences][vector]
+  int64_t tokens_ = 0;  // of the step that runs
 };
 
 }  // namespace tandem::worker

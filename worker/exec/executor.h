@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace tandem::worker {
@@ -48,6 +49,7 @@ struct SequenceInput {
   bool sample = false;               // the logits after the last token are wanted
   int32_t second_text_at = 0;        // of an encoder: where the tokens of the second text begin; 0: there is none
   LogitsWanted wanted;               // of the logits after the last token
+  absl::Span<const uint8_t> image;   // of an encoder: a picture as ReadImage gave it; `tokens` only say how many it is
 };
 
 struct StepInput {
@@ -73,6 +75,8 @@ inline constexpr double kSumError = 1e-9;
 struct ModelFacts {
   int32_t vocab_size = 0;          // without padding
   int32_t vector_size = 0;         // of an encoder: the numbers that answer a text; 0: a decoder
+  int32_t image_tokens = 0;        // how many tokens a picture counts; 0: the model reads none
+  int32_t text_tokens = 0;         // of a model that reads pictures too: the longest text
   int32_t max_positions = 0;       // longest context that the model was made for
   std::vector<TokenId> eos_ids;    // from generation_config.json, else config.json
   int64_t kv_bytes_per_block = 0;  // of this rank, all layers
@@ -115,6 +119,12 @@ class Executor {
   // call of this or of Run.
   virtual absl::StatusOr<absl::Span<const float>> FetchRow(size_t) {
     return absl::UnimplementedError("this executor gives whole rows");
+  }
+
+  // The picture in a file that a caller sent, as Run takes it. INVALID_ARGUMENT: why the file is no such picture, in
+  // words for the caller; the shard is as it was.
+  virtual absl::StatusOr<std::vector<uint8_t>> ReadImage(absl::string_view /*file*/) const {
+    return absl::InvalidArgumentError("the model reads no pictures");
   }
 
   // Raised after every layer: a step that stands still can be told from a long one.

@@ -144,8 +144,9 @@ class AsyncClient:
         request = pb.DetokenizeRequest(model=model, token_ids=token_ids, keep_special_tokens=keep_special_tokens)
         return (await self._ask("Detokenize", request)).text.decode()
 
-    async def embed(self, model: str, texts: Sequence[str]) -> List[List[float]]:
-        answer = await self._ask("Embed", pb.EmbedRequest(model=model, texts=[t.encode() for t in texts]))
+    async def embed(self, model: str, texts=(), **arguments) -> List[List[float]]:
+        """One vector for each text and each image; see requests.embed_request for what they may be."""
+        answer = await self._ask("Embed", requests.embed_request(model, texts, **arguments))
         return [list(embedding.values) for embedding in answer.embeddings]
 
     async def rerank(self, model: str, query: str, documents: Sequence[str]) -> List[types.RankedDocument]:

@@ -160,8 +160,9 @@ class Client:
         request = pb.DetokenizeRequest(model=model, token_ids=token_ids, keep_special_tokens=keep_special_tokens)
         return self._ask("Detokenize", request).text.decode()
 
-    def embed(self, model: str, texts: Sequence[str]) -> List[List[float]]:
-        answer = self._ask("Embed", pb.EmbedRequest(model=model, texts=[t.encode() for t in texts]))
+    def embed(self, model: str, texts=(), **arguments) -> List[List[float]]:
+        """One vector for each text and each image; see requests.embed_request for what they may be."""
+        answer = self._ask("Embed", requests.embed_request(model, texts, **arguments))
         return [list(embedding.values) for embedding in answer.embeddings]
 
     def rerank(self, model: str, query: str, documents: Sequence[str]) -> List[types.RankedDocument]:

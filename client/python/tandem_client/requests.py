@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 from typing import Any, Mapping, Optional, Sequence, Union
 
 from tandem_client import types
@@ -48,6 +50,30 @@ def chat_prompt(messages: Sequence[AnyMessage], tools=None, template_kwargs=None
     if template_kwargs:
         prompt.template_kwargs_json = json.dumps(dict(template_kwargs), ensure_ascii=False)
     return prompt
+
+
+Picture = Union[bytes, "os.PathLike[str]"]
+
+
+def embed_request(model: str, texts: Union[Text, Sequence[Union[Text, Sequence[int]]]] = (), *,
+                  image: Union[Picture, Sequence[Picture], None] = None, dimensions: int = 0,
+                  truncate_tokens: Optional[int] = None, priority: int = 0, tenant: str = "") -> pb.EmbedRequest:
+    """`texts`: a text, or a list of texts and of lists of token ids. `image`: a PNG or JPEG file's bytes or its path
+    (pathlib.Path), or a list of those; they follow the texts. An address elsewhere is not taken: nothing is fetched."""
+    request = pb.EmbedRequest(model=model, dimensions=dimensions, priority=priority, tenant=tenant)
+    for text in [texts] if isinstance(texts, (str, bytes)) else texts:
+        if isinstance(text, (str, bytes)):
+            request.inputs.add(text=_bytes(text))
+        else:
+            request.inputs.add().token_ids.ids.extend(text)
+    single = image is None or isinstance(image, (str, bytes, os.PathLike))
+    for picture in ([] if image is None else [image]) if single else image:
+        if isinstance(picture, str):
+            raise TypeError("an image is bytes or a pathlib.Path, not a str")
+        request.inputs.add(image=picture if isinstance(picture, bytes) else pathlib.Path(picture).read_bytes())
+    if truncate_tokens is not None:
+        request.truncate_tokens = truncate_tokens
+    return request
 
 
 def generate_request(model: str, prompt: Union[Text, Sequence[int], None] = None, *, messages: Optional[Sequence[AnyMessage]] = None,

@@ -1,5 +1,5 @@
-// SiLU, GELU (by erf, and in the tanh form) and ReLU, alone or times a second input, as a template over the vector
-// type.
+// SiLU, GELU (by erf, in the tanh form, and CLIP's quick one) and ReLU, alone or times a second input, as a template
+// over the vector type.
 #ifndef TANDEM_WORKER_EXEC_OPS_ACTIVATION_KERNEL_H_
 #define TANDEM_WORKER_EXEC_OPS_ACTIVATION_KERNEL_H_
 
@@ -53,6 +53,11 @@ class ActivationKernel {
 
   static void Relu(const ActivationArgs& args) {
     Apply(args, [](Reg x) { return V::Max(x, V::Zero()); });
+  }
+
+  // x / (1 + e^(-1.702 x)), CLIP's stand-in for GELU.
+  static void QuickGelu(const ActivationArgs& args) {
+    Apply(args, [](Reg x) { return V::Div(x, V::Add(V::Broadcast(1.0f), Exp<V>(V::Mul(x, V::Broadcast(-1.702f))))); });
   }
 
  private:

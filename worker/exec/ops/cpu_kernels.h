@@ -89,6 +89,7 @@ struct CpuKernels {
   void (*gelu_tanh)(const ActivationArgs&);
   void (*gelu)(const ActivationArgs&);
   void (*relu)(const ActivationArgs&);
+  void (*quick_gelu)(const ActivationArgs&);
   void (*rms_norm)(const NormArgs&);
   void (*layer_norm)(const NormArgs&);
 };

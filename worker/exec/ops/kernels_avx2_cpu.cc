@@ -18,6 +18,7 @@ constexpr CpuKernels kAvx2Kernels = {
     .gelu_tanh = ActivationKernel<Avx2Vec>::GeluTanh,
     .gelu = ActivationKernel<Avx2Vec>::Gelu,
     .relu = ActivationKernel<Avx2Vec>::Relu,
+    .quick_gelu = ActivationKernel<Avx2Vec>::QuickGelu,
     .rms_norm = NormKernel<Avx2Vec>::Rms,
     .layer_norm = NormKernel<Avx2Vec>::Layer,
 };

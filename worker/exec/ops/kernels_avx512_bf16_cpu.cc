@@ -41,6 +41,7 @@ constexpr CpuKernels kAvx512Bf16Kernels = {
     .gelu_tanh = ActivationKernel<Avx512Bf16Vec>::GeluTanh,
     .gelu = ActivationKernel<Avx512Bf16Vec>::Gelu,
     .relu = ActivationKernel<Avx512Bf16Vec>::Relu,
+    .quick_gelu = ActivationKernel<Avx512Bf16Vec>::QuickGelu,
     .rms_norm = NormKernel<Avx512Bf16Vec>::Rms,
     .layer_norm = NormKernel<Avx512Bf16Vec>::Layer,
 };

@@ -18,6 +18,7 @@ constexpr CpuKernels kAvx512Kernels = {
     .gelu_tanh = ActivationKernel<Avx512Vec>::GeluTanh,
     .gelu = ActivationKernel<Avx512Vec>::Gelu,
     .relu = ActivationKernel<Avx512Vec>::Relu,
+    .quick_gelu = ActivationKernel<Avx512Vec>::QuickGelu,
     .rms_norm = NormKernel<Avx512Vec>::Rms,
     .layer_norm = NormKernel<Avx512Vec>::Layer,
 };

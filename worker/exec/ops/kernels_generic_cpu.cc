@@ -18,6 +18,7 @@ constexpr CpuKernels kGenericKernels = {
     .gelu_tanh = ActivationKernel<GenericVec>::GeluTanh,
     .gelu = ActivationKernel<GenericVec>::Gelu,
     .relu = ActivationKernel<GenericVec>::Relu,
+    .quick_gelu = ActivationKernel<GenericVec>::QuickGelu,
     .rms_norm = NormKernel<GenericVec>::Rms,
     .layer_norm = NormKernel<GenericVec>::Layer,
 };
