@@ -124,7 +124,7 @@ class OnnxRuntime(Reference):
         reference.model.set_attn_implementation("eager")  # the form that the optimizer knows as attention
         with warnings.catch_warnings(), open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
             warnings.simplefilter("ignore")
-            torch.onnx.export(Whole(reference.model), example, str(path), input_names=["ids", "mask"], output_names=["vectors"],
+            torch.onnx.export(Whole(reference.model).eval(), example, str(path), input_names=["ids", "mask"], output_names=["vectors"],
                               dynamic_axes={"ids": {0: "batch", 1: "length"}, "mask": {0: "batch", 1: "length"}},
                               opset_version=17, dynamo=False)
         options = onnxruntime.SessionOptions()
@@ -133,7 +133,7 @@ class OnnxRuntime(Reference):
         self.session = onnxruntime.InferenceSession(self.optimized(path, reference.model.config), options, providers=["CPUExecutionProvider"])
         mine = self.session.run(None, {"ids": example[0].numpy(), "mask": example[1].numpy()})[0]
         with torch.inference_mode():
-            theirs = Whole(reference.model)(*example).numpy()
+            theirs = Whole(reference.model.eval())(*example).numpy()
         reference.model.set_attn_implementation("sdpa")  # the reference's default, and its fastest
         assert abs(mine - theirs).max() < 1e-4, "the exported model computes something else"
 

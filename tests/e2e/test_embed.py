@@ -205,6 +205,27 @@ def test_models_are_listed_with_their_task(cluster):
     assert models["small-embed"].max_model_len == 48 and models["small-embed"].ready
 
 
+# ---- the Python package
+
+
+def test_the_python_package_embeds_and_reranks(package, cluster):
+    texts, ids = texts_of(3), [5, 6, 7]
+    with package.Client(f"127.0.0.1:{cluster.clients}") as client:
+        got = client.embed("small-embed", [*texts, ids])
+        assert got == values(embed(cluster, texts)) + values(embed(cluster, ids=[ids]))
+        assert client.embed("small-embed", texts[0]) == got[:1]
+        assert client.embed("small-embed", ["the " * 200], truncate_tokens=4) == client.embed("small-embed", ["the " * 9], truncate_tokens=4)
+        with pytest.raises(package.TandemError) as caught:
+            client.embed("small-embed", ["a", ""])
+        assert caught.value.reason == "INVALID_PARAMETER" and caught.value.metadata["field"] == "inputs[1]"
+        with pytest.raises(package.TandemError) as caught:
+            client.embed("small-embed", image=b"\x89PNG\r\n\x1a\n")
+        assert "reads text only" in str(caught.value)
+        ranked = client.rerank("small-rerank", texts[0], texts)
+        wanted = rerank(cluster, texts[0], texts).results
+        assert [(r.index, r.score) for r in ranked] == [(r.index, r.score) for r in wanted]
+
+
 # ---- beside a generating model
 
 

@@ -81,10 +81,14 @@ def test_many_of_both_kinds_in_one_call_keep_their_order_and_bits(cluster):
         assert values(alone) == [together[i]]
 
 
+def chunk(kind, data):
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
 def png_of(width, height):
-    """A file of a few hundred bytes that claims this size, with a right checksum."""
-    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
-    return b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big") + b"\0" * 64
+    """A file of a hundred bytes that claims this size, and has checksums that are right."""
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("file, part", [
@@ -98,7 +102,7 @@ def png_of(width, height):
     (png_of(16000, 16000), "16000 x 16000 pixels; allowed are"),
     (png_of(60000, 60000), "cannot be decoded"),
     (read("rgb.png") + b"\0" * (8 << 20), "allowed are 8388608"),
-])
+], ids=["empty", "gif", "url", "pickle", "cut_png", "cut_jpeg", "grey_16bit", "too_large", "much_too_large", "too_many_bytes"])
 def test_a_bad_picture_is_its_senders_fault_and_nobody_elses(cluster, file, part):
     good = read("rgb.jpg")
     code, reason, said = refusal(lambda: embed_images(cluster, good, file, good))
