@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -15,7 +17,6 @@
 #include "base/model/clip_memory.h"
 #include "base/model/encoder_config.h"
 #include "base/model/encoder_memory.h"
-#include "base/model/temporary_folder_for_test.h"
 
 namespace tandem::model {
 namespace {
@@ -33,11 +34,14 @@ void Require(bool condition) {
 }
 
 // Only files of these names are written, whatever the input says.
-void Write(absl::string_view input, const TemporaryFolder& folder) {
+void Write(absl::string_view input, const std::filesystem::path& folder) {
   const char* name = nullptr;
   std::string text;
   const auto finish = [&] {
-    if (name != nullptr) folder.Write(name, text);
+    if (name != nullptr) {
+      std::filesystem::create_directories((folder / name).parent_path());
+      std::ofstream(folder / name, std::ios::binary) << text;
+    }
     text.clear();
   };
   for (absl::string_view line : absl::StrSplit(input, '\n')) {
@@ -76,8 +80,10 @@ void Read(const std::string& folder) {
 }  // namespace tandem::model
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const tandem::model::TemporaryFolder folder;
+  std::string folder = (std::filesystem::temp_directory_path() / "tandem-fuzz-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) return 0;
   tandem::model::Write(absl::string_view(reinterpret_cast<const char*>(data), size), folder);
-  tandem::model::Read(folder.path());
+  tandem::model::Read(folder);
+  std::filesystem::remove_all(folder);
   return 0;
 }
