@@ -200,6 +200,7 @@ absl::StatusOr<ModelDemand> ReadModel(const std::string& text, const Topology& t
 
 absl::StatusOr<PlanRequest> ReadPlanRequest(const PlanFlags& flags) {
   PlanRequest request;
+  request.demand.most_evaluations = placement::kSearchWithinSeconds;  // nobody's requests wait for it
   for (const std::string& file : flags.topology) {
     placement::ReadOptions options;
     options.gpu = flags.gpu;

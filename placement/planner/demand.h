@@ -60,6 +60,11 @@ struct DeviceState {
   int64_t usable_bytes = -1;  // that shards may take together (utilisation applied); -1: the device's total
 };
 
+// Sets that a search over groups in each other's way looks at before it is cut off. A host of eight devices has fewer;
+// one of sixteen gets its answer within 10 ms by the first, and exactly by the second, at 2 us each.
+inline constexpr int kSearchWithinMilliseconds = 5000;
+inline constexpr int kSearchWithinSeconds = 1000000;
+
 struct Demand {
   std::vector<ModelDemand> models;
   std::vector<ExistingGroup> existing;
@@ -69,6 +74,7 @@ struct Demand {
   bool sharing = true;       // single ranks may live beside other groups on a device
   // A group that runs is moved only where the plan's communication time falls by this much, in parts of a thousand.
   int least_gain_permille = 200;
+  int most_evaluations = kSearchWithinMilliseconds;
 };
 
 }  // namespace tandem::placement

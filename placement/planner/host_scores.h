@@ -36,6 +36,10 @@ class HostScores {
   // REQUIRES: at most kMostExactDevices devices.
   explicit HostScores(const Host& host);
 
+  // How many sets beside others a search for groups on this host may look at (Demand::most_evaluations).
+  int most_evaluations() const { return most_evaluations_; }
+  void set_most_evaluations(int most) { most_evaluations_ = most; }
+
   const Host& host() const { return host_; }
   // The set's best ring with nobody else on the host; its order is the representative's where sets share a score.
   const Ring& RingOf(DeviceSet set);
@@ -61,6 +65,7 @@ class HostScores {
   uint64_t KeyOf(DeviceSet set) const;
 
   const Host& host_;
+  int most_evaluations_ = 1000000;
   std::vector<int> kinds_;                       // by device; interchangeable ones have the same number
   absl::flat_hash_map<uint64_t, Score> scores_;  // looked up, never iterated
   absl::flat_hash_map<std::string, std::pair<int64_t, Workload>> beside_;

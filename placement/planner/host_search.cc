@@ -10,9 +10,6 @@
 namespace tandem::placement {
 namespace {
 
-// Sets whose cost beside others is asked for. A host of eight devices has fewer ways than that.
-constexpr int kMostEvaluations = 5000;
-
 class Search {
  public:
   Search(const HostCandidates& candidates, HostScores& scores, ResidualValue& residual, absl::Span<const int> foreign,
@@ -41,7 +38,7 @@ class Search {
     // All that is chosen costs what it would cost by itself: nothing is in its way, and nothing can be better.
     if (!InEachOthersWay()) return {std::move(best_), true};
     Descend(0, 0);
-    return {std::move(best_), evaluations_ < kMostEvaluations};
+    return {std::move(best_), evaluations_ < scores_.most_evaluations()};
   }
 
  private:
@@ -157,7 +154,7 @@ class Search {
     std::stable_sort(ways.begin(), ways.end(),
                      [](const Candidate* a, const Candidate* b) { return a->sums.ns < b->sums.ns; });
     for (const Candidate* way : ways) {
-      if (evaluations_ >= kMostEvaluations) return;
+      if (evaluations_ >= scores_.most_evaluations()) return;
       Choose(static_cast<int>(i), way->set, +1);
       if (MayBeBest(BoundOf(used | way->set))) Descend(place, SignatureOf(way->set));
       Choose(static_cast<int>(i), way->set, -1);

@@ -5,7 +5,7 @@
 // devices (same links, memory and shards) are taken lowest first and equal groups in one order, so that a host of equal
 // devices has few ways instead of millions.
 //
-// The search is cut off after a number of evaluations that takes some milliseconds; small hosts never reach it. Pure.
+// The search is cut off after HostScores::most_evaluations; small hosts never reach it. Pure.
 #ifndef TANDEM_PLACEMENT_PLANNER_HOST_SEARCH_H_
 #define TANDEM_PLACEMENT_PLANNER_HOST_SEARCH_H_
 

@@ -23,6 +23,7 @@ class Planner {
  public:
   Planner(const Topology& topology, const Demand& demand)
       : topology_(topology), demand_(demand), parts_(CutIntoParts(topology)) {
+    for (const auto& kind : parts_.kinds) kind->scores.set_most_evaluations(demand.most_evaluations);
     for (size_t p = 0; p < parts_.parts.size(); ++p) {
       const Part& part = parts_.parts[p];
       for (size_t i = 0; i < part.devices.size(); ++i) {
