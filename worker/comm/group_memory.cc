@@ -1,8 +1,10 @@
 #include "worker/comm/group_memory.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +17,7 @@ constexpr uint64_t kMagic = 0x3130706d65646e74;  // "tndemp01"; the digits are t
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kMaxSlotBytes = 64 << 20;
 constexpr uint64_t kMaxRingBytes = 1 << 30;
+constexpr int kMostWaitForReasonMs = 100;
 
 constexpr uint64_t RoundUp(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 constexpr uint64_t kHeaderBytes = RoundUp(sizeof(GroupHeader), kPage);
@@ -85,15 +88,14 @@ uint8_t* GroupMemory::slot(int r, uint64_t phase) const {
 
 std::string GroupMemory::abort_reason() const {
   const AbortCell& cell = header()->abort;
-  switch (cell.state.load(std::memory_order_acquire)) {
-    case AbortCell::kNone:
-      return "";
-    case AbortCell::kSet:
-      return absl::StrCat("rank ", cell.rank, ": ",
-                          absl::string_view(cell.reason, std::min<size_t>(cell.reason_bytes, AbortCell::kMaxReason)));
-    default:  // Its author died while writing.
-      return "a peer gave no reason";
+  // Its author may have been put aside within the few instructions that write it; or it died there.
+  for (int waited_ms = 0; cell.state.load(std::memory_order_acquire) == AbortCell::kWriting; ++waited_ms) {
+    if (waited_ms == kMostWaitForReasonMs) return "a peer gave no reason";
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
+  if (cell.state.load(std::memory_order_acquire) == AbortCell::kNone) return "";
+  return absl::StrCat("rank ", cell.rank, ": ",
+                      absl::string_view(cell.reason, std::min<size_t>(cell.reason_bytes, AbortCell::kMaxReason)));
 }
 
 void GroupMemory::Abort(int by_rank, absl::string_view reason) {

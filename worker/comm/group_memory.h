@@ -85,7 +85,8 @@ class GroupMemory {
   uint8_t* ring() const { return region_.data() + ring_offset_; }
 
   bool aborted() const { return header()->abort.state.load(std::memory_order_seq_cst) != AbortCell::kNone; }
-  std::string abort_reason() const;                   // "rank 1: device lost"; empty unless aborted().
+  // "rank 1: device lost"; empty unless aborted(). Waits for a reason that is being written, 100 ms at most.
+  std::string abort_reason() const;
   void Abort(int by_rank, absl::string_view reason);  // Wakes everyone. Idempotent, from any thread.
 
  private:
