@@ -123,7 +123,7 @@ def test_sigterm_of_each_program_is_clean(tmp_path, which):
 
 def test_idle_costs_nothing(tmp_path):
     """No process above 2 % of a core, measured over five seconds of CPU accounting."""
-    with Cluster(tmp_path) as cluster:
+    with Cluster(tmp_path, extra="scheduling: {link_probe: off}") as cluster:  # a probe is work
         assert cluster.generate("Warm", max_tokens=4).error is None
 
         def ticks(pid):
