@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "base/fuzz/mutation.h"
 #include "base/model/json_fields.h"
 #include "base/model/temporary_folder_for_test.h"
 
@@ -34,32 +35,11 @@ std::vector<std::string> Corpus() {
   return corpus;
 }
 
-std::string Mutated(std::string input, std::mt19937* random) {
-  static constexpr const char* kPieces[] = {
-      "-1", "null", "1e999",   "18446744073709551615", "{", "}",    "[",   "]", "\"",
-      ",",  ":",    "\\u0000", "9223372036854775808",  "0", "\xff", "true"};
-  // Near the front: behind a weight file's header there is only data.
-  const auto place = [&] { return (*random)() % std::min<size_t>(input.size(), 2048); };
-  for (uint32_t times = 1 + (*random)() % 3; times > 0 && !input.empty(); --times) {
-    switch ((*random)() % 5) {
-      case 0:
-        input[place()] = static_cast<char>((*random)());
-        break;
-      case 1:
-        input.insert(place(), kPieces[(*random)() % std::size(kPieces)]);
-        break;
-      case 2:
-        input.erase(place(), 1 + (*random)() % 8);
-        break;
-      case 3:
-        input.resize(place());
-        break;
-      default:
-        input.insert(place(), input.substr(place(), (*random)() % 64));
-    }
-  }
-  return input;
-}
+// Near the front: behind a weight file's header there is only data.
+const fuzz::Mutation kMutation = {.pieces = {"-1", "null", "1e999", "18446744073709551615", "{", "}", "[", "]", "\"",
+                                             ",", ":", "\\u0000", "9223372036854775808", "0", "\xff", "true"},
+                                  .first = 1,
+                                  .places = 2048};
 
 TEST(ModelFilesFuzz, TheCorpusAndItsMutations) {
   const std::vector<std::string> corpus = Corpus();
@@ -67,7 +47,7 @@ TEST(ModelFilesFuzz, TheCorpusAndItsMutations) {
   std::mt19937 random(20240607);
   for (const std::string& input : corpus) {
     Feed(input);
-    for (int i = 0; i < 3000; ++i) Feed(Mutated(input, &random));
+    for (int i = 0; i < 3000; ++i) Feed(fuzz::Mutated(input, kMutation, &random));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fuzz/mutation.h"
 #include "base/model/json_fields.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
@@ -16,29 +17,6 @@ namespace {
 
 void Feed(const std::string& input) {
   LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()), input.size());
-}
-
-std::string Mutated(std::string input, std::mt19937* random) {
-  const auto place = [&] { return (*random)() % input.size(); };
-  for (uint32_t times = 1 + (*random)() % 4; times > 0 && !input.empty(); --times) {
-    switch ((*random)() % 5) {
-      case 0:
-        input[place()] = static_cast<char>((*random)());
-        break;
-      case 1:
-        input[place()] ^= static_cast<char>(1 << (*random)() % 8);
-        break;
-      case 2:
-        input.erase(place(), 1 + (*random)() % 8);
-        break;
-      case 3:
-        input.resize(place());
-        break;
-      default:
-        input.insert(place(), input.substr(place(), (*random)() % 64));
-    }
-  }
-  return input;
 }
 
 TEST(ImageFuzz, TheCorpusAndItsMutations) {
@@ -52,7 +30,7 @@ TEST(ImageFuzz, TheCorpusAndItsMutations) {
     const auto file = model::ReadSmallFile(entry.path().string(), 1 << 20);
     ASSERT_TRUE(file.ok()) << file.status();
     Feed(*file);
-    for (int i = 0; i < 400; ++i) Feed(Mutated(*file, &random));
+    for (int i = 0; i < 400; ++i) Feed(fuzz::Mutated(*file, {}, &random));
     ++files;
   }
   EXPECT_GE(files, 36);
