@@ -41,6 +41,25 @@ struct MatmulArgs {
   int64_t rows = 0;
 };
 
+// output = linear(input), both as wide as the weights are.
+inline MatmulArgs ProductOf(const DeviceLinear& linear, const void* input, int64_t rows, void* output,
+                            model::DType type) {
+  return {.input = input,
+          .input_stride = linear.weight.inner,
+          .linear = &linear,
+          .output = output,
+          .output_stride = linear.weight.columns,
+          .output_type = type,
+          .rows = rows};
+}
+// residual += linear(input), in float32, `hidden` to a row.
+inline MatmulArgs SumOf(const DeviceLinear& linear, const void* input, int64_t rows, float* residual, int64_t hidden) {
+  MatmulArgs args = ProductOf(linear, input, rows, residual, model::DType::kFloat32);
+  args.output_stride = hidden;
+  args.accumulate = true;
+  return args;
+}
+
 // Row counts as cuBLASLt is asked for them: the next power of two, 16 at least.
 int64_t MatmulBucket(int64_t rows);
 

@@ -97,28 +97,13 @@ absl::Status CudaDecoder::Norm(const DeviceNorm& norm, int64_t rows, const int32
 
 absl::Status CudaDecoder::Product(const DeviceLinear& linear, const void* input, int64_t rows, void* output,
                                   cudaStream_t stream) {
-  return matmul_->Run({.input = input,
-                       .input_stride = linear.weight.inner,
-                       .linear = &linear,
-                       .output = output,
-                       .output_stride = linear.weight.columns,
-                       .output_type = layout_.type,
-                       .rows = rows},
-                      stream);
+  return matmul_->Run(ProductOf(linear, input, rows, output, layout_.type), stream);
 }
 
 absl::Status CudaDecoder::LastProduct(const DeviceLinear& linear, const void* input, int64_t rows,
                                       cudaStream_t stream) {
   if (communicator_.size() > 1) return Product(linear, input, rows, delta_, stream);
-  return matmul_->Run({.input = input,
-                       .input_stride = linear.weight.inner,
-                       .linear = &linear,
-                       .output = buffers_.residual,
-                       .output_stride = config_.hidden,
-                       .output_type = DType::kFloat32,
-                       .accumulate = true,
-                       .rows = rows},
-                      stream);
+  return matmul_->Run(SumOf(linear, input, rows, buffers_.residual, config_.hidden), stream);
 }
 
 absl::Status CudaDecoder::AddToResidual(const DeviceLinear& linear, const void* input, int64_t rows,

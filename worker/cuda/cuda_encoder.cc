@@ -130,27 +130,12 @@ absl::Status CudaEncoder::Norm(const DeviceNorm& norm, int64_t rows, cudaStream_
 
 absl::Status CudaEncoder::Product(const DeviceLinear& linear, const void* input, int64_t rows, void* output,
                                   cudaStream_t stream) {
-  return matmul_->Run({.input = input,
-                       .input_stride = linear.weight.inner,
-                       .linear = &linear,
-                       .output = output,
-                       .output_stride = linear.weight.columns,
-                       .output_type = layout_.type,
-                       .rows = rows},
-                      stream);
+  return matmul_->Run(ProductOf(linear, input, rows, output, layout_.type), stream);
 }
 
 absl::Status CudaEncoder::AddToResidual(const DeviceLinear& linear, const void* input, int64_t rows,
                                         cudaStream_t stream) {
-  return matmul_->Run({.input = input,
-                       .input_stride = linear.weight.inner,
-                       .linear = &linear,
-                       .output = buffers_.residual,
-                       .output_stride = config_.hidden,
-                       .output_type = DType::kFloat32,
-                       .accumulate = true,
-                       .rows = rows},
-                      stream);
+  return matmul_->Run(SumOf(linear, input, rows, buffers_.residual, config_.hidden), stream);
 }
 
 absl::Status CudaEncoder::AttentionBlock(const TextShape& step, const DeviceLayer& layer, cudaStream_t stream) {
