@@ -289,13 +289,12 @@ void UpdateMove(ClusterState& state, Actions& out) {
     return GiveUp(state, model, to->reason, out);
   }
   if (from == nullptr || !from->CountsAsReplica()) {
-    // What it was to relieve went by itself, or is to go.
-    to->successor = false;
-    if (to->outdated || to->leaving || state.Replicas(model) > state.Wanted(model)) {
-      to->successor = true;
+    // What it was to relieve went by itself, or is to go. Replicas() does not count a successor.
+    if (to->outdated || to->leaving || state.Replicas(model) >= state.Wanted(model)) {
       AbortNow(state, *to, Reason::kDraining, "what it was to take the place of is not needed any more", out);
       return UpdateMove(state, out);
     }
+    to->successor = false;
     model.move_note = absl::StrCat(Name(to->id), " came to move ", Name(state.move.from), ", and replaces it");
     out.push_back(Tell{Name(to->id), absl::StrCat("replaces ", Name(state.move.from), ", which it was to relieve")});
     state.place_wanted = true;

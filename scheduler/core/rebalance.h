@@ -7,12 +7,11 @@
 // model (placement/planner/step_model.h), is set against the step that it has. The replica moves if that saves at least
 // the share move_gain of the step, and more than measurements waver by.
 //
-//   1. A successor forms and loads on the free devices. It does not count as a replica (Group::successor), and the
-//   group
-//      serves on. A successor that fails, or stands in the way of a replica that waits for room, is given up; nothing
-//      else has happened.
-//   2. When it is READY they change places in one step: the successor counts, the group retires (pool.h) and ends its
-//      requests. What still runs after drain_deadline migrates (migration.h). No request is aborted for a move.
+// 1. A successor forms and loads on the free devices. It does not count as a replica (Group::successor), and the group
+//    serves on. A successor that fails, or stands in the way of a replica that waits for room, is given up; nothing
+//    else has happened.
+// 2. When it is READY they change places in one step: the successor counts, the group retires (pool.h) and ends its
+//    requests. What still runs after drain_deadline migrates (migration.h). No request is aborted for a move.
 //
 // Only what is free is used: where a move would need the devices of the group itself, or of another one, it is not
 // made. Only one move at a time in the whole installation. Never while something waits for room, forms, loads or
