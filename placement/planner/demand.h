@@ -61,7 +61,7 @@ struct DeviceState {
 };
 
 // Sets that a search over groups in each other's way looks at before it is cut off. A host of eight devices has fewer;
-// one of sixteen gets its answer within 10 ms by the first, and exactly by the second, at 2 us each.
+// one of sixteen gets its answer in about 10 ms by the first, and as a rule exactly by the second, at some 2 us each.
 inline constexpr int kSearchWithinMilliseconds = 5000;
 inline constexpr int kSearchWithinSeconds = 1000000;
 

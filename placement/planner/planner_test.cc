@@ -77,6 +77,32 @@ TEST(Planner, PairsFollowTheBridges) {
   EXPECT_EQ(plan.cost.worst_ratio_permille, 1000);
 }
 
+// Two pairs that can only be formed across the sockets, and so are in each other's way.
+TEST(Planner, ASearchThatIsCutOffSaysSo) {
+  std::vector<std::string> rows(8);
+  std::vector<int> numa;
+  for (int i = 0; i < 8; ++i) {
+    numa.push_back(i / 4);
+    for (int j = 0; j < 8; ++j) absl::StrAppend(&rows[i], i == j ? "X" : i / 4 == j / 4 ? "NODE" : "SYS", " ");
+  }
+  const Topology topology = Of({HostOf("A100", std::vector<absl::string_view>(rows.begin(), rows.end()), numa)}, {80});
+  Demand demand;
+  demand.sharing = false;
+  demand.models = {Model("A", 2, 1, 140), Model("B", 2, 1, 60)};
+  demand.states.assign(1, std::vector<DeviceState>(8));
+  for (int d = 0; d < 8; ++d) {
+    if (d % 4 >= 2) demand.states[0][d].block = Block::kDraining;
+    if (d % 4 == 1) demand.states[0][d].usable_bytes = 40 * kGiB;  // too little for A
+  }
+  Plan plan = MakePlan(topology, demand);
+  EXPECT_THAT(Names(topology, demand, plan), ElementsAre("A0:host0/0+host0/4", "B0:host0/1+host0/5"));
+  EXPECT_TRUE(plan.optimal);
+  demand.most_evaluations = 1;
+  plan = MakePlan(topology, demand);
+  EXPECT_EQ(plan.groups.size(), 2u);
+  EXPECT_FALSE(plan.optimal);
+}
+
 TEST(Planner, MemoryOverrulesTheBridge) {
   Host host = HostOf("RTX3090", {"X PHB NV4 PHB", "PHB X PHB NV4", "NV4 PHB X PHB", "PHB NV4 PHB X"}, {0, 0, 0, 0});
   const Topology topology = Of({host}, {24, 24, 48, 48});
