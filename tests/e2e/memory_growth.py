@@ -68,7 +68,8 @@ def loaded(folder, model, degree):
         # Before the scheduler can order anything: the workers wait for its word, as they were born.
         scheduler = eventually(lambda: cluster.children().get("scheduler"), 10, "a scheduler")
         with stopped(scheduler):
-            eventually(lambda: len(cluster.children()) == degree + 1, 10, "all workers")
+            # A process counts from its fork; a starved one stands still before its libraries are linked. Having dialled, it is whole.
+            eventually(lambda: cluster.log_path.read_text(errors="replace").count(" dials ") == degree, 10 * SLOW, "all workers")
             workers = {name: pid for name, pid in cluster.children().items() if name != "scheduler"}
             before = {}
 
@@ -77,7 +78,7 @@ def loaded(folder, model, degree):
                 before.update({name: private(pid) for name, pid in workers.items()})
                 time.sleep(0.1)
                 return before == last
-            eventually(settled, 10, "the workers are idle")
+            eventually(settled, 10 * SLOW, "the workers are idle")
         cluster.ctl("wait", "ready", "--timeout", f"{int(120 * SLOW)}s", timeout=130)
         done = cluster.generate(list(range(5, 5 + BATCH)), max_tokens=2, timeout=120 * SLOW)
         assert done.finished is not None, done.error

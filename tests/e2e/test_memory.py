@@ -24,9 +24,8 @@ def model(request, tmp_path_factory):
 def test_estimate_is_what_the_process_grows_by(tmp_path, model, degree):
     with loaded(tmp_path, model, degree) as (cluster, ranks):
         assert len(ranks) == degree
-        print(f"\n  {HEADER}")
+        print("\n".join(["", f"  {HEADER}", *(f"  {rank}  {rank.foreign / 2**20:6.1f} MiB of others" for rank in ranks)]))
         for rank in ranks:
-            print(f"  {rank}  {rank.foreign / 2**20:6.1f} MiB of others")
             assert abs(rank.off_growth) <= 0.05
             assert abs(rank.off_device) <= 0.03
             assert abs(rank.measured - rank.growth) <= 0.02 * rank.growth, "the worker's own measurement"
