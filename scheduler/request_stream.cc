@@ -3,40 +3,19 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "base/plant.h"
 #include "scheduler/clock.h"
 #include "scheduler/ids.h"
 
 namespace tandem::scheduler {
 namespace {
 
-// A client that fell behind gets its tokens in pieces that any gRPC library takes (their receive limit is 4 MiB).
-constexpr size_t kMostTokensPerChunk = 4096;
 constexpr size_t kMostReasonBytes = 300;
-constexpr size_t kMostTokensPerChunkWithLogprobs = 256;  // up to 21 pairs each
 
 void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
   out->set_leader(leader);
   out->set_counter(counter);
-}
-
-// Alternatives repeat from token to token, so each id is spelled once.
-void AddTokenTexts(const tokenizer::Tokenizer& tokenizer, v1::Chunk* chunk) {
-  absl::flat_hash_set<uint32_t> spelled;
-  const auto spell = [&](uint32_t id) {
-    if (!spelled.insert(id).second) return;
-    const absl::string_view text = tokenizer.TokenBytes(static_cast<int32_t>(id));
-    v1::TokenText& out = *chunk->add_token_texts();
-    out.set_token_id(id);
-    out.set_text(text.data(), text.size());
-  };
-  for (const v1::PositionLogprobs& position : chunk->logprobs()) {
-    spell(position.chosen().token_id());
-    for (const v1::TokenLogprob& token : position.top()) spell(token.token_id());
-  }
 }
 
 }  // namespace
@@ -44,20 +23,15 @@ void AddTokenTexts(const tokenizer::Tokenizer& tokenizer, v1::Chunk* chunk) {
 RequestStream::RequestStream(Facts facts, v1::AssignRequest payload)
     : facts_(std::move(facts)),
       payload_(std::move(payload)),
-      text_(facts_.tokenizer, facts_.stop, facts_.continues_text) {
+      log_({facts_.tokenizer, facts_.stop, facts_.continues_text, facts_.logprobs, facts_.vocab_size}) {
   absl::MutexLock lock(&mu_);
-  for (uint32_t id : facts_.known_output) {
-    log_.push_back(id);
-    const auto stop = text_.Append(id);
-    if (!stop) continue;
-    // The client has all of it, and did not hear that it was the end.
-    assigned_at_ = facts_.arrived;
-    finished_.set_stop_string(facts_.stop[*stop]);
-    Finish(v1::STOP, facts_.arrived);
-    break;
-  }
-  if (facts_.logprobs) logprobs_.resize(log_.size());
+  const std::optional<size_t> stop = log_.Recall(facts_.known_output);
   released_ = log_.size();
+  if (!stop) return;
+  // The client has all of it, and did not hear that it was the end.
+  assigned_at_ = facts_.arrived;
+  finished_.set_stop_string(facts_.stop[*stop]);
+  Finish(v1::STOP, facts_.arrived);
 }
 
 bool RequestStream::Current(core::Attempt attempt) const {
@@ -91,7 +65,7 @@ bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* comm
   if (started_.counter != 0 && log_.size() >= assignment.max_tokens) {
     // The group was lost between the last token and its end: nothing is left to compute.
     const core::Instant now = Now();
-    text_.Finish();
+    log_.Finish();
     Finish(v1::LENGTH, now);
     PumpAll(now, wakes);
     return false;
@@ -105,9 +79,8 @@ bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* comm
   SetEpoch(assignment.attempt.leader, assignment.attempt.counter, command->mutable_key()->mutable_attempt());
   command->mutable_group()->set_group_id(assignment.group.value);
   SetEpoch(assignment.epoch.leader, assignment.epoch.counter, command->mutable_group()->mutable_epoch());
-  command->mutable_output_ids()->Assign(log_.begin(), log_.end());
+  log_.Copy(command);
   // What another scheduler would need to answer for it.
-  command->mutable_output_logprobs()->Assign(logprobs_.begin(), logprobs_.end());
   command->set_model(facts_.model);
   command->set_model_revision(facts_.model_revision);
   command->set_chunk_interval_ms(static_cast<uint32_t>(facts_.chunk_interval.us / 1000));
@@ -198,38 +171,14 @@ RequestStream::Verdict RequestStream::OnProduced(core::Attempt attempt, const v1
 }
 
 RequestStream::Verdict RequestStream::Append(const v1::Produced& produced, core::Instant now) {
-  const size_t first = produced.first_index();
-  if (first > log_.size()) {
-    return Spoil(absl::StrFormat("tokens %d to %d are missing", log_.size(), first - 1));
-  }
-  const auto& ids = produced.token_ids();
-  if (facts_.logprobs && produced.logprobs_size() != ids.size()) {
-    return Spoil(absl::StrFormat("%d tokens came with %d logprobs", ids.size(), produced.logprobs_size()));
-  }
-  for (int i = 0; i < ids.size(); ++i) {
-    const size_t index = first + i;
-    if (index < log_.size() && kPlanted != Plant::kDeliverTwice) {  // sent again after a break: must be what it was
-      if (log_[index] != ids[i]) {
-        return Spoil(absl::StrFormat("token %d came as %d and again as %d", index, log_[index], ids[i]));
-      }
-      continue;
-    }
-    if (index >= assignment_->max_tokens) {
-      return Spoil(absl::StrFormat("token %d is beyond max_tokens %d", index, assignment_->max_tokens));
-    }
-    if (ids[i] >= facts_.vocab_size) {
-      return Spoil(absl::StrFormat("token %d is %d; the vocabulary has %d", index, ids[i], facts_.vocab_size));
-    }
-    if (first_token_at_.us == 0) first_token_at_ = now;
-    log_.push_back(ids[i]);
-    if (facts_.logprobs) logprobs_.push_back(produced.logprobs(i));
-    if (const auto stop = text_.Append(ids[i])) {
-      finished_.set_stop_string(facts_.stop[*stop]);
-      Finish(v1::STOP, now);
-      return Verdict::kStopped;
-    }
-  }
-  return Verdict::kNothing;
+  const size_t before = log_.size();
+  const absl::StatusOr<std::optional<size_t>> stop = log_.Append(produced, assignment_->max_tokens);
+  if (first_token_at_.us == 0 && log_.size() > before) first_token_at_ = now;
+  if (!stop.ok()) return Spoil(std::string(stop.status().message()));
+  if (!*stop) return Verdict::kNothing;
+  finished_.set_stop_string(facts_.stop[**stop]);
+  Finish(v1::STOP, now);
+  return Verdict::kStopped;
 }
 
 RequestStream::Verdict RequestStream::OnPreempted(core::Attempt attempt, bool flush) {
@@ -277,7 +226,7 @@ RequestStream::Verdict RequestStream::OnEnded(core::Attempt attempt, const v1::E
       } else {
         started_ = attempt;
         if (ended.has_stop_token_id()) finished_.set_stop_token_id(ended.stop_token_id());
-        text_.Finish();
+        log_.Finish();
         Finish(ended.how() == v1::Ended::STOPPED ? v1::STOP : v1::LENGTH, now);
       }
     }
@@ -382,19 +331,19 @@ void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
   if (started_.counter != 0 && reader->announced != started_) {
     ComposeAccepted(reader);
   } else if (reader->next < released_) {
-    ComposeChunk(reader);
+    reader->next = log_.Fill(reader->next, released_, reader->message.mutable_chunk());
   } else if (ended_ && reader->next > log_.size()) {
     const Error error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s ended with %d tokens",
                                                          reader->next, ToHex(facts_.id), log_.size())};
     Remove(reader);
     wakes->push_back({reader->sink, reader, Wake::kEnd, failure_.ok() ? ToGrpc(error) : failure_});
     return;
-  } else if (ended_ && !reader->tail_sent && !text_.Tail().empty()) {
+  } else if (ended_ && !reader->tail_sent && !log_.Tail().empty()) {
     reader->tail_sent = true;
     auto& chunk = *reader->message.mutable_chunk();
     chunk.Clear();
     chunk.set_offset(reader->next);
-    chunk.set_text(std::string(text_.Tail()));
+    chunk.set_text(std::string(log_.Tail()));
   } else if (ended_ && failure_.ok()) {
     *reader->message.mutable_finished() = finished_;
     last = true;
@@ -427,22 +376,6 @@ void RequestStream::ComposeAccepted(Reader* reader) {
   accepted.set_model_revision(facts_.model_revision);
   accepted.set_group(absl::StrCat("groups/", assignment_->group.value));
   accepted.set_numerics_id(assignment_->numerics_id);
-}
-
-void RequestStream::ComposeChunk(Reader* reader) {
-  const size_t most = facts_.logprobs ? kMostTokensPerChunkWithLogprobs : kMostTokensPerChunk;
-  const size_t end = std::min(released_, reader->next + most);
-  auto& chunk = *reader->message.mutable_chunk();
-  chunk.Clear();
-  chunk.set_offset(reader->next);
-  chunk.mutable_token_ids()->Add(log_.begin() + reader->next, log_.begin() + end);
-  const absl::string_view text = text_.Between(reader->next, end);
-  chunk.set_text(text.data(), text.size());
-  if (facts_.logprobs) {
-    for (size_t i = reader->next; i < end; ++i) *chunk.add_logprobs() = logprobs_[i];
-    AddTokenTexts(*facts_.tokenizer, &chunk);
-  }
-  reader->next = end;
 }
 
 void RequestStream::ComposeProgress(Reader* reader) {
@@ -542,7 +475,7 @@ core::Attempt RequestStream::attempt() const {
 
 bool RequestStream::Agrees(absl::Span<const uint32_t> ids) const {
   absl::MutexLock lock(&mu_);
-  return std::equal(ids.begin(), ids.begin() + std::min(ids.size(), log_.size()), log_.begin());
+  return log_.Agrees(ids);
 }
 
 std::optional<v1::Finished> RequestStream::Result() const {
@@ -575,9 +508,7 @@ size_t RequestStream::output_tokens() const {
 
 size_t RequestStream::bytes() const {
   absl::MutexLock lock(&mu_);
-  size_t bytes = sizeof(*this) + log_.capacity() * sizeof(log_[0]) + text_.bytes();
-  for (const auto& logprobs : logprobs_) bytes += logprobs.SpaceUsedLong();
-  return bytes;
+  return sizeof(*this) + log_.bytes();
 }
 
 }  // namespace tandem::scheduler

@@ -28,7 +28,7 @@
 #include "scheduler/core/event.h"
 #include "scheduler/core/types.h"
 #include "scheduler/grpc_error.h"
-#include "scheduler/output_text.h"
+#include "scheduler/token_log.h"
 #include "tandem/v1/inference.pb.h"
 #include "tandem/v1/worker.pb.h"
 
@@ -197,7 +197,6 @@ class RequestStream {
   void PumpAll(core::Instant now, Wakes* wakes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Pump(Reader* reader, core::Instant now, Wakes* wakes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ComposeAccepted(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void ComposeChunk(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ComposeProgress(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Remove(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   static void Run(const Wakes& wakes);
@@ -216,9 +215,7 @@ class RequestStream {
   uint32_t cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   uint32_t preemptions_ ABSL_GUARDED_BY(mu_) = 0;
 
-  std::vector<uint32_t> log_ ABSL_GUARDED_BY(mu_);
-  std::vector<v1::PositionLogprobs> logprobs_ ABSL_GUARDED_BY(mu_);  // beside log_, when asked for
-  OutputText text_ ABSL_GUARDED_BY(mu_);
+  TokenLog log_ ABSL_GUARDED_BY(mu_);
   size_t released_ ABSL_GUARDED_BY(mu_) = 0;  // tokens below may be sent; those above are being gathered
   core::Instant released_at_ ABSL_GUARDED_BY(mu_);
   bool tick_promised_ ABSL_GUARDED_BY(mu_) = false;
