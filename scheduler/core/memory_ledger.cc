@@ -44,27 +44,31 @@ Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, const std
   return std::max(kNothing, planned);
 }
 
-Bytes PlannedStatic(const ClusterState& state, const Model& model, int tensor_parallel) {
-  Bytes most = state.devices.empty() ? EstimatedStatic(model.spec, tensor_parallel, 0, "") : kNothing;
-  const std::string* last = nullptr;
+std::vector<std::string> KindsOf(const ClusterState& state) {
+  std::vector<std::string> kinds;
   for (const Device& device : state.devices) {
     const std::string& kind = device.spec.kind;
-    if (last != nullptr && *last == kind) continue;  // neighbours are of one kind nearly always
-    most = std::max(most, PlannedStatic(model, tensor_parallel, 0, kind));
-    last = &kind;
+    if (!kinds.empty() && kinds.back() == kind) continue;  // neighbours are of one kind nearly always
+    const auto known = std::find(kinds.begin(), kinds.end(), kind);
+    if (known == kinds.end()) {
+      kinds.push_back(kind);
+    } else {
+      std::iter_swap(known, kinds.end() - 1);
+    }
   }
+  if (kinds.empty()) kinds.emplace_back();
+  return kinds;
+}
+
+Bytes PlannedStatic(const std::vector<std::string>& kinds, const Model& model, int tensor_parallel) {
+  Bytes most = kNothing;
+  for (const std::string& kind : kinds) most = std::max(most, PlannedStatic(model, tensor_parallel, 0, kind));
   return most;
 }
 
-Bytes PlannedKvPerToken(const ClusterState& state, const ShardCost& cost) {
-  Bytes most = state.devices.empty() ? cost.kv_bytes_per_token : kNothing;
-  const std::string* last = nullptr;
-  for (const Device& device : state.devices) {
-    const std::string& kind = device.spec.kind;
-    if (last != nullptr && *last == kind) continue;
-    most = std::max(most, cost.On(kind).kv_bytes_per_token);
-    last = &kind;
-  }
+Bytes PlannedKvPerToken(const std::vector<std::string>& kinds, const ShardCost& cost) {
+  Bytes most = kNothing;
+  for (const std::string& kind : kinds) most = std::max(most, cost.On(kind).kv_bytes_per_token);
   return most;
 }
 

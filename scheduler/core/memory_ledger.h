@@ -14,6 +14,7 @@
 #define TANDEM_SCHEDULER_CORE_MEMORY_LEDGER_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "scheduler/core/cluster_state.h"
@@ -25,10 +26,13 @@ Bytes EstimatedStatic(const ModelSpec& spec, int tensor_parallel, int rank, cons
 
 // The same as placement counts it on a device of this kind.
 Bytes PlannedStatic(const Model& model, int tensor_parallel, int rank, const std::string& kind);
-// Rank 0's on the kind of device that needs most, for a plan that has not chosen its devices yet.
-Bytes PlannedStatic(const ClusterState& state, const Model& model, int tensor_parallel);
+// The kinds of device that there are, each once; where there is no device yet, one kind without a name. It walks all
+// devices: a plan, which asks for every one of them, does this once.
+std::vector<std::string> KindsOf(const ClusterState& state);
+// Rank 0's on that one of the kinds which needs most, for a plan that has not chosen its devices yet.
+Bytes PlannedStatic(const std::vector<std::string>& kinds, const Model& model, int tensor_parallel);
 // Likewise a token of KV.
-Bytes PlannedKvPerToken(const ClusterState& state, const ShardCost& cost);
+Bytes PlannedKvPerToken(const std::vector<std::string>& kinds, const ShardCost& cost);
 
 // A rank has loaded: its measurement goes into the books and is learned from. REQUIRES: member is one of group's.
 void TakeMeasurement(ClusterState& state, const Group& group, Member& member, Bytes measured);

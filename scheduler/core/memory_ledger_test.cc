@@ -59,17 +59,17 @@ TEST_F(MemoryLedgerTest, AKindOfDeviceMayHaveAFormulaOfItsOwn) {
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cpu").value, 1000 * kMiB);
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cuda").value, 1400 * kMiB);
   EXPECT_EQ(PlannedStatic(model(), 2, 1, "cuda").value, 1350 * kMiB);
-  EXPECT_EQ(PlannedStatic(state_, model(), 2).value, 1400 * kMiB) << "a plan may choose either";
-  EXPECT_EQ(PlannedKvPerToken(state_, model().spec.costs[1]).value, 1024);
+  EXPECT_EQ(PlannedStatic(KindsOf(state_), model(), 2).value, 1400 * kMiB) << "a plan may choose either";
+  EXPECT_EQ(PlannedKvPerToken(KindsOf(state_), model().spec.costs[1]).value, 1024);
   state_.devices.pop_front();
-  EXPECT_EQ(PlannedKvPerToken(state_, model().spec.costs[1]).value, 512);
+  EXPECT_EQ(PlannedKvPerToken(KindsOf(state_), model().spec.costs[1]).value, 512);
 }
 
 TEST_F(MemoryLedgerTest, BeforeAnyLoadTheFormulaOfTheRankCounts) {
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cpu").value, 1000 * kMiB);
   EXPECT_EQ(PlannedStatic(model(), 2, 1, "cpu").value, 990 * kMiB);
   EXPECT_EQ(PlannedStatic(model(), 1, 1, "cpu").value, 2000 * kMiB) << "no figure of its own: as rank 0";
-  EXPECT_EQ(PlannedStatic(state_, model(), 2).value, 1000 * kMiB);
+  EXPECT_EQ(PlannedStatic(KindsOf(state_), model(), 2).value, 1000 * kMiB);
   EXPECT_EQ(PlannedStatic(model(), 16, 0, "cpu").value, 0) << "a degree that the model has not";
 }
 
@@ -79,7 +79,7 @@ TEST_F(MemoryLedgerTest, TheWorstRankOfALoadIsAddedToTheNextPlan) {
   EXPECT_EQ(PlannedStatic(model(), 2, 1, "cpu").value, 1025 * kMiB);
   EXPECT_EQ(PlannedStatic(model(), 1, 0, "cpu").value, 2000 * kMiB) << "another degree taught nothing";
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cuda").value, 1000 * kMiB) << "nor for another kind of device";
-  EXPECT_EQ(PlannedStatic(state_, model(), 2).value, 1035 * kMiB);
+  EXPECT_EQ(PlannedStatic(KindsOf(state_), model(), 2).value, 1035 * kMiB);
 }
 
 TEST_F(MemoryLedgerTest, ALaterLoadReplacesWhatAnEarlierOneTaught) {
@@ -92,7 +92,8 @@ TEST_F(MemoryLedgerTest, ALaterLoadReplacesWhatAnEarlierOneTaught) {
 TEST_F(MemoryLedgerTest, LessThanTheFormulaCountsTooButNeverBelowZero) {
   Load(1, -100, -200);
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cpu").value, 900 * kMiB);
-  EXPECT_EQ(PlannedStatic(state_, model(), 2).value, 1000 * kMiB) << "a device of the other kind may be chosen";
+  EXPECT_EQ(PlannedStatic(KindsOf(state_), model(), 2).value, 1000 * kMiB)
+      << "a device of the other kind may be chosen";
   Load(2, -999, -980);
   model().spec.costs[1].static_bytes = {10 * kMiB};
   EXPECT_EQ(PlannedStatic(model(), 2, 0, "cpu").value, 0);

@@ -168,7 +168,7 @@ void Judge(ClusterState& state, Model& model, Actions& out) {
 PlacementReport DescribePlaced(const ClusterState& state, const Model& model, const Planning& planning,
                                const placement::PlannedGroup& group) {
   const ShardCost& cost = model.spec.costs[planning.cost_of_shape[group.model][group.shape]];
-  const Need need = NeedOf(state, model, cost);
+  const Need need = NeedOf(planning.kinds, model, cost);
   const placement::ModelReport& found = planning.plan.reports[group.model];
   PlacementReport report;
   report.at = state.now;
@@ -197,6 +197,7 @@ PlacementReport WhyNot(const ClusterState& state, const Model& model) {
   report.at = state.now;
   report.verdict = Verdict::kNever;
   report.sentence = absl::StrCat(Name(model), " has no tensor-parallel degree that is possible");
+  const std::vector<std::string> kinds = KindsOf(state);
   std::optional<Trial> best;
   for (const ShardCost& cost : model.spec.costs) {
     if (model.spec.tensor_parallel != 0 && cost.tensor_parallel != model.spec.tensor_parallel) continue;
@@ -205,7 +206,7 @@ PlacementReport WhyNot(const ClusterState& state, const Model& model) {
       if (!best.has_value()) report.sentence = absl::StrCat(Name(model), " at ", report.degrees.back());
       continue;
     }
-    Trial trial = Try(state, model, NeedOf(state, model, cost));
+    Trial trial = Try(state, model, NeedOf(kinds, model, cost));
     if (trial.verdict == Verdict::kNever && ClusterIncomplete(state)) trial.verdict = Verdict::kLater;
     report.degrees.push_back(
         absl::StrCat("tp=", cost.tensor_parallel, ": ", Words(trial.need.Least()), " per device, not placed"));

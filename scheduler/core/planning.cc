@@ -66,7 +66,8 @@ bool Contains(const std::vector<GroupId>& groups, GroupId id) {
 // What new groups and those that stay may take together. The planner charges a group that stays with the least of its
 // shape, and must not find less than it really holds: so that least is given back here, no more. What `gone` groups
 // hold counts as free.
-Bytes Available(const ClusterState& state, const Device& device, const std::vector<GroupId>& gone) {
+Bytes Available(const ClusterState& state, const std::vector<std::string>& kinds, const Device& device,
+                const std::vector<GroupId>& gone) {
   Bytes bytes = FreeToUse(state, device);
   for (const GroupId id : device.groups) {
     const Group& group = *state.Find(id);
@@ -79,14 +80,15 @@ Bytes Available(const ClusterState& state, const Device& device, const std::vect
       for (const ShardCost& cost : model.spec.costs) {
         const bool same = cost.tensor_parallel == static_cast<int>(group.members.size());
         const bool offered = model.spec.tensor_parallel == 0 || model.spec.tensor_parallel == cost.tensor_parallel;
-        if (same && offered) bytes += NeedOf(state, model, cost).Least();
+        if (same && offered) bytes += NeedOf(kinds, model, cost).Least();
       }
     }
   }
   return bytes;
 }
 
-placement::Host HostOf(const ClusterState& state, const std::vector<DeviceId>& ids, const std::vector<GroupId>& gone) {
+placement::Host HostOf(const ClusterState& state, const std::vector<std::string>& kinds,
+                       const std::vector<DeviceId>& ids, const std::vector<GroupId>& gone) {
   placement::Host host;
   host.name = state.At(ids.front()).spec.node;
   host.links.resize(ids.size() * ids.size());
@@ -97,7 +99,7 @@ placement::Host HostOf(const ClusterState& state, const std::vector<DeviceId>& i
     out.chip = ChipOf(device.spec);
     out.numa = device.spec.numa_node;
     out.memory_total = device.spec.memory_total.value;
-    out.memory_used = out.memory_total - Available(state, device, gone).value;
+    out.memory_used = out.memory_total - Available(state, kinds, device, gone).value;
     out.memory_used = std::clamp<int64_t>(out.memory_used, 0, out.memory_total);
   }
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -130,8 +132,8 @@ Block BlockOf(const Device& device) {
   return Block::kNone;
 }
 
-placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, int wanted,
-                                std::vector<int>& cost_of_shape) {
+placement::ModelDemand DemandOf(const ClusterState& state, const std::vector<std::string>& kinds, const Model& model,
+                                int wanted, std::vector<int>& cost_of_shape) {
   const ModelSpec& spec = model.spec;
   placement::ModelDemand demand;
   demand.name = Name(model);
@@ -147,13 +149,13 @@ placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, i
   for (size_t c = 0; c < spec.costs.size(); ++c) {
     const ShardCost& cost = spec.costs[c];
     if (spec.tensor_parallel != 0 && cost.tensor_parallel != spec.tensor_parallel) continue;
-    const Need need = NeedOf(state, model, cost);
+    const Need need = NeedOf(kinds, model, cost);
     placement::Shape shape;
     shape.ranks = cost.tensor_parallel;
     shape.fixed_bytes = need.static_bytes.value;
     shape.kv_min_bytes = need.kv_min.value;
     shape.kv_most_bytes = need.kv_most.value;
-    shape.kv_bytes_per_token = PlannedKvPerToken(state, cost).value;
+    shape.kv_bytes_per_token = PlannedKvPerToken(kinds, cost).value;
     shape.impossible = cost.impossible;
     if (shape.ranks == 1) demand.weight_bytes = cost.static_bytes.value;
     demand.shapes.push_back(std::move(shape));
@@ -162,20 +164,21 @@ placement::ModelDemand DemandOf(const ClusterState& state, const Model& model, i
   return demand;
 }
 
-placement::Topology TopologyOf(const ClusterState& state, const std::vector<std::vector<DeviceId>>& devices,
-                               const std::vector<GroupId>& gone) {
+placement::Topology TopologyOf(const ClusterState& state, const Planning& planning, const std::vector<GroupId>& gone) {
   placement::Topology topology;
-  for (const std::vector<DeviceId>& ids : devices) topology.hosts.push_back(HostOf(state, ids, gone));
+  for (const std::vector<DeviceId>& ids : planning.devices) {
+    topology.hosts.push_back(HostOf(state, planning.kinds, ids, gone));
+  }
   return topology;
 }
 
 }  // namespace
 
-Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost) {
+Need NeedOf(const std::vector<std::string>& kinds, const Model& model, const ShardCost& cost) {
   const ModelSpec& spec = model.spec;
   const int64_t context = (std::max<int64_t>(1, spec.max_model_len) + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  const Bytes static_bytes = PlannedStatic(state, model, cost.tensor_parallel);
-  Need need{cost.tensor_parallel, static_bytes, {PlannedKvPerToken(state, cost).value * context}, {}};
+  const Bytes static_bytes = PlannedStatic(kinds, model, cost.tensor_parallel);
+  Need need{cost.tensor_parallel, static_bytes, {PlannedKvPerToken(kinds, cost).value * context}, {}};
   need.kv_most = {need.kv_min.value * std::max<int64_t>(1, spec.max_sequences)};
   if (spec.kv_most.value > 0) need.kv_most = std::max(need.kv_min, std::min(need.kv_most, spec.kv_most));
   return need;
@@ -237,7 +240,8 @@ std::vector<std::vector<DeviceId>> HostsOf(const ClusterState& state) {
 Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, const WhatIf& what_if) {
   Planning planning;
   planning.devices = HostsOf(state);
-  planning.topology = TopologyOf(state, planning.devices, what_if.gone);
+  planning.kinds = KindsOf(state);
+  planning.topology = TopologyOf(state, planning, what_if.gone);
   std::vector<placement::DeviceRef> refs(state.devices.size());
   placement::Demand& demand = planning.demand;
   demand.sharing = state.options.sharing;
@@ -253,7 +257,8 @@ Planning PlanAll(const ClusterState& state, const std::vector<int>& wanted, cons
     }
   }
   for (const Model& model : state.models) {
-    demand.models.push_back(DemandOf(state, model, wanted[model.id.value], planning.cost_of_shape.emplace_back()));
+    std::vector<int>& costs = planning.cost_of_shape.emplace_back();
+    demand.models.push_back(DemandOf(state, planning.kinds, model, wanted[model.id.value], costs));
   }
   for (const auto& [id, group] : state.groups) {
     if (Contains(what_if.gone, id)) continue;

@@ -6,6 +6,7 @@
 #define TANDEM_SCHEDULER_CORE_PLANNING_H_
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "placement/planner/plan.h"
@@ -21,7 +22,8 @@ struct Need {
   Bytes static_bytes, kv_min, kv_most;
   Bytes Least() const { return static_bytes + kv_min; }
 };
-Need NeedOf(const ClusterState& state, const Model& model, const ShardCost& cost);
+// On that one of the kinds of device (memory_ledger.h) which needs most.
+Need NeedOf(const std::vector<std::string>& kinds, const Model& model, const ShardCost& cost);
 
 // The most that this model may ever have of the device.
 Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device);
@@ -41,6 +43,7 @@ struct Planning {
   placement::Demand demand;                     // models in order of ModelId
   std::vector<std::vector<DeviceId>> devices;   // by host and device
   std::vector<std::vector<int>> cost_of_shape;  // by model and shape: index into ModelSpec::costs
+  std::vector<std::string> kinds;               // of device, that there are
   placement::Plan plan;
 };
 // What the planning is to take for granted.

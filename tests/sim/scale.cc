@@ -149,6 +149,9 @@ class Fleet {
     line("arrival", costs.arrivals);
     line("start", costs.starts);
     line("end", costs.ends);
+    absl::PrintF("  look for moves %8d         %10.2f ms each, %.2f the longest\n", looks_,
+                 static_cast<double>(look_ns_) / 1e6 / static_cast<double>(std::max<int64_t>(looks_, 1)),
+                 static_cast<double>(longest_look_ns_) / 1e6);
     absl::PrintF("  requests: %d finished, %d refused or failed\n", finished_, failed_);
   }
 
@@ -207,7 +210,7 @@ class Fleet {
     const int64_t first = due_.empty() ? INT64_MAX : due_.top().at;
     const int64_t at = std::min({first, next_beat_, next_request_, core_.NextDeadline().us, until});
     now_.us = std::max(now_.us, at);
-    if (at == core_.NextDeadline().us) return Step(core::Ticked{}, &costs_.ticks);
+    if (at == core_.NextDeadline().us) return Tick();
     if (at == next_request_) return Arrive();
     if (at == next_beat_) return Beat();
     if (at != first) return;
@@ -226,6 +229,15 @@ class Fleet {
       case Kind::kLoaded:
         return Loaded(due.device);
     }
+  }
+
+  // A look for moves plans the whole cluster: it is no event that load brings, and is told by itself.
+  void Tick() {
+    if (core_.state().move_at > now_) return Step(core::Ticked{}, &costs_.ticks);
+    const int64_t begin = CpuNanos();
+    Step(core::Ticked{}, &placing_);
+    const int64_t took = CpuNanos() - begin;
+    ++looks_, look_ns_ += took, longest_look_ns_ = std::max(longest_look_ns_, took);
   }
 
   // One after the other, evenly over their period, as those of machines are that were not started at one instant. One
@@ -335,6 +347,7 @@ class Fleet {
   core::Event beat_ = core::HeartbeatReceived{};
   Costs costs_, settled_;
   Cost placing_;
+  int64_t looks_ = 0, look_ns_ = 0, longest_look_ns_ = 0;
   int64_t finished_ = 0, failed_ = 0;
   int64_t placed_ns_ = 0, cpu_ns_ = 0, load_us_ = 0;
 };
