@@ -108,6 +108,8 @@ models:
             try:
                 done = self.ctl("wait", "ready", "--timeout", f"{int(30 * SLOW)}s", check=False)
                 assert done.returncode == 0, f"not ready: {done.stderr}\n{self.tail()}"
+                # The supervisor looks for itself; until it has seen it, a scheduler that ends is one that cannot start.
+                eventually(lambda: "tandem is ready" in self.log_path.read_text(errors="replace"), 10, "up says so too")
                 if isinstance(replicas, int):  # ready means one of each model
                     eventually(lambda: all(m.replicas_ready >= replicas for m in self.status().models), 30, "all replicas")
             except BaseException:
