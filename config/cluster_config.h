@@ -24,6 +24,7 @@ struct ServerConfig {
   std::string admin = "127.0.0.1:50052";
   std::string http = "127.0.0.1:8000";
   std::string metrics = "127.0.0.1:9464";
+  std::string api_keys_file;               // of the gateway: NAME:KEY lines; empty = none
   bool plaintext_beyond_loopback = false;  // without it, an address that other machines can reach is refused
 };
 

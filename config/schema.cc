@@ -183,6 +183,8 @@ constexpr ClusterKey kClusterKeys[] = {
      [](const Config& c) { return c.server.http; }},
     {"server.metrics", Shape::kScalar, [](Text t, Config& c) { return ReadAddress(t, c.server.metrics); },
      [](const Config& c) { return c.server.metrics; }},
+    {"server.api_keys_file", Shape::kPath, [](Text t, Config& c) { return ReadPath(t, c.server.api_keys_file); },
+     [](const Config& c) { return c.server.api_keys_file; }},
     {"server.plaintext_beyond_loopback", Shape::kScalar,
      [](Text t, Config& c) { return ReadBool(t, c.server.plaintext_beyond_loopback); },
      [](const Config& c) { return Truth(c.server.plaintext_beyond_loopback); }},

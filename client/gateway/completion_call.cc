@@ -139,7 +139,7 @@ void CompletionCall::Complete() {
     if (i % request_.n == 0) prompt += usage.prompt_tokens();
     completion += usage.completion_tokens();
   }
-  metrics_->OnTokens(prompt, completion);
+  metrics_->OnTokens(exchange_->tenant(), prompt, completion);
   if (!request_.stream) return exchange_->Respond({.body = format_.Whole(choices_)});
   event_.clear();
   format_.AppendUsage(choices_, &event_);

@@ -17,13 +17,15 @@ void Gateway::Embeddings(std::shared_ptr<RoutedExchange> exchange) {
   if (auto* error = std::get_if<ApiError>(&parsed)) return exchange->Respond(ToResponse(*error));
   auto& request = std::get<EmbeddingRequest>(parsed);
   v1::EmbedRequest call = request.call;
+  call.set_tenant(exchange->tenant());
   request.call.clear_inputs();  // the answer needs the rest
-  CallScheduler<v1::EmbedRequest, v1::EmbedResponse>(
-      exchange, client_, &client::AsyncClient::Embed, std::move(call), kLongest,
-      [metrics = metrics_, request = std::move(request)](const v1::EmbedResponse& response) {
-        metrics->OnTokens(response.usage().prompt_tokens(), 0);
-        return HttpResponse{.body = EmbeddingsJson(request, response)};
-      });
+  CallScheduler<v1::EmbedRequest, v1::EmbedResponse>(exchange, client_, &client::AsyncClient::Embed, std::move(call),
+                                                     kLongest,
+                                                     [metrics = metrics_, tenant = exchange->tenant(),
+                                                      request = std::move(request)](const v1::EmbedResponse& response) {
+                                                       metrics->OnTokens(tenant, response.usage().prompt_tokens(), 0);
+                                                       return HttpResponse{.body = EmbeddingsJson(request, response)};
+                                                     });
 }
 
 void Gateway::Rerank(std::shared_ptr<RoutedExchange> exchange) {
@@ -31,11 +33,12 @@ void Gateway::Rerank(std::shared_ptr<RoutedExchange> exchange) {
   if (auto* error = std::get_if<ApiError>(&parsed)) return exchange->Respond(ToResponse(*error));
   auto& question = std::get<RerankQuestion>(parsed);
   v1::RerankRequest call = question.call;
+  call.set_tenant(exchange->tenant());
   CallScheduler<v1::RerankRequest, v1::RerankResponse>(
       exchange, client_, &client::AsyncClient::Rerank, std::move(call), kLongest,
-      [metrics = metrics_, id = exchange->request().id,
+      [metrics = metrics_, tenant = exchange->tenant(), id = exchange->request().id,
        question = std::move(question)](const v1::RerankResponse& response) {
-        metrics->OnTokens(response.usage().prompt_tokens(), 0);
+        metrics->OnTokens(tenant, response.usage().prompt_tokens(), 0);
         return HttpResponse{.body = RerankJson(question, id, response)};
       });
 }

@@ -1,9 +1,6 @@
 #include "client/gateway/gateway.h"
 
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
-
-#include <array>
+#include <cstring>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -18,14 +15,6 @@
 
 namespace tandem::gateway {
 namespace {
-
-using Digest = std::array<unsigned char, SHA256_DIGEST_LENGTH>;
-
-Digest DigestOf(absl::string_view text) {
-  Digest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  return digest;
-}
 
 constexpr absl::Duration kLongestTimeout = absl::Hours(24);
 constexpr absl::Duration kMetricsTimeout = absl::Seconds(3);
@@ -78,9 +67,10 @@ const Gateway::Route* Gateway::FindRoute(absl::string_view path) {
   return nullptr;
 }
 
-Gateway::Gateway(GatewayOptions options, client::AsyncClient* client, Metrics* metrics,
+Gateway::Gateway(GatewayOptions options, ApiKeys* keys, client::AsyncClient* client, Metrics* metrics,
                  const std::atomic<bool>* closing)
     : options_(std::move(options)),
+      keys_(keys),
       client_(client),
       metrics_(metrics),
       closing_(closing),
@@ -109,7 +99,8 @@ void Gateway::Handle(std::shared_ptr<Exchange> plain) {
   }
   const bool guarded =
       route->guard == Route::Guard::kKey || (route->guard == Route::Guard::kModels && options_.guard_models);
-  if (guarded && !MayAsk(request)) {
+  std::optional<std::string> tenant = guarded ? TenantOf(request) : "";
+  if (!tenant.has_value()) {
     HttpResponse response = ToResponse({.status = 401,
                                         .message = "this service needs a key: send \"Authorization: Bearer KEY\"",
                                         .type = "authentication_error",
@@ -117,21 +108,15 @@ void Gateway::Handle(std::shared_ptr<Exchange> plain) {
     response.headers.emplace_back("www-authenticate", "Bearer");
     return exchange->Respond(std::move(response));
   }
+  exchange->set_tenant(*std::move(tenant));
   (this->*route->handler)(exchange);
 }
 
-// Digests of equal length are compared in a time that says nothing about where they differ, and all of them are.
-bool Gateway::MayAsk(const HttpRequest& request) const {
-  if (options_.api_keys.empty()) return true;
-  absl::string_view given = request.Header("authorization");
-  if (!absl::StartsWithIgnoreCase(given, "bearer ")) return false;
-  given = absl::StripAsciiWhitespace(given.substr(7));
-  const Digest digest = DigestOf(given);
-  bool found = false;
-  for (const std::string& key : options_.api_keys) {
-    found |= CRYPTO_memcmp(digest.data(), DigestOf(key).data(), digest.size()) == 0;
-  }
-  return found;
+std::optional<std::string> Gateway::TenantOf(const HttpRequest& request) const {
+  if (!keys_->required()) return "";
+  const absl::string_view given = request.Header("authorization");
+  if (!absl::StartsWithIgnoreCase(given, "bearer ")) return std::nullopt;
+  return keys_->TenantOf(absl::StripAsciiWhitespace(given.substr(strlen("bearer "))), absl::Now());
 }
 
 Headers Gateway::CorsHeaders(const HttpRequest& request) const {
@@ -188,9 +173,10 @@ void Gateway::Chat(std::shared_ptr<RoutedExchange> exchange) {
 void Gateway::Complete(const std::shared_ptr<RoutedExchange>& exchange,
                        std::variant<CompletionRequest, ApiError> request) {
   if (auto* error = std::get_if<ApiError>(&request)) return exchange->Respond(ToResponse(*error));
+  auto& completion = std::get<CompletionRequest>(request);
+  for (v1::GenerateRequest& prompt : completion.prompts) prompt.set_tenant(exchange->tenant());
   const absl::Duration timeout = TimeoutOf(exchange->request());
-  std::make_shared<CompletionCall>(std::move(std::get<CompletionRequest>(request)), exchange, client_, metrics_)
-      ->Start(timeout);
+  std::make_shared<CompletionCall>(std::move(completion), exchange, client_, metrics_)->Start(timeout);
 }
 
 }  // namespace tandem::gateway

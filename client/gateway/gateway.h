@@ -10,11 +10,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "client/async_client.h"
+#include "client/gateway/api_keys.h"
 #include "client/gateway/completion_request.h"
 #include "client/gateway/http.h"
 #include "client/gateway/metrics.h"
@@ -23,7 +25,6 @@
 namespace tandem::gateway {
 
 struct GatewayOptions {
-  std::vector<std::string> api_keys;         // none: everybody may ask
   bool guard_models = false;                 // the list of models needs a key too
   std::vector<std::string> allowed_origins;  // of browsers; "*": all; none: no CORS
   std::string version;
@@ -32,8 +33,9 @@ struct GatewayOptions {
 
 class Gateway {
  public:
-  // `closing`: set when the process is about to end.
-  Gateway(GatewayOptions options, client::AsyncClient* client, Metrics* metrics, const std::atomic<bool>* closing);
+  // `closing`: set when the process is about to end. All pointers outlive this.
+  Gateway(GatewayOptions options, ApiKeys* keys, client::AsyncClient* client, Metrics* metrics,
+          const std::atomic<bool>* closing);
 
   void Handle(std::shared_ptr<Exchange> exchange);
 
@@ -43,7 +45,8 @@ class Gateway {
   static const std::vector<Route>& Routes();
   static const Route* FindRoute(absl::string_view path);
 
-  bool MayAsk(const HttpRequest& request) const;
+  // The tenant of the key that a request came with; nothing where it came with none that is good.
+  std::optional<std::string> TenantOf(const HttpRequest& request) const;
   Headers CorsHeaders(const HttpRequest& request) const;
 
   void Live(std::shared_ptr<RoutedExchange> exchange);
@@ -60,6 +63,7 @@ class Gateway {
   void Detokenize(std::shared_ptr<RoutedExchange> exchange);
 
   const GatewayOptions options_;
+  ApiKeys* const keys_;
   client::AsyncClient* const client_;
   Metrics* const metrics_;
   const std::atomic<bool>* const closing_;

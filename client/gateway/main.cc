@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/async_client.h"
+#include "client/gateway/api_keys.h"
 #include "client/gateway/gateway.h"
 #include "client/gateway/metrics.h"
 #include "client/gateway/server.h"
@@ -23,7 +24,7 @@ namespace {
 constexpr char kVersion[] = TANDEM_VERSION;
 
 // Flags first; without any, the environment. Several keys are separated by commas.
-std::vector<std::string> ApiKeys(std::vector<std::string> keys) {
+std::vector<std::string> GivenKeys(std::vector<std::string> keys) {
   for (const char* variable : {"TANDEM_API_KEY", "VLLM_API_KEY"}) {
     const char* text = std::getenv(variable);
     if (!keys.empty() || text == nullptr) continue;
@@ -45,11 +46,14 @@ void AllowManyDescriptors() {
 int Main(int argc, char** argv) {
   config::ServiceProgram program("tandem-gateway", "OpenAI's HTTP API in front of a Tandem scheduler.", kVersion);
   program.Layered("--http", "server.http", "HOST:PORT to serve (127.0.0.1:8000)");
+  program.Layered("--api-keys-file", "server.api_keys_file",
+                  "A file of NAME:KEY lines: each name is a tenant (no file)");
   program.Layered("--scheduler", "server.clients", "HOST:PORT of the scheduler's clients (127.0.0.1:50051)");
   CLI::App& app = program.app();
   GatewayOptions options;
   ServerOptions server_options;
-  app.add_option("--api-key", options.api_keys,
+  std::vector<std::string> given_keys;
+  app.add_option("--api-key", given_keys,
                  "A key that clients must send; may be given several times (TANDEM_API_KEY, VLLM_API_KEY)");
   app.add_flag("--guard-models", options.guard_models, "GET /v1/models needs a key too");
   app.add_option("--allow-origin", options.allowed_origins,
@@ -64,22 +68,22 @@ int Main(int argc, char** argv) {
   if (!http.ok()) return program.Fail(http.status().message());
   server_options.host = http->host;
   server_options.port = http->port;
-  options.api_keys = ApiKeys(std::move(options.api_keys));
+  ApiKeys keys(GivenKeys(std::move(given_keys)), program.config().server.api_keys_file);
+  if (absl::Status status = keys.Load(); !status.ok()) return program.Fail(status.message());
   options.version = kVersion;
   options.vllm_metrics = !program.config().metrics.compat.empty();
 
   Metrics metrics(kVersion);
   std::atomic<bool> closing = false;
-  const size_t keys = options.api_keys.size();
   // The client ends last: it waits for calls that connections cancel when they are closed.
   client::AsyncClient client(program.config().server.clients);
-  Gateway gateway(std::move(options), &client, &metrics, &closing);
+  Gateway gateway(std::move(options), &keys, &client, &metrics, &closing);
   Server server(server_options, &metrics, &closing,
                 [&gateway](std::shared_ptr<Exchange> exchange) { gateway.Handle(std::move(exchange)); });
   if (absl::Status status = server.Start(); !status.ok()) return program.Fail(status.message());
   LOG(INFO) << "tandem-gateway " << kVersion << " serves HTTP at " << http->host << " port " << server.port()
             << " for the scheduler at " << program.config().server.clients << "; "
-            << (keys == 0 ? "no key is needed" : absl::StrCat(keys, keys == 1 ? " key" : " keys"));
+            << (keys.required() ? absl::StrCat(keys.size(), keys.size() == 1 ? " key" : " keys") : "no key is needed");
 
   program.AwaitEnd();
   server.Shutdown(program.shutdown_grace());

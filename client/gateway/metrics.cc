@@ -29,8 +29,15 @@ void Metrics::Histogram::Add(absl::Duration value) {
   sum += seconds;
 }
 
-void Metrics::OnRequest(absl::string_view route, int status, absl::Duration took) {
+Metrics::Account& Metrics::AccountOf(const std::string& tenant) {
+  const auto known = tenants_.find(tenant);
+  if (known != tenants_.end()) return known->second;
+  return tenants_[tenants_.size() < kMostTenants ? tenant : "other"];
+}
+
+void Metrics::OnRequest(absl::string_view route, const std::string& tenant, int status, absl::Duration took) {
   absl::MutexLock lock(&mu_);
+  if (!tenant.empty()) ++AccountOf(tenant).requests[status];
   ++requests_[{std::string(route), status}];
   durations_[std::string(route)].Add(took);
 }
@@ -42,8 +49,13 @@ void Metrics::OnClientGone(absl::string_view route) {
   absl::MutexLock lock(&mu_);
   ++gone_[std::string(route)];
 }
-void Metrics::OnTokens(uint64_t prompt, uint64_t completion) {
+void Metrics::OnTokens(const std::string& tenant, uint64_t prompt, uint64_t completion) {
   absl::MutexLock lock(&mu_);
+  if (!tenant.empty()) {
+    Account& account = AccountOf(tenant);
+    account.prompt_tokens += prompt;
+    account.completion_tokens += completion;
+  }
   prompt_tokens_ += prompt;
   completion_tokens_ += completion;
 }
@@ -59,6 +71,24 @@ void Metrics::AppendHistogram(absl::string_view name, const std::map<std::string
     }
     absl::StrAppend(out, name, "_sum{route=\"", route, "\"} ", histogram.sum, "\n");
     absl::StrAppend(out, name, "_count{route=\"", route, "\"} ", count, "\n");
+  }
+}
+
+void Metrics::AppendTenants(std::string* out) const {
+  if (tenants_.empty()) return;
+  AppendHeader("tandem_http_tenant_requests_total", "counter", "Requests by tenant and status.", out);
+  for (const auto& [name, account] : tenants_) {
+    for (const auto& [status, count] : account.requests) {
+      absl::StrAppend(out, "tandem_http_tenant_requests_total{tenant=\"", name, "\",code=\"", status, "\"} ", count,
+                      "\n");
+    }
+  }
+  AppendHeader("tandem_http_tenant_tokens_total", "counter", "Tokens of prompts and of answers by tenant.", out);
+  for (const auto& [name, account] : tenants_) {
+    for (const auto& [kind, count] :
+         {std::pair("prompt", account.prompt_tokens), std::pair("generation", account.completion_tokens)}) {
+      absl::StrAppend(out, "tandem_http_tenant_tokens_total{tenant=\"", name, "\",kind=\"", kind, "\"} ", count, "\n");
+    }
   }
 }
 
@@ -83,6 +113,7 @@ std::string Metrics::Text() const {
               static_cast<int64_t>(prompt_tokens_), &out);
   AppendValue("tandem_http_generation_tokens_total", "counter", "Tokens of answers.",
               static_cast<int64_t>(completion_tokens_), &out);
+  AppendTenants(&out);
   AppendHeader("tandem_http_request_duration_seconds", "histogram", "From the whole request to the whole answer.",
                &out);
   AppendHistogram("tandem_http_request_duration_seconds", durations_, &out);

@@ -1,6 +1,7 @@
 // The gateway's own numbers, in Prometheus' text format. Any thread; one lock, held for a few additions.
 //
-// Labels come from fixed sets (routes, codes) and from the names of served models, so that no client can grow them.
+// Labels come from fixed sets (routes, codes) and from the names of tenants in the file of keys, so that no client can
+// grow them; of tenants that come and go there are kMostTenants, further ones are counted as "other".
 #ifndef TANDEM_CLIENT_GATEWAY_METRICS_H_
 #define TANDEM_CLIENT_GATEWAY_METRICS_H_
 
@@ -22,10 +23,11 @@ class Metrics {
  public:
   explicit Metrics(std::string version) : version_(std::move(version)) {}
 
-  void OnRequest(absl::string_view route, int status, absl::Duration took);
+  // `tenant`: empty for the one without a name.
+  void OnRequest(absl::string_view route, const std::string& tenant, int status, absl::Duration took);
   void OnFirstToken(absl::string_view route, absl::Duration after);
   void OnClientGone(absl::string_view route);
-  void OnTokens(uint64_t prompt, uint64_t completion);
+  void OnTokens(const std::string& tenant, uint64_t prompt, uint64_t completion);
 
   // Moved by their owners.
   std::atomic<int64_t> connections = 0;
@@ -40,6 +42,13 @@ class Metrics {
     double sum = 0;
     void Add(absl::Duration value);
   };
+  struct Account {
+    std::map<int, uint64_t> requests;  // by status
+    uint64_t prompt_tokens = 0, completion_tokens = 0;
+  };
+  static constexpr size_t kMostTenants = 1024;
+  Account& AccountOf(const std::string& tenant) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AppendTenants(std::string* out) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   static void AppendHistogram(absl::string_view name, const std::map<std::string, Histogram>& by_route,
                               std::string* out);
 
@@ -51,6 +60,7 @@ class Metrics {
   std::map<std::string, uint64_t> gone_ ABSL_GUARDED_BY(mu_);
   uint64_t prompt_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<std::string, Account> tenants_ ABSL_GUARDED_BY(mu_);  // with a name
 };
 
 }  // namespace tandem::gateway

@@ -21,7 +21,7 @@ class RoutedExchange final : public Exchange {
   ~RoutedExchange() override {
     --metrics_->requests_running;
     if (streaming_) --metrics_->streams_open;
-    metrics_->OnRequest(route_, status_, absl::Now() - begin_);
+    metrics_->OnRequest(route_, tenant_, status_, absl::Now() - begin_);
   }
 
   HttpRequest& request() override { return inner_->request(); }
@@ -51,6 +51,9 @@ class RoutedExchange final : public Exchange {
   }
 
   const char* route() const { return route_; }
+  // Whose key the request came with; empty: one without a name, or none was needed.
+  const std::string& tenant() const { return tenant_; }
+  void set_tenant(std::string tenant) { tenant_ = std::move(tenant); }
   absl::Time begin() const { return begin_; }
 
  private:
@@ -61,6 +64,7 @@ class RoutedExchange final : public Exchange {
   Metrics* const metrics_;
   const Headers headers_;
   const absl::Time begin_ = absl::Now();
+  std::string tenant_;
   int status_ = kGone;
   bool streaming_ = false;
 };

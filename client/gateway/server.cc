@@ -50,7 +50,7 @@ struct Server::Impl {
       loop.host.handle = handle;
       loop.host.bodies = &bodies;
       loop.host.closing = closing;
-      loop.host.refused = [this](int status) { metrics->OnRequest("refused", status, absl::ZeroDuration()); };
+      loop.host.refused = [this](int status) { metrics->OnRequest("refused", "", status, absl::ZeroDuration()); };
       loop.host.closed = [this, &loop](Connection* connection) {
         loop.connections.erase(connection);
         --metrics->connections;
