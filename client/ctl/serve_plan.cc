@@ -26,7 +26,7 @@ struct Foreign {
 };
 constexpr Foreign kForeign[] = {
     {"--trust-remote-code", false, Treatment::kNoEffect, "no code of a model is ever run"},
-    {"--enforce-eager", false, Treatment::kNoEffect, "there are no graphs to switch off"},
+    {"--enforce-eager", false, Treatment::kNoEffect, "a step is the same with and without a graph"},
     {"--swap-space", true, Treatment::kNoEffect, "preempted requests are computed again"},
     {"--cpu-offload-gb", true, Treatment::kRefused, "weights are not offloaded"},
     {"--block-size", true, Treatment::kNoEffect, "a KV block has 16 tokens"},
@@ -35,6 +35,13 @@ constexpr Foreign kForeign[] = {
     {"--max-num-batched-tokens", true, Treatment::kNoEffect, "steps are cut by time; see scheduling.step_budget"},
     {"--enable-prefix-caching", false, Treatment::kNoEffect, "it is on already"},
     {"--enable-chunked-prefill", false, Treatment::kNoEffect, "it is on already"},
+    {"--max-seq-len-to-capture", true, Treatment::kNoEffect, "graphs are captured as steps need them"},
+    {"--max-parallel-loading-workers", true, Treatment::kNoEffect, "ranks load at once, each its own part"},
+    {"--generation-config", true, Treatment::kRefused, "defaults of sampling are those of the model's folder"},
+    {"--chat-template-content-format", true, Treatment::kNoEffect, "which form a template reads is found at load"},
+    {"--enable-log-requests", false, Treatment::kNoEffect, "requests are never logged"},
+    {"--disable-uvicorn-access-log", false, Treatment::kNoEffect, "there is no uvicorn"},
+    {"--enable-prompt-tokens-details", false, Treatment::kNoEffect, "usage has them always"},
     {"--disable-log-requests", false, Treatment::kNoEffect, "requests are never logged"},
     {"--no-enable-log-requests", false, Treatment::kNoEffect, "requests are never logged"},
     {"--disable-log-stats", false, Treatment::kNoEffect, "numbers are served at /metrics, not logged"},
@@ -59,8 +66,8 @@ constexpr Foreign kForeign[] = {
     {"--ssl-keyfile", true, Treatment::kRefused, "HTTP is plain; put a proxy with TLS before it"},
     {"--ssl-certfile", true, Treatment::kRefused, "HTTP is plain; put a proxy with TLS before it"},
     {"--root-path", true, Treatment::kRefused, "routes have no prefix"},
-    {"--enable-auto-tool-choice", false, Treatment::kRefused, "tool calls are not parsed out of answers"},
-    {"--tool-call-parser", true, Treatment::kRefused, "tool calls are not parsed out of answers"},
+    {"--enable-auto-tool-choice", false, Treatment::kNoEffect, "calls are found in answers wherever tools are offered"},
+    {"--tool-call-parser", true, Treatment::kNoEffect, "calls are found in whatever form the model writes them"},
     {"--reasoning-parser", true, Treatment::kRefused, "reasoning is not parsed out of answers"},
     {"--allowed-origins", true, Treatment::kRefused, "start tandem-gateway with --allow-origin for browsers"},
 };

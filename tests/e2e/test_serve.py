@@ -50,9 +50,10 @@ def test_what_is_refused_says_why(words, said):
 
 
 def test_flags_without_effect_are_said():
-    done = serve("--print", "--model", "m", "--swap-space", "4", "--enforce-eager", "--trust-remote-code")
+    done = serve("--print", "--model", "m", "--swap-space", "4", "--enforce-eager", "--trust-remote-code", "--enable-auto-tool-choice",
+                 "--tool-call-parser", "hermes")
     assert done.returncode == 0
-    for flag in ["--swap-space", "--enforce-eager", "--trust-remote-code"]:
+    for flag in ["--swap-space", "--enforce-eager", "--trust-remote-code", "--enable-auto-tool-choice", "--tool-call-parser"]:
         assert f"{flag} has no effect" in done.stderr
 
 
