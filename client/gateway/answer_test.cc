@@ -54,7 +54,7 @@ v1::Chunk WithLogprobs() {
 
 TEST(Answer, CallsOfToolsInBothForms) {
   CompletionRequest request = Request(true);
-  request.tools.names = {"f"};
+  request.tools.offered = {{.name = "f"}};
   const std::vector<ToolCall> calls = {{"f", R"({"a": 1})"}, {"f", "{}"}};
   const std::string first = ToolCallId("chatcmpl-1", 0, 0), second = ToolCallId("chatcmpl-1", 0, 1);
   EXPECT_EQ(first.size(), 9u);

@@ -20,7 +20,7 @@ CompletionCall::CompletionCall(CompletionRequest request, std::shared_ptr<Routed
       metrics_(metrics),
       choices_(request_.choices()) {
   for (size_t i = 0; request_.tools.any() && i < choices_.size(); ++i) {
-    readers_.emplace_back(&request_.tools.names, request_.tools.one_call);
+    readers_.emplace_back(&request_.tools.offered, request_.tools.one_call);
   }
 }
 

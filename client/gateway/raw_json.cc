@@ -29,17 +29,17 @@ absl::string_view FirstValue(absl::string_view text) {
 std::optional<size_t> ValueScan::End(absl::string_view text) {
   while (at_ < text.size()) {
     const char c = text[at_++];
-    if (in_string_) {
+    if (quote_ != 0) {
       if (c == '\\') {
         ++at_;
-      } else if (c == '"') {
-        in_string_ = false;
+      } else if (c == quote_) {
+        quote_ = 0;
       }
-    } else if (c == '"') {
-      in_string_ = true;
-    } else if (c == '{' || c == '[') {
+    } else if (c == '"' || (python_ && c == '\'')) {
+      quote_ = c;
+    } else if (c == '{' || c == '[' || (python_ && c == '(')) {
       ++depth_;
-    } else if ((c == '}' || c == ']') && --depth_ == 0) {
+    } else if ((c == '}' || c == ']' || (python_ && c == ')')) && --depth_ == 0) {
       return at_;
     }
   }

@@ -14,17 +14,22 @@
 
 namespace tandem::gateway {
 
-// Finds the end of the object or array that a text begins with, by its brackets and quotes alone. The text may grow
-// between calls; what has been seen is not looked at again.
+// Finds the end of what a text begins with in brackets, by its brackets and quotes alone. The text may grow between
+// calls; what has been seen is not looked at again.
 class ValueScan {
  public:
-  // Nothing: it is not whole yet. REQUIRES: text[0] is '{' or '[', and what was there at the last call still is.
+  enum class Syntax { kJson, kPython };  // Python has round brackets and single quotes too
+  explicit ValueScan(Syntax syntax = Syntax::kJson) : python_(syntax == Syntax::kPython) {}
+
+  // Nothing: it is not whole yet. REQUIRES: text[0] is an opening bracket, and what was there at the last call still
+  // is.
   std::optional<size_t> End(absl::string_view text);
 
  private:
   size_t at_ = 0;
   int depth_ = 0;
-  bool in_string_ = false;
+  bool python_;
+  char quote_ = 0;  // of the string that it is in
 };
 
 // The last member of this name of an object, as parsers take it. Nothing: there is none whose name is written like

@@ -41,8 +41,8 @@ void Read(Parser parser, const std::string& body) {
 
 // A model's text, in one piece and byte by byte: the same is found, and without calls the text is whole.
 void ReadCalls(const std::string& text) {
-  const std::vector<std::string> names = {"f", "get_weather"};
-  ToolCallReader whole(&names, false), pieces(&names, false);
+  const Tools tools = {{"f", {{"n", ParameterKind::kJson}, {"m", ParameterKind::kTextOrNull}}}, {"get_weather"}};
+  ToolCallReader whole(&tools, false), pieces(&tools, false);
   ToolCallReader::Found a, b;
   const auto add = [](ToolCallReader::Found more, ToolCallReader::Found* to) {
     to->text += more.text;

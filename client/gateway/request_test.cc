@@ -13,6 +13,7 @@ namespace tandem::gateway {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::HasSubstr;
 
 template <typename Parser>
@@ -166,7 +167,7 @@ TEST(ChatRequest, ToolsGoOnAsTheyWereWritten) {
   const std::string tools = R"([{"type": "function", "function": {"name": "f", "parameters": {"b": 1, "a": "]"}}}])";
   const CompletionRequest request = Chat(absl::StrCat(kHello, ", \"tools\" : ", tools, R"(,"tool_choice":"auto")"));
   EXPECT_EQ(request.prompts[0].chat().tools_json(), tools) << "the order of keys is what the model was trained on";
-  EXPECT_THAT(request.tools.names, ElementsAre("f"));
+  EXPECT_THAT(request.tools.offered, ElementsAre(Field(&Tool::name, "f")));
   EXPECT_FALSE(request.tools.elder || request.tools.one_call);
   EXPECT_TRUE(Chat(absl::StrCat(kHello, ",\"parallel_tool_calls\":false,\"tools\":", tools)).tools.one_call);
 
@@ -186,7 +187,7 @@ TEST(ChatRequest, FunctionsAreTheElderFormOfTools) {
   EXPECT_EQ(
       chat.tools_json(),
       R"([{"type": "function", "function": {"name":"f","description":"d"}}, {"type": "function", "function": {"name":"g"}}])");
-  EXPECT_THAT(request.tools.names, ElementsAre("f", "g"));
+  EXPECT_THAT(request.tools.offered, ElementsAre(Field(&Tool::name, "f"), Field(&Tool::name, "g")));
   EXPECT_TRUE(request.tools.elder && request.tools.one_call);
   EXPECT_EQ(chat.messages(1).tool_calls_json(), R"([{"function":{"arguments":"{}","name":"f"},"type":"function"}])");
   EXPECT_EQ(chat.messages(2).role(), "tool");

@@ -29,26 +29,26 @@ bool MayCall(Fields& fields, const char* name) {
   return false;
 }
 
-// The name of {"name": ..., "description": ..., "parameters": {...}}.
-std::string FunctionName(const json& function, const std::string& path, Fields& errors) {
+// Of {"name": ..., "description": ..., "parameters": {...}}.
+Tool ReadFunction(const json& function, const std::string& path, Fields& errors) {
   if (!function.is_object()) {
     errors.Fail(InvalidParameter(path, absl::StrCat(path, " must be an object, and is ", KindOf(function))));
-    return "";
+    return {};
   }
   Fields fields(function, path + ".");
   std::string name = fields.RequiredString("name");
   if (name.size() > kLongestName) {
     fields.Fail("name", absl::StrCat("has ", name.size(), " bytes; allowed are ", kLongestName));
   }
-  fields.Object("parameters");
+  const json* parameters = fields.Object("parameters");
   if (fields.error()) errors.Fail(*fields.error());
-  return name;
+  return MakeTool(std::move(name), parameters);
 }
 
-std::string ToolName(const json& tool, const std::string& path, Fields& errors) {
+Tool ReadTool(const json& tool, const std::string& path, Fields& errors) {
   if (!tool.is_object()) {
     errors.Fail(InvalidParameter(path, absl::StrCat(path, " must be an object, and is ", KindOf(tool))));
-    return "";
+    return {};
   }
   Fields fields(tool, path + ".");
   const std::string type = fields.String("type").value_or("function");
@@ -57,9 +57,9 @@ std::string ToolName(const json& tool, const std::string& path, Fields& errors) 
   if (function == nullptr && !fields.error()) fields.Fail("function", "is missing");
   if (fields.error()) {
     errors.Fail(*fields.error());
-    return "";
+    return {};
   }
-  return FunctionName(*function, path + ".function", errors);
+  return ReadFunction(*function, path + ".function", errors);
 }
 
 // `functions` in the form of `tools`, each description as it was written.
@@ -89,13 +89,13 @@ ToolRequest ReadTools(Fields& fields, v1::ChatPrompt* out) {
     fields.Fail(name, absl::StrCat("has ", tools->size(), " entries; allowed are ", kMostTools));
     return request;
   }
-  std::vector<std::string> names;
+  Tools offered;
   for (size_t i = 0; i < tools->size(); ++i) {
     const std::string path = absl::StrCat(name, "[", i, "]");
-    names.push_back(request.elder ? FunctionName((*tools)[i], path, fields) : ToolName((*tools)[i], path, fields));
+    offered.push_back(request.elder ? ReadFunction((*tools)[i], path, fields) : ReadTool((*tools)[i], path, fields));
   }
-  if (!may_call || names.empty() || fields.error()) return request;
-  request.names = std::move(names);
+  if (!may_call || offered.empty() || fields.error()) return request;
+  request.offered = std::move(offered);
   const std::string written = fields.Written(name);
   out->set_tools_json(request.elder ? AsTools(written) : written);
   return request;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "client/gateway/json_body.h"
+#include "client/gateway/tool_forms.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem::gateway {
@@ -17,11 +18,11 @@ namespace tandem::gateway {
 inline constexpr size_t kMostTools = 128;
 
 struct ToolRequest {
-  std::vector<std::string> names;  // empty: none may be called
-  bool elder = false;              // asked as `functions`; a call is answered as `function_call`
-  bool one_call = false;           // `parallel_tool_calls: false`, and always in the elder form
+  Tools offered;          // empty: none may be called
+  bool elder = false;     // asked as `functions`; a call is answered as `function_call`
+  bool one_call = false;  // `parallel_tool_calls: false`, and always in the elder form
 
-  bool any() const { return !names.empty(); }
+  bool any() const { return !offered.empty(); }
 };
 
 // Sets the chat's tools_json where some may be called.

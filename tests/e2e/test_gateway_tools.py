@@ -19,6 +19,12 @@ ASK = [{"role": "user", "content": "What is the weather in Lyon and in Graz?"}]
 HERMES = ('I ask.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Lyon"}}\n</tool_call>\n'
           '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Graz"}}\n</tool_call>')
 LLAMA = '{"name": "get_weather", "parameters": {"city": "Lyon"}}'
+QWEN_CODER = ('I ask.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nLyon\n</parameter>\n</function>\n</tool_call>\n'
+              '<tool_call>\n<function=get_weather>\n<parameter=city>\nGraz\n</parameter>\n</function>\n</tool_call>')
+GLM = 'I ask.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Lyon</arg_value>\n</tool_call>'
+DEEPSEEK = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Lyon"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+PYTHON_TAG = 'get_weather.call(city="Lyon")'  # its tag is a control token, which no text has
+PYTHON_LIST = "[get_weather(city='Lyon'), get_weather(city='Graz')]"
 MISTRAL = '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Lyon"}}]'
 
 
@@ -84,7 +90,10 @@ def gather(stream):
     return content, [tuple(calls[i]) for i in sorted(calls)], finish
 
 
-@pytest.mark.parametrize("text, cities, content", [(HERMES, ["Lyon", "Graz"], "I ask.\n"), (LLAMA, ["Lyon"], ""), (MISTRAL, ["Lyon"], "")])
+@pytest.mark.parametrize("text, cities, content", [
+    (HERMES, ["Lyon", "Graz"], "I ask.\n"), (LLAMA, ["Lyon"], ""), (MISTRAL, ["Lyon"], ""), (QWEN_CODER, ["Lyon", "Graz"], "I ask.\n"),
+    (GLM, ["Lyon"], "I ask.\n"), (DEEPSEEK, ["Lyon"], ""), (PYTHON_TAG, ["Lyon"], ""), (PYTHON_LIST, ["Lyon", "Graz"], "")],
+    ids=["hermes", "llama", "mistral", "qwen-coder", "glm", "deepseek", "python-tag", "python-list"])
 def test_calls_whole_and_streamed(canned, client, text, cities, content):
     canned.text = text
     ask = {"model": "canned", "messages": ASK, "tools": TOOLS}
