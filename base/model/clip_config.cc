@@ -122,6 +122,13 @@ absl::Status ReadModules(const std::string& folder, ClipConfig* config) {
 
 }  // namespace
 
+int64_t ClipConfig::EndOf(absl::Span<const int32_t> tokens) const {
+  const auto end =
+      end_token ? std::find(tokens.begin(), tokens.end(), *end_token) : std::max_element(tokens.begin(), tokens.end());
+  // Ids that come without an end token: the reference takes the first one's state, and so do we.
+  return end == tokens.end() ? 0 : end - tokens.begin();
+}
+
 bool IsClipFolder(const std::string& folder) {
   const absl::StatusOr<json> config = ReadConfig(folder);
   return config.ok() && NamesClip(*config);

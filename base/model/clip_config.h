@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "base/model/dtype.h"
 #include "base/model/image_preparation.h"
 
@@ -48,6 +49,8 @@ struct ClipConfig {
   int32_t image_tokens() const { return grid() * grid() + 1; }
   int32_t patch_values() const { return 3 * patch * patch; }
   int64_t image_bytes() const { return int64_t{3} * side * side; }
+  // Which of a text's tokens its vector is taken at.
+  int64_t EndOf(absl::Span<const int32_t> tokens) const;
   // The longest input of either kind.
   int32_t max_tokens() const { return std::max(text.positions, image_tokens()); }
 };

@@ -66,10 +66,15 @@ void ReadColours(JsonFields* fields, const json& object, const char* name, doubl
 
 }  // namespace
 
-float ImagePreparation::Value(int channel, uint8_t value) const {
-  const auto scaled = static_cast<float>(static_cast<double>(value) * scale);
-  const size_t c = static_cast<size_t>(channel);
-  return (scaled - static_cast<float>(mean[c])) / static_cast<float>(deviation[c]);
+ColourTable ImagePreparation::Colours() const {
+  ColourTable table;
+  for (size_t c = 0; c < table.size(); ++c) {
+    for (size_t byte = 0; byte < table[c].size(); ++byte) {
+      const auto scaled = static_cast<float>(static_cast<double>(byte) * scale);
+      table[c][byte] = (scaled - static_cast<float>(mean[c])) / static_cast<float>(deviation[c]);
+    }
+  }
+  return table;
 }
 
 absl::StatusOr<ImagePreparation> ReadImagePreparation(const std::string& folder, int32_t side) {

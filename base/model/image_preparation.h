@@ -11,6 +11,9 @@
 
 namespace tandem::model {
 
+// What a model sees of each byte of red, green and blue.
+using ColourTable = std::array<std::array<float, 256>, 3>;
+
 struct ImagePreparation {
   bool resize = true;
   // Either the shorter edge becomes this long and the other follows, or both become what is said.
@@ -24,8 +27,8 @@ struct ImagePreparation {
   std::array<double, 3> mean = {0, 0, 0};       // is taken away,
   std::array<double, 3> deviation = {1, 1, 1};  // and this divides
 
-  // What the model will see of byte `value` in colour `channel`, with the roundings of the reference.
-  float Value(int channel, uint8_t value) const;
+  // With the roundings of the reference.
+  ColourTable Colours() const;
 };
 
 // `side`: height and width of what must come out.

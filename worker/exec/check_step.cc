@@ -43,13 +43,19 @@ absl::Status CheckTexts(const StepInput& step, const TextBounds& bounds) {
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     const SequenceInput& sequence = step.sequences[i];
     const auto wrong = [&](absl::string_view what, int64_t value, int64_t limit) {
-      return absl::InvalidArgumentError(absl::StrCat("step, text ", i, ": ", what, " ", value, ", limit ", limit));
+      return absl::InvalidArgumentError(absl::StrCat("step, input ", i, ": ", what, " ", value, ", limit ", limit));
     };
     const int64_t count = static_cast<int64_t>(sequence.tokens.size());
     tokens += sequence.tokens.size();
-    if (count < 1 || count > bounds.longest) return wrong("tokens", count, bounds.longest);
     if (sequence.start != 0) return wrong("start", sequence.start, 0);
     if (!sequence.sample) return wrong("a part of it, of tokens", count, count);
+    if (!sequence.image.empty()) {
+      const int64_t bytes = static_cast<int64_t>(sequence.image.size());
+      if (count != bounds.image_tokens) return wrong("a picture's tokens", count, bounds.image_tokens);
+      if (bytes != bounds.image_bytes) return wrong("a picture's bytes", bytes, bounds.image_bytes);
+      continue;
+    }
+    if (count < 1 || count > bounds.longest) return wrong("tokens", count, bounds.longest);
     if (sequence.second_text_at < 0 || sequence.second_text_at > count) {
       return wrong("second text at", sequence.second_text_at, count);
     }
@@ -60,7 +66,7 @@ absl::Status CheckTexts(const StepInput& step, const TextBounds& bounds) {
   if (tokens == 0 || tokens > static_cast<size_t>(bounds.max_batch_tokens) ||
       step.sequences.size() > static_cast<size_t>(bounds.max_texts)) {
     return absl::InvalidArgumentError(absl::StrCat("step of ", tokens, " tokens in ", step.sequences.size(),
-                                                   " texts, loaded for ", bounds.max_batch_tokens, " in ",
+                                                   " inputs, loaded for ", bounds.max_batch_tokens, " in ",
                                                    bounds.max_texts));
   }
   return absl::OkStatus();

@@ -21,12 +21,14 @@ struct StepBounds {
 // INVALID_ARGUMENT names the sequence, the number and its limit.
 absl::Status CheckStep(const StepInput& step, const StepBounds& bounds);
 
-// The same of an encoder, whose texts come whole.
+// The same of an encoder, whose texts and pictures come whole.
 struct TextBounds {
   int32_t max_batch_tokens = 0;
-  int32_t max_texts = 0;
-  int32_t longest = 0;  // tokens of one text
+  int32_t max_texts = 0;  // and pictures
+  int32_t longest = 0;    // tokens of one text
   int32_t vocab_size = 0;
+  int32_t image_tokens = 0;  // of a picture; 0: the model reads none
+  int64_t image_bytes = 0;
 };
 absl::Status CheckTexts(const StepInput& step, const TextBounds& bounds);
 

@@ -12,14 +12,9 @@ ClipEncoder::ClipEncoder(const model::ClipConfig& config, Limits limits, ClipWei
                          const CpuKernels* kernels, int threads)
     : config_(config),
       weights_(std::move(weights)),
+      colours_(config.preparation.Colours()),
       math_(kernels, threads, config.max_tokens()),
       arena_(std::move(arena)) {
-  for (int channel = 0; channel < 3; ++channel) {
-    for (int value = 0; value < 256; ++value) {
-      colours_[static_cast<size_t>(channel)][static_cast<size_t>(value)] =
-          config_.preparation.Value(channel, static_cast<uint8_t>(value));
-    }
-  }
   const model::ClipArena sizes = model::SizeClipArena(config_, limits.max_batch_tokens, limits.max_sequences);
   hidden_ = arena_.TakeFloats(sizes.hidden);
   normed_ = arena_.TakeFloats(sizes.normed);
@@ -41,7 +36,7 @@ absl::Span<const float> ClipEncoder::Run(const StepInput& step, std::atomic<uint
                         .index = i,
                         .first_row = rows_,
                         .rows = rows,
-                        .pooled_row = rows_ + (images ? 0 : EndOf(input.tokens))});
+                        .pooled_row = rows_ + (images ? 0 : config_.EndOf(input.tokens))});
       rows_ += rows;
     }
     if (items_.empty()) continue;
@@ -52,13 +47,6 @@ absl::Span<const float> ClipEncoder::Run(const StepInput& step, std::atomic<uint
     Project(tower, weights);
   }
   return {output_, step.sequences.size() * static_cast<size_t>(config_.vector)};
-}
-
-int64_t ClipEncoder::EndOf(absl::Span<const TokenId> tokens) const {
-  const auto end = config_.end_token ? std::find(tokens.begin(), tokens.end(), *config_.end_token)
-                                     : std::max_element(tokens.begin(), tokens.end());
-  // Ids that come without an end token: the reference takes the first one's state, and so do we.
-  return end == tokens.end() ? 0 : end - tokens.begin();
 }
 
 void ClipEncoder::EmbedTexts() {

@@ -6,7 +6,6 @@
 #ifndef TANDEM_WORKER_EXEC_CLIP_ENCODER_H_
 #define TANDEM_WORKER_EXEC_CLIP_ENCODER_H_
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -52,14 +51,13 @@ class ClipEncoder {
   void EmbedImages();
   // One row for each patch of `image`, all its red values first, then green, then blue, as a convolution has them.
   void CutPatches(absl::Span<const uint8_t> image, float* rows) const;
-  int64_t EndOf(absl::Span<const TokenId> tokens) const;
   void RunLayers(const model::ClipTower& tower, const ClipTowerWeights& weights, bool both_ways,
                  std::atomic<uint64_t>* progress);
   void Project(const model::ClipTower& tower, const ClipTowerWeights& weights);
 
   const model::ClipConfig config_;
   const ClipWeights weights_;
-  std::array<std::array<float, 256>, 3> colours_;  // what a byte of each colour stands for
+  const model::ColourTable colours_;
   EncoderMath math_;
   MemoryArena arena_;
   float* hidden_;            // [tokens][hidden]

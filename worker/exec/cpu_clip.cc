@@ -3,13 +3,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "base/model/clip_config.h"
 #include "base/model/clip_memory.h"
 #include "base/model/image_limits.h"
+#include "worker/exec/check_step.h"
 #include "worker/exec/clip_encoder.h"
 #include "worker/exec/cpu_encoder_parts.h"
-#include "worker/image/image_file.h"
 #include "worker/image/prepare_image.h"
 #include "worker/model/clip_weights.h"
 
@@ -26,53 +25,23 @@ class CpuClip final : public CpuVectorExecutor<ClipEncoder> {
   CpuClip(const ClipConfig& config, const ModelFacts& facts, std::string numerics_id, ClipEncoder::Limits limits,
           std::unique_ptr<ClipEncoder> encoder)
       : CpuVectorExecutor(facts, std::move(numerics_id), model::kImageDecodeBytes, std::move(encoder)),
-        config_(config),
-        limits_(limits) {}
+        preparation_(config.preparation),
+        bounds_{.max_batch_tokens = limits.max_batch_tokens,
+                .max_texts = limits.max_sequences,
+                .longest = config.text.positions,
+                .vocab_size = config.vocab,
+                .image_tokens = config.image_tokens(),
+                .image_bytes = config.image_bytes()} {}
 
   absl::StatusOr<std::vector<uint8_t>> ReadImage(absl::string_view file) const override {
-    absl::StatusOr<RgbImage> image = DecodeImage(file);
-    if (!image.ok()) return image.status();
-    return PrepareImage(*image, config_.preparation).pixels;
+    return ReadPixels(file, preparation_);
   }
 
  private:
-  absl::Status CheckSequence(size_t index, const SequenceInput& sequence) const {
-    const auto wrong = [&](absl::string_view what, int64_t value, int64_t limit) {
-      return absl::InvalidArgumentError(absl::StrCat("step, input ", index, ": ", what, " ", value, ", limit ", limit));
-    };
-    const int64_t count = static_cast<int64_t>(sequence.tokens.size());
-    if (sequence.start != 0) return wrong("start", sequence.start, 0);
-    if (!sequence.sample) return wrong("a part of it, of tokens", count, count);
-    if (!sequence.image.empty()) {
-      if (count != facts().image_tokens) return wrong("a picture's tokens", count, facts().image_tokens);
-      const int64_t bytes = static_cast<int64_t>(sequence.image.size());
-      return bytes == config_.image_bytes() ? absl::OkStatus()
-                                            : wrong("a picture's bytes", bytes, config_.image_bytes());
-    }
-    if (count < 1 || count > config_.text.positions) return wrong("tokens", count, config_.text.positions);
-    for (const TokenId token : sequence.tokens) {
-      if (token < 0 || token >= facts().vocab_size) return wrong("token id", token, facts().vocab_size);
-    }
-    return absl::OkStatus();
-  }
+  absl::Status Check(const StepInput& step) const override { return CheckTexts(step, bounds_); }
 
-  absl::Status Check(const StepInput& step) const override {
-    size_t tokens = 0;
-    for (size_t i = 0; i < step.sequences.size(); ++i) {
-      tokens += step.sequences[i].tokens.size();
-      if (absl::Status checked = CheckSequence(i, step.sequences[i]); !checked.ok()) return checked;
-    }
-    if (tokens == 0 || tokens > static_cast<size_t>(limits_.max_batch_tokens) ||
-        step.sequences.size() > static_cast<size_t>(limits_.max_sequences)) {
-      return absl::InvalidArgumentError(absl::StrCat("step of ", tokens, " tokens in ", step.sequences.size(),
-                                                     " inputs, loaded for ", limits_.max_batch_tokens, " in ",
-                                                     limits_.max_sequences));
-    }
-    return absl::OkStatus();
-  }
-
-  const ClipConfig config_;
-  const ClipEncoder::Limits limits_;
+  const model::ImagePreparation preparation_;
+  const TextBounds bounds_;
 };
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "worker/image/image_file.h"
+
 namespace tandem::worker {
 namespace {
 
@@ -153,6 +155,12 @@ RgbImage PrepareImage(const RgbImage& image, const model::ImagePreparation& prep
   RgbImage out = ResizeBicubic(image, width, height, window);
   if (out.width == crop_width && out.height == crop_height) return out;
   return Pad(out, crop_width, crop_height);
+}
+
+absl::StatusOr<std::vector<uint8_t>> ReadPixels(absl::string_view file, const model::ImagePreparation& preparation) {
+  const absl::StatusOr<RgbImage> image = DecodeImage(file);
+  if (!image.ok()) return image.status();
+  return PrepareImage(*image, preparation).pixels;
 }
 
 }  // namespace tandem::worker

@@ -5,8 +5,10 @@
 #define TANDEM_WORKER_IMAGE_PREPARE_IMAGE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "base/model/image_preparation.h"
 #include "worker/image/rgb_image.h"
 
@@ -24,6 +26,9 @@ struct Window {
 RgbImage ResizeBicubic(const RgbImage& image, int64_t width, int64_t height, const Window& window);
 
 RgbImage PrepareImage(const RgbImage& image, const model::ImagePreparation& preparation);
+
+// Of a file that a caller sent. Errors as DecodeImage's.
+absl::StatusOr<std::vector<uint8_t>> ReadPixels(absl::string_view file, const model::ImagePreparation& preparation);
 
 }  // namespace tandem::worker
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/model/encoder_config.h"
 #include "base/model/safetensors.h"
+#include "worker/model/tensor_visits.h"
 
 namespace tandem::worker {
 
@@ -29,18 +30,9 @@ void VisitEncoderTensors(const model::EncoderConfig& config, const model::Weight
   const std::string root = bare ? "" : bert ? "bert." : "roberta.";
   using Names = std::vector<std::string>;
   const auto linear = [&](const Names& names, int64_t columns, int64_t inner, auto* out) {
-    Names weight_names, bias_names;
-    for (const std::string& name : names) {
-      weight_names.push_back(name + ".weight");
-      bias_names.push_back(name + ".bias");
-    }
-    reader.Matrix(weight_names, columns, inner, &out->weight);
-    reader.Vector(bias_names, columns, &out->bias);
+    VisitLinearTensors(names, columns, inner, out, reader);
   };
-  const auto norm = [&](const std::string& name, auto* out) {
-    reader.Vector({name + ".weight"}, hidden, &out->weight);
-    reader.Vector({name + ".bias"}, hidden, &out->bias);
-  };
+  const auto norm = [&](const std::string& name, auto* out) { VisitNormTensors(name, hidden, out, reader); };
   const std::string embeddings = root + "embeddings.";
   reader.Table(embeddings + "word_embeddings.weight", config.vocab, hidden, &weights->words);
   reader.Table(embeddings + "position_embeddings.weight", config.positions, hidden, &weights->positions);
