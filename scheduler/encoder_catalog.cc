@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "base/model/clip_config.h"
 #include "base/model/clip_memory.h"
+#include "base/model/cuda_memory.h"
 #include "base/model/encoder_config.h"
 #include "base/model/encoder_memory.h"
 #include "base/model/image_limits.h"
@@ -34,6 +35,7 @@ struct Shape {
   int64_t queued_token_bytes = 0;
   std::function<int64_t(model::DType stored)> weight_bytes;
   std::function<int64_t(int32_t batch_tokens, int32_t sequences)> working_bytes;
+  std::function<model::CudaMemory(const model::CudaEncoderQuery& query)> on_cuda;
 };
 
 absl::StatusOr<Shape> ReadTextEncoder(const std::string& folder, const std::string& task) {
@@ -50,7 +52,8 @@ absl::StatusOr<Shape> ReadTextEncoder(const std::string& folder, const std::stri
                .working_bytes =
                    [c = *config](int32_t tokens, int32_t sequences) {
                      return model::SizeEncoderArena(c, tokens, sequences).total_bytes;
-                   }};
+                   },
+               .on_cuda = [c = *config](const auto& query) { return model::CudaMemoryOfEncoder(c, query); }};
 }
 
 absl::StatusOr<Shape> ReadClip(const std::string& folder, const std::string& task) {
@@ -68,7 +71,20 @@ absl::StatusOr<Shape> ReadClip(const std::string& folder, const std::string& tas
                .working_bytes =
                    [c = *config](int32_t tokens, int32_t sequences) {
                      return model::SizeClipArena(c, tokens, sequences).total_bytes + model::kImageDecodeBytes;
-                   }};
+                   },
+               .on_cuda = [c = *config](const auto& query) { return model::CudaMemoryOfClip(c, query); }};
+}
+
+// GPUs compute in 16 bits: in the files' where these are bfloat16, else in float16. Asked for more by name, they say so
+// when they load.
+core::KindCost CostOnCuda(const Shape& shape, const core::ModelSpec& spec) {
+  model::CudaEncoderQuery query{.max_batch_tokens = spec.max_batch_tokens, .max_sequences = spec.max_sequences};
+  if (spec.dtype == "auto" && shape.dtype == model::DType::kBFloat16) query.dtype = model::DType::kBFloat16;
+  for (const model::DType type : {model::DType::kBFloat16, model::DType::kFloat32}) {
+    if (spec.dtype == model::NameOf(type)) query.dtype = type;
+  }
+  const model::CudaMemory memory = shape.on_cuda(query);
+  return {"cuda", {memory.Static()}, {memory.Static()}, {memory.kv_bytes_per_token}};
 }
 
 absl::Status CheckPairs(const tokenizer::Tokenizer& tokenizer) {
@@ -101,7 +117,10 @@ absl::StatusOr<ServedModel> LoadEncoder(const config::ModelConfig& from, const s
         absl::StrFormat("max_model_len is %d; its files allow %d tokens", from.max_model_len, longest));
   }
   if (from.max_model_len > 0) longest = static_cast<int32_t>(from.max_model_len);
-  const auto stored = model::ChooseStoredDType(from.dtype, shape->dtype);
+  // GPUs compute in float16; a CPU that is given such a model says so when it loads.
+  const bool half = from.dtype == model::NameOf(model::DType::kFloat16);
+  const absl::StatusOr<model::DType> stored =
+      half ? model::DType::kFloat16 : model::ChooseStoredDType(from.dtype, shape->dtype);
   if (!stored.ok()) return stored.status();
 
   ServedModel served;
@@ -129,6 +148,7 @@ absl::StatusOr<ServedModel> LoadEncoder(const config::ModelConfig& from, const s
   const int64_t weights = shape->weight_bytes(*stored);
   cost.static_bytes = {weights + shape->working_bytes(spec.max_batch_tokens, spec.max_sequences)};
   cost.kv_bytes_per_token = {shape->queued_token_bytes};
+  cost.kinds.push_back(CostOnCuda(*shape, spec));
   spec.parameters = weights / model::BytesOf(*stored);
   spec.costs.push_back(std::move(cost));
 

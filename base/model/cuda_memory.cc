@@ -1,6 +1,10 @@
 #include "base/model/cuda_memory.h"
 
 #include <algorithm>
+#include <initializer_list>
+
+#include "base/model/clip_memory.h"
+#include "base/model/encoder_memory.h"
 
 namespace tandem::model {
 namespace {
@@ -80,6 +84,56 @@ int64_t Graphs(int64_t sequences) {
   return count + 1;
 }
 
+// ---- encoders
+
+// What a transformer of an encoder is laid out by, an encoder's own or one of CLIP's two.
+struct Tower {
+  int64_t layers, hidden, heads, head_dim, intermediate;
+  int64_t tokens, sequences, longest;  // of a step, and tokens of one sequence
+};
+
+class EncoderSizes {
+ public:
+  explicit EncoderSizes(DType type) : element_(BytesOf(type)) {}
+
+  int64_t Elements(int64_t count) const { return Aligned(count * element_); }
+  int64_t Linear(int64_t columns, int64_t inner) const { return Elements(columns * inner) + Floats(columns); }
+
+  int64_t LayerWeights(const Tower& tower) const {
+    const int64_t hidden = tower.hidden;
+    return tower.layers * (Linear(3 * hidden, hidden) + Linear(hidden, hidden) + Linear(tower.intermediate, hidden) +
+                           Linear(hidden, tower.intermediate) + 4 * Floats(hidden));
+  }
+
+  // What the towers take in turn, and cuBLASLt's workspace.
+  int64_t Shared(std::initializer_list<Tower> towers, int64_t other_scratch) const {
+    int64_t rows = 0, scratch = other_scratch, kv = 0;
+    for (const Tower& tower : towers) {
+      const int64_t states = tower.tokens * tower.hidden;
+      rows = std::max(rows, states);
+      scratch =
+          std::max({scratch, Elements(3 * states) + states * element_, tower.tokens * tower.intermediate * element_});
+      const int64_t blocks = tower.tokens / kBlockTokens + tower.sequences;
+      kv = std::max(kv, blocks * 2 * kBlockTokens * tower.heads * RoundUp(tower.head_dim, kKvLanes) * element_);
+    }
+    return Floats(rows) + Elements(rows) + Aligned(scratch) + Aligned(kv) + kWorkspace;
+  }
+
+  // The step's arrays: `arrays` with an entry for each token, where each sequence begins and starts, and block tables.
+  static int64_t Arrays(const Tower& tower, int64_t arrays) {
+    const int64_t stride = (tower.longest + kBlockTokens - 1) / kBlockTokens;
+    return arrays * Floats(tower.tokens) + Floats(tower.sequences + 1) + Floats(tower.sequences) +
+           Floats(tower.sequences * stride);
+  }
+
+ private:
+  const int64_t element_;
+};
+
+Tower TowerOf(const ClipTower& tower, int64_t tokens, int64_t sequences, int64_t longest) {
+  return {tower.layers, tower.hidden, tower.heads, tower.head_dim, tower.intermediate, tokens, sequences, longest};
+}
+
 }  // namespace
 
 absl::StatusOr<CudaMemory> CudaMemoryOfRank(const DecoderConfig& config, const CudaMemoryQuery& query) {
@@ -94,6 +148,60 @@ absl::StatusOr<CudaMemory> CudaMemoryOfRank(const DecoderConfig& config, const C
   memory.communicator_bytes = query.ranks > 1 ? kNccl : 0;
   memory.context_bytes = kContext;
   memory.kv_bytes_per_token = KvBytesPerToken(config, *shape, query.dtype);
+  return memory;
+}
+
+CudaMemory CudaMemoryOfEncoder(const EncoderConfig& config, const CudaEncoderQuery& query) {
+  const EncoderSizes sizes(query.dtype);
+  const int64_t hidden = config.hidden;
+  const int64_t texts = query.max_sequences;
+  const Tower tower{config.layers,
+                    hidden,
+                    config.heads,
+                    config.head_dim,
+                    config.intermediate,
+                    EncoderBatchTokens(config, query.max_batch_tokens),
+                    texts,
+                    config.max_tokens};
+  CudaMemory memory;
+  memory.weight_bytes = sizes.Elements(config.vocab * hidden) + Floats(config.positions * hidden) +
+                        Floats(config.types * hidden) + 2 * Floats(hidden) + sizes.LayerWeights(tower);
+  memory.arena_bytes = sizes.Shared({tower}, /*other_scratch=*/0) + Floats(texts * config.vector_size()) +
+                       EncoderSizes::Arrays(tower, /*arrays=*/4);
+  if (config.head == EncoderHead::kClassifier) {
+    memory.weight_bytes += sizes.Linear(hidden, hidden) + sizes.Linear(config.labels, hidden);
+    memory.arena_bytes += 2 * sizes.Elements(texts * hidden);
+  }
+  memory.context_bytes = kContext;
+  memory.kv_bytes_per_token = kQueuedTokenBytes;
+  return memory;
+}
+
+CudaMemory CudaMemoryOfClip(const ClipConfig& config, const CudaEncoderQuery& query) {
+  const EncoderSizes sizes(query.dtype);
+  const int64_t sequences = query.max_sequences;
+  const int64_t tokens = ClipBatchTokens(config, query.max_batch_tokens);
+  const int64_t images = std::min<int64_t>(sequences, tokens / config.image_tokens());
+  const Tower text = TowerOf(config.text, tokens, sequences, config.text.positions);
+  const Tower image = TowerOf(config.image, images * config.image_tokens(), images, config.image_tokens());
+  CudaMemory memory;
+  memory.weight_bytes = sizes.Elements(config.vocab * text.hidden);
+  for (const Tower& tower : {text, image}) {
+    // Either has a position for each token of its longest input.
+    memory.weight_bytes += Floats(tower.longest * tower.hidden) + sizes.LayerWeights(tower) + 2 * Floats(tower.hidden) +
+                           sizes.Elements(config.vector * tower.hidden);
+  }
+  memory.weight_bytes += sizes.Elements(image.hidden) + sizes.Elements(image.hidden * config.patch_values()) +
+                         2 * Floats(image.hidden) + Floats(3 * 256);
+  const int64_t patch_bytes = image.tokens * config.patch_values() * BytesOf(query.dtype);
+  memory.arena_bytes = sizes.Shared({text, image}, std::max(patch_bytes, sequences * config.vector * 4)) +
+                       Floats(sequences * config.vector);
+  for (const Tower& tower : {text, image}) {
+    memory.arena_bytes += EncoderSizes::Arrays(tower, /*arrays=*/3) + 2 * Floats(tower.sequences);
+  }
+  memory.arena_bytes += Aligned(images * config.image_bytes());
+  memory.context_bytes = kContext;
+  memory.kv_bytes_per_token = ClipQueuedTokenBytes(config);
   return memory;
 }
 

@@ -1,17 +1,20 @@
-// How many bytes one rank of a decoder takes of a GPU, from its config alone: what placement plans with until a load
-// was measured. The twin of model_memory.h, which counts for CPU devices.
+// How many bytes a model takes of a GPU, from its config alone: what placement plans with until a load was measured. Of
+// decoders one rank; encoders have one. The twin of model_memory.h, encoder_memory.h and clip_memory.h, which count for
+// CPU devices.
 //
-// Weights and arena are counted buffer by buffer as the CUDA executor lays them out (worker/cuda/device_weights,
-// decoder_buffers; tests/emulation holds both together). The rest can not be known from a config: what the driver,
-// the kernels' code, graphs and NCCL take differs with their versions. These are allowances, on the safe side, and the
-// first measured load replaces them.
+// Weights and arena are counted buffer by buffer as the CUDA executors lay them out (worker/cuda: decoder_buffers,
+// encoder_layers, cuda_encoder, cuda_clip; tests/emulation holds both together). The rest can not be known from a
+// config: what the driver, the kernels' code, graphs and NCCL take differs with their versions. These are allowances,
+// on the safe side, and the first measured load replaces them.
 #ifndef TANDEM_BASE_MODEL_CUDA_MEMORY_H_
 #define TANDEM_BASE_MODEL_CUDA_MEMORY_H_
 
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "base/model/clip_config.h"
 #include "base/model/dtype.h"
+#include "base/model/encoder_config.h"
 #include "base/model/model_config.h"
 #include "base/model/model_memory.h"
 
@@ -39,6 +42,17 @@ struct CudaMemory {
 
 // Errors as MemoryOfRank.
 absl::StatusOr<CudaMemory> CudaMemoryOfRank(const DecoderConfig& config, const CudaMemoryQuery& query);
+
+struct CudaEncoderQuery {
+  DType dtype = DType::kFloat16;  // of weights and most of the arena
+  int32_t max_batch_tokens = 512;
+  int32_t max_sequences = 64;
+};
+
+// The engine's queue, which stands in the place of a KV pool, is the host's: kv_bytes_per_token counts it all the same,
+// since it is what the scheduler books and limits an encoder's requests by.
+CudaMemory CudaMemoryOfEncoder(const EncoderConfig& config, const CudaEncoderQuery& query);
+CudaMemory CudaMemoryOfClip(const ClipConfig& config, const CudaEncoderQuery& query);
 
 }  // namespace tandem::model
 
