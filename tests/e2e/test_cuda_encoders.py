@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(not PLUGIN.exists(), reason=f"{PLUGIN} is not bu
 def rig(tmp_path, monkeypatch):
     monkeypatch.setenv("TANDEM_CUDA_PLUGIN", str(PLUGIN))
     monkeypatch.setenv("TANDEM_EMULATION_DEVICES", "1")
+    # Three models on one device: each is planned with a context's share until it was measured.
+    monkeypatch.setenv("TANDEM_EMULATION_MEMORY", str(4 << 30))
     monkeypatch.setenv("TANDEM_NVML_LIBRARY", "/nowhere/libnvidia-ml.so.1")
     # An emulated device computes thread by thread: steps are kept small.
     encoders = extra_models(tmp_path / "models", max_num_seqs=8)

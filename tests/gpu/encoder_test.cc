@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "tests/gpu/gpu_model_for_test.h"
 #include "worker/cuda/encoder_executor.h"
@@ -40,29 +39,6 @@ class EncoderOnDevice : public testing::TestWithParam<EncoderCase> {
                            GetParam().task, &solo_);
   }
 
-  static std::vector<std::vector<float>> Run(Executor& executor, const std::vector<SequenceInput>& inputs) {
-    const auto vectors = executor.Run({absl::MakeConstSpan(inputs)});
-    CHECK(vectors.ok()) << vectors.status();
-    const size_t width = static_cast<size_t>(executor.facts().vector_size);
-    CHECK_EQ(vectors->size(), inputs.size() * width);
-    std::vector<std::vector<float>> rows;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      const auto row = vectors->subspan(i * width, width);
-      rows.emplace_back(row.begin(), row.end());
-    }
-    return rows;
-  }
-
-  // Scores of a sigmoid are compared as they are, vectors by their length.
-  static double ErrorOf(const std::vector<float>& got, const std::vector<float>& wanted) {
-    double error = 0, size = 0;
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      error += std::pow(double{got[i]} - wanted[i], 2);
-      size += std::pow(double{wanted[i]}, 2);
-    }
-    return std::sqrt(error) / std::max(1.0, std::sqrt(size));
-  }
-
   static std::vector<SequenceInput> Inputs(const EncoderGolden& golden) {
     std::vector<SequenceInput> inputs;
     for (size_t i = 0; i < golden.ids.size(); ++i) {
@@ -81,11 +57,12 @@ TEST_P(EncoderOnDevice, VectorsStayNearTheReference) {
     ASSERT_TRUE(executor.ok()) << executor.status();
     ASSERT_TRUE((*executor)->AllocateKv(64).ok());
     const std::vector<SequenceInput> inputs = Inputs(golden);
-    const auto rows = Run(**executor, inputs);
+    const auto rows = RunVectors(**executor, inputs);
     for (size_t i = 0; i < rows.size(); ++i) {
       EXPECT_LE(ErrorOf(rows[i], golden.vectors[i]), slack) << dtype << ", input " << i;
       // Whoever is beside it, a text gives nearly the same.
-      EXPECT_LE(ErrorOf(Run(**executor, {inputs[i]})[0], rows[i]), slack) << dtype << ", input " << i << " alone";
+      EXPECT_LE(ErrorOf(RunVectors(**executor, {inputs[i]})[0], rows[i]), slack)
+          << dtype << ", input " << i << " alone";
     }
     EXPECT_THAT((*executor)->numerics_id(), HasSubstr("/encoder/v"));
   }
@@ -96,7 +73,7 @@ TEST_P(EncoderOnDevice, LayersAreCountedAndMemoryIsTold) {
   ASSERT_TRUE(executor.ok()) << executor.status();
   const EncoderGolden golden = ReadEncoderGolden(folder());
   const uint64_t before = (*executor)->progress();
-  Run(**executor, {Inputs(golden)[0]});
+  RunVectors(**executor, {Inputs(golden)[0]});
   EXPECT_EQ((*executor)->progress() - before, 2u);
   EXPECT_GT((*executor)->memory().weight_bytes, 0);
   EXPECT_GT((*executor)->memory().activation_bytes, 32 << 20);  // what products are given beside

@@ -23,6 +23,12 @@ absl::Status ToStatus(cudaError_t error, absl::string_view call);
 
 }  // namespace tandem::worker::cuda
 
+// Returns from the function with a status that is no OK.
+#define TANDEM_RETURN_IF_ERROR(expression)                               \
+  do {                                                                   \
+    if (absl::Status status = (expression); !status.ok()) return status; \
+  } while (false)
+
 // Returns from the function with the status of a CUDA call that failed. For calls whose own text says what was tried.
 #define TANDEM_CUDA_RETURN_IF_ERROR(call)                                                 \
   do {                                                                                    \

@@ -23,7 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/model/dtype.h"
-#include "worker/cuda/device_weights.h"
+#include "worker/cuda/weight_layout.h"
 
 namespace tandem::worker::cuda {
 

@@ -226,7 +226,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOpt
   if (!architecture.ok()) return architecture.status();
 
   parts.layout = LayoutFor(options, config, plan, *type);
-  const int64_t weight_bytes = DeviceWeightBytes(plan, *type);
+  const int64_t weight_bytes = DeviceWeightBytes<DeviceWeights>(plan, *type);
   const int64_t arena_bytes = DecoderBufferBytes(parts.layout);
   const int64_t block_bytes = KvBlockBytes(parts.layout);
   const int64_t stand_in_bytes = block_bytes / config.layers;
@@ -243,7 +243,8 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadPlannedModel(const CudaExecutorOpt
   absl::StatusOr<Stream> stream = Stream::Create();
   if (!stream.ok()) return stream.status();
   const auto health = [control] { return control->Health(); };
-  absl::StatusOr<DeviceWeights> weights = UploadWeights(plan, *type, stream->get(), options.wait_limit, health);
+  absl::StatusOr<DeviceWeights> weights =
+      UploadWeights<DeviceWeights>(plan, *type, {stream->get(), options.wait_limit, health});
   if (!weights.ok()) return weights.status();
   absl::StatusOr<DeviceMemory> arena = DeviceMemory::Allocate(arena_bytes, "the arena of a full step");
   if (!arena.ok()) return arena.status();

@@ -1,17 +1,13 @@
-// The weights of an encoder in device memory: matrices and the table of words in the model's half-width type, the small
-// tables, norms and biases in float32. All of it is one allocation.
+// The weights of encoders in device memory, of texts' and of CLIP: matrices and the table of words in the model's
+// half-width type; the other tables, norms and biases in float32. weight_layout.h says how they come there.
 #ifndef TANDEM_WORKER_CUDA_ENCODER_DEVICE_WEIGHTS_H_
 #define TANDEM_WORKER_CUDA_ENCODER_DEVICE_WEIGHTS_H_
 
-#include <chrono>
-#include <cstdint>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
-#include "absl/status/statusor.h"
-#include "base/model/dtype.h"
 #include "worker/cuda/device_memory.h"
-#include "worker/cuda/weight_upload.h"
+#include "worker/cuda/weight_layout.h"
+#include "worker/model/clip_plan.h"
 #include "worker/model/encoder_plan.h"
 
 namespace tandem::worker::cuda {
@@ -27,12 +23,27 @@ struct DeviceEncoderWeights {
   DeviceMemory memory;  // holds all of it
 };
 
-int64_t DeviceEncoderWeightBytes(const EncoderPlan& plan, model::DType type);
+void VisitWeights(const EncoderPlan& plan, DeviceEncoderWeights* weights, const WeightVisitor& visitor);
 
-// Copies the plan's tensors to the device. As UploadWeights of device_weights.h.
-absl::StatusOr<DeviceEncoderWeights> UploadEncoderWeights(const EncoderPlan& plan, model::DType type,
-                                                          cudaStream_t stream, std::chrono::nanoseconds wait_limit,
-                                                          absl::FunctionRef<absl::Status()> health);
+struct DeviceClipTower {
+  float* positions = nullptr;       // [positions][hidden]
+  std::vector<DeviceLayer> layers;  // the norms stand before their blocks
+  DeviceNorm last_norm;
+  DeviceLinear projection;  // no bias
+};
+
+struct DeviceClipWeights {
+  DeviceClipTower text;
+  DeviceClipTower image;
+  DeviceMatrix words;        // [vocab][hidden of texts]
+  DeviceMatrix class_token;  // [1][hidden of pictures]
+  DeviceLinear patches;      // [hidden of pictures][3 patch patch], no bias
+  DeviceNorm first_norm;     // of pictures
+  float* colours = nullptr;  // [3][256]: what a byte of each colour stands for
+  DeviceMemory memory;       // holds all of it
+};
+
+void VisitWeights(const ClipPlan& plan, DeviceClipWeights* weights, const WeightVisitor& visitor);
 
 }  // namespace tandem::worker::cuda
 

@@ -1,9 +1,10 @@
 // Loads an encoder onto a CUDA device and computes it there, behind the interface that decoders have: a step takes
-// whole texts, and Run gives each one's vector in the place of logits. worker/exec/cpu_encoder.h is the reference.
+// whole texts, with CLIP pictures too, and Run gives each one's vector in the place of logits.
+// worker/exec/cpu_encoder.h is the reference.
 //
 // Weights and activations are bfloat16 for such files and float16 for all others: hidden states of an encoder are small
 // numbers, and the vectors that come of them are compared with each other, so three more bits of mantissa are worth
-// more than range. Sums, norms and the residual stream are float32. A text's vector depends in its last bits on how
+// more than range. Sums, norms and the residual stream are float32. An input's vector depends in its last bits on how
 // many tokens share its step; numerics_id() ends in "/near" to say so.
 //
 // Memory is taken here, a step allocates nothing; AllocateKv takes none, it only says how much may wait
@@ -22,7 +23,7 @@
 namespace tandem::worker::cuda {
 
 // `task`: embed or rerank. `control` is of one rank, and outlives the executor. Of the options, graphs and
-// max_model_len mean nothing here. On error nothing is held.
+// max_model_len mean nothing here. A folder of CLIP is known by its config.json. On error nothing is held.
 absl::StatusOr<std::unique_ptr<Executor>> LoadCudaEncoder(const CudaExecutorOptions& options, absl::string_view task,
                                                           Communicator* control);
 

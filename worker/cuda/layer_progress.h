@@ -20,7 +20,7 @@ class LayerProgress {
   // enqueues more is held by the queue itself, without a deadline.
   static constexpr size_t kLayersAhead = 24;
 
-  // Takes the events. Once, before anything else.
+  // Takes the events, for the most layers that a step has. Once, before anything else.
   absl::Status Create(int32_t layers);
 
   void BeginStep() { enqueued_ = passed_ = 0; }
@@ -29,8 +29,11 @@ class LayerProgress {
   // Counts the layers that the device has passed since the last look.
   absl::Status Look();
   bool may_enqueue() const { return enqueued_ - passed_ <= kLayersAhead; }
-  // The step is done, with layers that had no event of their own.
-  void EndStep() { total_.fetch_add(events_.size() - passed_, std::memory_order_relaxed); }
+  // The step is done: all layers that were enqueued, or those of a graph, which have no events of their own.
+  void EndStep() {
+    const size_t layers = enqueued_ > 0 ? enqueued_ : events_.size();
+    total_.fetch_add(layers - passed_, std::memory_order_relaxed);
+  }
 
   // Layers of all steps.
   const std::atomic<uint64_t>& total() const { return total_; }

@@ -11,6 +11,7 @@ set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/ops/gather.cu
   worker/cuda/ops/gemv.cu
   worker/cuda/ops/norm.cu
+  worker/cuda/ops/patches.cu
   worker/cuda/ops/pool.cu
   worker/cuda/ops/prefill_attention.cu
   worker/cuda/ops/rope.cu
@@ -26,12 +27,15 @@ set(TANDEM_CUDA_OP_TESTS
   worker/cuda/ops/simple_ops_test.cc
 )
 set(TANDEM_CUDA_SOURCES
+  worker/cuda/clip_batch.cc
   worker/cuda/cublaslt_matmul.cc
+  worker/cuda/cuda_clip.cc
   worker/cuda/cuda_decoder.cc
   worker/cuda/cuda_encoder.cc
   worker/cuda/cuda_executor.cc
   worker/cuda/decode_graphs.cc
   worker/cuda/decoder_buffers.cc
+  worker/cuda/device_encoder.cc
   worker/cuda/device_handle.cc
   worker/cuda/device_list.cc
   worker/cuda/device_memory.cc
@@ -39,6 +43,7 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/device_weights.cc
   worker/cuda/encoder_device_weights.cc
   worker/cuda/encoder_executor.cc
+  worker/cuda/encoder_layers.cc
   worker/cuda/graph_sizes.cc
   worker/cuda/join_devices.cc
   worker/cuda/layer_progress.cc
@@ -51,6 +56,7 @@ set(TANDEM_CUDA_SOURCES
   worker/cuda/stream.cc
   worker/cuda/sum_window.cc
   worker/cuda/text_batch.cc
+  worker/cuda/weight_layout.cc
   worker/cuda/weight_upload.cc
 )
 # What may be named here and in .cu alike: no gRPC, no engine.

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "base/model/encoder_config.h"
 #include "worker/cuda/device_memory.h"
 #include "worker/exec/executor.h"
@@ -17,6 +18,7 @@ struct TextLimits {
   int32_t tokens = 0;   // of one step
   int32_t texts = 0;    // of one step
   int32_t longest = 0;  // tokens of one text
+  bool segments = true;
 
   int32_t table_stride() const { return (longest + kBlockTokens - 1) / kBlockTokens; }
   // A text's last block may hold one token.
@@ -27,7 +29,7 @@ struct TextLimits {
 struct TextArrays {
   int32_t* tokens = nullptr;       // [tokens]
   int32_t* positions = nullptr;    // [tokens]: rows of the table of positions
-  int32_t* segments = nullptr;     // [tokens]: rows of the table of segments
+  int32_t* segments = nullptr;     // [tokens]: rows of the table of segments, where the limits have them
   int32_t* slots = nullptr;        // [tokens]: block * 16 + place in the block
   int32_t* token_begin = nullptr;  // [texts + 1]
   int32_t* start = nullptr;        // [texts]: 0, the position of a text's first token in its blocks
@@ -41,7 +43,12 @@ struct TextShape {
   int64_t tokens = 0;
   int32_t texts = 0;
   int32_t longest = 0;
+  int32_t blocks = 0;
 };
+
+// Puts one more text behind those of `shape`. All is filled but its segments.
+void AppendText(absl::Span<const TokenId> tokens, int32_t first_position, const TextLimits& limits,
+                const TextArrays& arrays, TextShape* shape);
 
 // REQUIRES: the step is within the limits, its texts have tokens, and their ids and second texts are in range.
 TextShape FillTexts(const StepInput& step, const model::EncoderConfig& config, const TextLimits& limits,

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/model/model_memory.h"
 #include "worker/cuda/check.h"
 #include "worker/model/packed_matrix.h"
 
@@ -56,18 +55,6 @@ int64_t ConvertRows(const MatrixSource& source, int64_t begin, int64_t end, DTyp
 
 }  // namespace
 
-int64_t SliceBytes(const MatrixSlice& slice, DType type) {
-  return model::RoundUp(slice.columns * slice.inner * model::BytesOf(type), kDeviceAlignment);
-}
-
-int64_t SliceBytes(const VectorSlice& slice) { return model::RoundUp(slice.count * 4, kDeviceAlignment); }
-
-void PlaceMatrix(const MatrixSlice& slice, DType type, MemoryCursor* cursor, DeviceMatrix* matrix) {
-  matrix->columns = slice.columns;
-  matrix->inner = slice.inner;
-  matrix->data = cursor->TakeBytes(slice.columns * slice.inner * model::BytesOf(type));
-}
-
 absl::Status WeightUpload::Open() {
   for (Buffer& buffer : buffers_) {
     absl::StatusOr<PinnedMemory> memory = PinnedMemory::Allocate(kStagingBytes, "weights on their way");
@@ -90,18 +77,18 @@ absl::Status WeightUpload::Send(void* to, int64_t bytes) {
   Buffer& buffer = buffers_[next_];
   next_ = 1 - next_;
   if (const cudaError_t error =
-          cudaMemcpyAsync(to, buffer.memory.data(), static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_);
+          cudaMemcpyAsync(to, buffer.memory.data(), static_cast<size_t>(bytes), cudaMemcpyHostToDevice, road_.stream);
       error != cudaSuccess) {
     return ToStatus(error, "copying weights to the device");
   }
   buffer.in_flight = true;
-  return buffer.copied.Record(stream_);
+  return buffer.copied.Record(road_.stream);
 }
 
 absl::Status WeightUpload::Await(Buffer& buffer) {
   if (!buffer.in_flight) return absl::OkStatus();
   const auto passed = [&] { return buffer.copied.Passed(); };
-  absl::Status done = AwaitDevice("copying weights to the device", {wait_limit_, health_, passed});
+  absl::Status done = AwaitDevice("copying weights to the device", {road_.wait_limit, road_.health, passed});
   if (done.ok()) buffer.in_flight = false;
   return done;
 }
@@ -136,7 +123,7 @@ absl::Status WeightUpload::Matrix(const MatrixSlice& slice, DType type, const De
   }
   if (rows == matrix.columns) return absl::OkStatus();
   // The pad rows of a vocabulary.
-  return ToStatus(cudaMemsetAsync(to, 0, static_cast<size_t>((matrix.columns - rows) * row_bytes), stream_),
+  return ToStatus(cudaMemsetAsync(to, 0, static_cast<size_t>((matrix.columns - rows) * row_bytes), road_.stream),
                   "clearing the rows that pad the vocabulary");
 }
 

@@ -17,6 +17,8 @@ __device__ __forceinline__ float Apply(float x) {
     return x / (1.0f + __expf(minus_2u));
   } else if constexpr (kKind == ActivationKind::kGeluErf) {
     return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+  } else if constexpr (kKind == ActivationKind::kQuickGelu) {
+    return x / (1.0f + __expf(-1.702f * x));
   } else if constexpr (kKind == ActivationKind::kTanh) {
     return tanhf(x);
   } else {
@@ -84,6 +86,8 @@ absl::Status Activate(const ActivationArgs& args, cudaStream_t stream) {
         return StartGatedOrNot<ActivationKind::kGeluTanh, T>(args, stream);
       case ActivationKind::kGeluErf:
         return StartGatedOrNot<ActivationKind::kGeluErf, T>(args, stream);
+      case ActivationKind::kQuickGelu:
+        return StartGatedOrNot<ActivationKind::kQuickGelu, T>(args, stream);
       case ActivationKind::kRelu:
         return StartGatedOrNot<ActivationKind::kRelu, T>(args, stream);
       case ActivationKind::kTanh:

@@ -11,7 +11,7 @@
 
 namespace tandem::worker::cuda {
 
-enum class ActivationKind : uint8_t { kSilu, kGeluTanh, kGeluErf, kRelu, kTanh };
+enum class ActivationKind : uint8_t { kSilu, kGeluTanh, kGeluErf, kQuickGelu, kRelu, kTanh };
 
 // output[r][i] = act(input[r][i]) * input[r][inner + i] where gated, else act(input[r][i]). Computed in float32.
 struct ActivationArgs {

@@ -1,13 +1,15 @@
-// What encoders add to the operators: segments, norms behind their blocks, pooling.
+// What encoders add to the operators: segments, norms behind their blocks, pooling, pictures.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
 #include "worker/cuda/ops/device_for_test.h"
 #include "worker/cuda/ops/embedding.h"
 #include "worker/cuda/ops/norm.h"
+#include "worker/cuda/ops/patches.h"
 #include "worker/cuda/ops/pool.h"
 
 namespace tandem::worker::cuda {
@@ -123,6 +125,72 @@ TEST_F(EncoderOps, EveryPoolingOfTextsOfAnyLength) {
       }
     }
   }
+}
+
+TEST_F(EncoderOps, VectorsOfOneStateEachGoToTheirPlaces) {
+  constexpr size_t kWidth = 24;
+  const std::vector<float> states = Noise(7, 3 * kWidth, model::DType::kFloat16);
+  const OnDevice<float> device_states(states), output(5 * kWidth, -9.0f);
+  const std::vector<int32_t> place_of = {4, 0, 2};
+  const OnDevice<int32_t> places(place_of);
+  ASSERT_DONE(Pool({.states = device_states.data(),
+                    .texts = 3,
+                    .hidden = kWidth,
+                    .pooling = model::Pooling::kFirst,
+                    .places = places.data(),
+                    .output = output.data()},
+                   stream_));
+  std::vector<float> wanted(5 * kWidth, -9.0f);
+  for (size_t t = 0; t < 3; ++t) {
+    std::copy_n(states.begin() + static_cast<std::ptrdiff_t>(t * kWidth), kWidth,
+                wanted.begin() + place_of[t] * static_cast<std::ptrdiff_t>(kWidth));
+  }
+  EXPECT_EQ(output.Read(), wanted) << "rows that are nobody's place are left alone";
+}
+
+// The twin of ClipEncoder::CutPatches on the CPU, of sizes that chance picks: patches of one pixel, of all pixels, of
+// odd sides, and sums that are no multiple of a block.
+TEST_F(EncoderOps, PicturesAreCutIntoPatches) {
+  std::mt19937 random(11);
+  for (int turn = 0; turn < 24; ++turn) {
+    const model::DType type = kSixteenBits[turn % 2];
+    const int32_t patch = static_cast<int32_t>(1 + random() % 9), grid = static_cast<int32_t>(1 + random() % 5);
+    const int32_t side = patch * grid, images = static_cast<int32_t>(1 + random() % 3);
+    const size_t values = static_cast<size_t>(3 * patch * patch);
+    std::vector<uint8_t> pixels(static_cast<size_t>(images * side * side * 3));
+    for (uint8_t& byte : pixels) byte = static_cast<uint8_t>(random());
+    const std::vector<float> colours = Noise(static_cast<uint32_t>(turn), 3 * 256, type);
+    std::vector<uint16_t> wanted;
+    for (int32_t image = 0; image < images; ++image) {
+      wanted.insert(wanted.end(), values, 0);  // the class token's row
+      for (int32_t top = 0; top < side; top += patch) {
+        for (int32_t left = 0; left < side; left += patch) {
+          for (int32_t channel = 0; channel < 3; ++channel) {
+            for (int32_t y = top; y < top + patch; ++y) {
+              for (int32_t x = left; x < left + patch; ++x) {
+                const uint8_t byte = pixels[static_cast<size_t>(((image * side + y) * side + x) * 3 + channel)];
+                wanted.push_back(BitsOf(colours[static_cast<size_t>(channel * 256 + byte)], type));
+              }
+            }
+          }
+        }
+      }
+    }
+    const OnDevice<uint8_t> device_pixels(pixels);
+    const OnDevice<float> device_colours(colours);
+    const OnDevice<uint16_t> output(wanted.size(), 0x7fff);
+    ASSERT_DONE(CutPatches({.pixels = device_pixels.data(),
+                            .images = images,
+                            .side = side,
+                            .patch = patch,
+                            .colours = device_colours.data(),
+                            .output = output.data(),
+                            .type = type},
+                           stream_));
+    ASSERT_EQ(output.Read(), wanted) << images << " of " << side << " cut by " << patch;
+  }
+  EXPECT_THAT(CutPatches({.images = 1, .side = 2, .patch = 1, .type = model::DType::kFloat32}, stream_).message(),
+              testing::HasSubstr("CutPatches has no kernel"));
 }
 
 TEST_F(EncoderOps, AVectorOfNoLengthStaysOne) {

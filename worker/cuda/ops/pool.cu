@@ -11,10 +11,10 @@ constexpr unsigned int kThreads = 256;
 __global__ void __launch_bounds__(kThreads) PoolKernel(PoolArgs args) {
   TANDEM_SHARED(float, sums, 32);
   const int32_t text = static_cast<int32_t>(blockIdx.x);
-  const int64_t begin = args.token_begin[text];
-  const int64_t end = args.token_begin[text + 1];
+  const int64_t begin = args.token_begin != nullptr ? args.token_begin[text] : text;
+  const int64_t end = args.token_begin != nullptr ? args.token_begin[text + 1] : text + 1;
   const int64_t hidden = args.hidden;
-  float* const out = args.output + text * hidden;
+  float* const out = args.output + (args.places != nullptr ? args.places[text] : text) * hidden;
   float square = 0;
   for (int32_t column = static_cast<int32_t>(threadIdx.x); column < hidden; column += kThreads) {
     const float* const states = args.states + column;

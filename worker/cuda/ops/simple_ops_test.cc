@@ -136,6 +136,8 @@ double Exact(ActivationKind kind, double x) {
       return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     case ActivationKind::kGeluErf:
       return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case ActivationKind::kQuickGelu:
+      return x / (1 + std::exp(-1.702 * x));
     case ActivationKind::kRelu:
       return std::max(x, 0.0);
     case ActivationKind::kTanh:
@@ -147,7 +149,7 @@ double Exact(ActivationKind kind, double x) {
 TEST_F(SimpleOps, ActivationsGatedAndAlone) {
   for (const model::DType type : kSixteenBits) {
     for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh, ActivationKind::kGeluErf,
-                                      ActivationKind::kRelu, ActivationKind::kTanh}) {
+                                      ActivationKind::kQuickGelu, ActivationKind::kRelu, ActivationKind::kTanh}) {
       for (const int64_t inner : {1, 44, 301}) {
         for (const bool gated : {false, true}) {
           const size_t width = static_cast<size_t>(inner) * (gated ? 2 : 1);
