@@ -14,6 +14,7 @@ os.environ.update(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_TELEMETRY="False"
 
 litellm = pytest.importorskip("litellm", reason="not in this venv; scripts/test installs requirements.txt")
 openai = pytest.importorskip("openai")
+encoders = pytest.importorskip("test_embed", reason="this tree serves no embeddings")
 
 from gateway_rig import Gateway  # noqa: E402
 from harness import SLOW, Cluster, eventually, free_ports  # noqa: E402
@@ -27,8 +28,9 @@ HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content":
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    """Two CPU workers as one group; the names that the user's LiteLLM asks for; a key."""
-    with Cluster(tmp_path_factory.mktemp("service"), model_keys="") as cluster:
+    """Two CPU workers as one group, and two encoders beside it; the names that the user's LiteLLM asks for; a key."""
+    tmp = tmp_path_factory.mktemp("service")
+    with Cluster(tmp, model_keys="", extra=encoders.extra_models(tmp)) as cluster:
         with Gateway(cluster.tmp, cluster.clients, "--api-key", KEY) as gateway:
             yield cluster, gateway
 
@@ -54,7 +56,7 @@ def client(base):
 
 
 def test_openai_lists_models(client):
-    assert [m.id for m in client.models.list()] == ["tiny", "default"]
+    assert [m.id for m in client.models.list()][:2] == ["tiny", "default"]
     assert client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nothing")
@@ -189,6 +191,24 @@ model_list:
       model: hosted_vllm/tiny
       api_base: {base}
       api_key: vllm-key
+  - model_name: vectors
+    litellm_params:
+      model: openai/small-embed
+      api_base: {base}
+      api_key: vllm-key
+    model_info: {{mode: embedding}}
+  - model_name: hosted-vectors
+    litellm_params:
+      model: hosted_vllm/small-embed
+      api_base: {base}
+      api_key: vllm-key
+    model_info: {{mode: embedding}}
+  - model_name: ranker
+    litellm_params:
+      model: hosted_vllm/small-rerank
+      api_base: {base}
+      api_key: vllm-key
+    model_info: {{mode: rerank}}
 litellm_settings:
   drop_params: true
   json_logs: true
@@ -235,8 +255,23 @@ def test_the_users_litellm_configuration(proxy):
         assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == answer.choices[0].message.content, model
 
 
+def test_the_proxy_embeds_and_reranks(proxy, service):
+    import httpx
+    texts = ["the scheduler", "answers with stream tokens"]
+    expected = service[1].ask("/v1/embeddings", {"model": "small-embed", "input": texts}, {"authorization": f"Bearer {KEY}"})[2]
+    client = openai.OpenAI(base_url=proxy + "/v1", api_key=MASTER_KEY, max_retries=0, timeout=60 * SLOW)
+    for model in ("vectors", "hosted-vectors"):
+        answer = client.embeddings.create(model=model, input=texts, encoding_format="float")
+        for got, item in zip(answer.data, expected["data"]):
+            assert got.embedding == pytest.approx(item["embedding"], abs=1e-6), model
+    for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+        body = httpx.post(proxy + path, headers={"authorization": f"Bearer {MASTER_KEY}"}, timeout=60 * SLOW,
+                          json={"model": "ranker", "query": "what is the scheduler", "documents": texts, "top_n": 1}).json()
+        assert len(body["results"]) == 1 and body["results"][0]["index"] in (0, 1), body
+
+
 def test_litellms_health_check_finds_all_models_healthy(proxy, service):
     import httpx
     health = httpx.get(proxy + "/health", headers={"authorization": f"Bearer {MASTER_KEY}"}, timeout=60 * SLOW).json()
-    assert health["unhealthy_count"] == 0 and health["healthy_count"] == 3, health
+    assert health["unhealthy_count"] == 0 and health["healthy_count"] == 6, health
     assert service[1].ask("/v1/models")[0] == 200, "the container's own probe opens it without a key"
