@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Makes the tiny encoders of tests/golden/encoders, and what the reference implementation answers for them.
 
-Needs torch and transformers; the tests that read the result need neither. Every model has random weights. Beside each
+Needs torch, transformers and tokenizers; the tests that read the result need neither. Every model has random weights. Beside each
 model lie
 
-  golden.json         the inputs: "ids" and "second_at" (where segment 1 begins, 0: nowhere); one input per line
+  golden.json         the inputs: "ids" and "second_at" (where segment 1 begins, 0: nowhere); one input per line. Of a
+                      model with a tokenizer of its own, "text", and the ids that transformers makes of it
   golden.safetensors  "hidden" [all tokens, hidden]: the last hidden states, one input after the other;
                       "vectors" [inputs, size]: pooled and normalized as the folder's files say, or the classifier's score
 
@@ -15,6 +16,7 @@ import json
 import pathlib
 import random
 import shutil
+import sys
 
 import torch
 import transformers
@@ -22,6 +24,9 @@ from safetensors.torch import save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "encoders"
 TOKENIZER = ROOT.parent / "tokenizer" / "bert_style" / "tokenizer.json"
+UNIGRAM = ROOT.parent / "tokenizer" / "xlmr_style" / "tokenizer.json"
+TEXTS = ["query: where does the night train to Lyon leave?", "passage: Der Zug fährt um 23:59 von Gleis ⑨.", "", "  tabs\tand\nlines  ",
+         "Ｆｕｌｌ ｗｉｄｔｈ, ﬁnally…", "天地玄黃,宇宙洪荒。", "e\u0301te\u0301 \u00ad soft", "<s> is a token, <mask> too", "😀 unknown ☃", "a " * 60]
 VOCAB = 211
 LENGTHS = [1, 2, 3, 15, 16, 17, 31, 40, 5, 23]
 
@@ -43,6 +48,10 @@ def models():
         transformers.BertConfig(**{**BERT, "hidden_act": "relu"}), add_pooling_layer=False), "max", True, torch.float16
     yield "roberta-last", transformers.RobertaModel(
         transformers.RobertaConfig(**{**BERT, "type_vocab_size": 1}, pad_token_id=1), add_pooling_layer=False), "last", True, None
+    vocab = len(json.loads(UNIGRAM.read_text())["model"]["vocab"]) + 1  # and the mask
+    yield "xlmr-mean", transformers.XLMRobertaModel(
+        transformers.XLMRobertaConfig(**{**BERT, "vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "type_vocab_size": 1},
+                                      pad_token_id=1), add_pooling_layer=False), "mean", True, None
     yield "bert-rerank", transformers.BertForSequenceClassification(
         transformers.BertConfig(**spoken, num_labels=1)), None, False, None
     yield "roberta-rerank", transformers.RobertaForSequenceClassification(
@@ -106,8 +115,14 @@ def make(name, model, pooling, normalize, dtype):
     rng = random.Random(name)
     types = model.config.type_vocab_size
     inputs, hidden, vectors = [], [], []
-    for i, length in enumerate(LENGTHS):
-        ids = [rng.randrange(2, VOCAB) for _ in range(length)]
+    texts, lengths = [], LENGTHS
+    if name.startswith("xlmr"):
+        shutil.copy(UNIGRAM, folder / "tokenizer.json")
+        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        texts = [(text, tokenizer(text, truncation=True, max_length=48)["input_ids"]) for text in TEXTS]
+        lengths = [len(ids) for _, ids in texts]
+    for i, length in enumerate(lengths):
+        ids = texts[i][1] if texts else [rng.randrange(2, VOCAB) for _ in range(length)]
         second = length // 2 if types > 1 and i % 2 and length > 2 else 0
         type_ids = [int(second > 0 and k >= second) for k in range(length)]
         answer = model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([type_ids]), output_hidden_states=True)
@@ -118,7 +133,7 @@ def make(name, model, pooling, normalize, dtype):
         else:
             vector = pool(states, pooling)
             vector = vector / vector.norm() if normalize else vector
-        inputs.append({"ids": ids, "second_at": second})
+        inputs.append({**({"text": texts[i][0]} if texts else {}), "ids": ids, "second_at": second})
         hidden.append(states)
         vectors.append(vector)
     lines = ",\n".join(json.dumps(each) for each in inputs)
@@ -131,8 +146,10 @@ def make(name, model, pooling, normalize, dtype):
 
 def main():
     torch.manual_seed(0)
+    wanted = sys.argv[1:]  # names; none: all
     for each in models():
-        make(*each)
+        if not wanted or each[0] in wanted:
+            make(*each)
 
 
 if __name__ == "__main__":

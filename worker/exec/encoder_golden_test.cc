@@ -133,7 +133,8 @@ TEST_P(EncoderGoldenTest, AStepThatIsNoStepIsRefused) {
 INSTANTIATE_TEST_SUITE_P(All, EncoderGoldenTest,
                          testing::Values(Case{"bert-mean", "embed"}, Case{"bert-cls-tanh", "embed"},
                                          Case{"bert-max-relu", "embed"}, Case{"roberta-last", "embed"},
-                                         Case{"bert-rerank", "rerank"}, Case{"roberta-rerank", "rerank"}),
+                                         Case{"xlmr-mean", "embed"}, Case{"bert-rerank", "rerank"},
+                                         Case{"roberta-rerank", "rerank"}),
                          [](const testing::TestParamInfo<Case>& info) {
                            std::string name = info.param.name;
                            for (char& c : name) c = c == '-' ? '_' : c;
