@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -268,7 +269,11 @@ void Batcher::CommitVectors(absl::Span<const float> vectors) {
   for (size_t i = 0; i < sampled_.size(); ++i) {
     const auto part = vectors.subspan(i * width, width);
     Ended ended{.how = Ended::How::kLengthReached, .output_tokens = 1};
-    ended.vector.assign(reinterpret_cast<const char*>(part.data()), part.size() * sizeof(float));
+    if (std::all_of(part.begin(), part.end(), [](float x) { return std::isfinite(x); })) {
+      ended.vector.assign(reinterpret_cast<const char*>(part.data()), part.size() * sizeof(float));
+    } else {
+      ended.unreadable = "the model's vector of it is not made of finite numbers; dtype: bfloat16 has more range";
+    }
     End(*sampled_[i], std::move(ended));
   }
   sampled_.clear();

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -481,6 +483,24 @@ TEST_F(EncoderBatcherTest, AnEndCarriesTheVectorAndNoSlotIsLeft) {
   EXPECT_EQ(ended->vector, std::string(reinterpret_cast<const char*>(expected), sizeof(expected)));
   EXPECT_EQ(ended->output_tokens, 1u);
   EXPECT_EQ(Step().size(), 2u);
+}
+
+TEST_F(EncoderBatcherTest, AVectorThatIsNoNumberIsSaidInsteadOfSent) {
+  for (uint32_t i = 1; i <= 3; ++i) Add(i, 4);
+  ASSERT_TRUE(batcher_.Plan({}));
+  const float inf = std::numeric_limits<float>::infinity();
+  batcher_.CommitVectors({{1.0f, 2.0f, 3.0f, std::nanf(""), -inf, 6.0f}});
+  std::vector<Ended> ends;
+  for (const RequestUpdate& update : batcher_.TakeUpdates()) {
+    if (const auto* ended = std::get_if<Ended>(&update.what)) ends.push_back(*ended);
+  }
+  ASSERT_EQ(ends.size(), 3u);
+  EXPECT_EQ(ends[0].vector.size(), 8u);
+  EXPECT_EQ(ends[0].unreadable, "");
+  for (size_t i : {1u, 2u}) {
+    EXPECT_EQ(ends[i].vector, "");
+    EXPECT_THAT(ends[i].unreadable, testing::HasSubstr("not made of finite numbers"));
+  }
 }
 
 TEST_F(EncoderBatcherTest, ATextOfMoreThanTheModelTakesIsRefused) {
