@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <future>
 #include <set>
@@ -112,7 +113,11 @@ class EncodeCallTest : public testing::Test {
     ASSERT_TRUE(pool_.Submit(1, [&] { over.Notify(); }));
     over.WaitForNotification();
   }
-  grpc::Status Status() { return done_.get(); }
+  grpc::Status Status() {
+    EXPECT_EQ(done_.wait_for(std::chrono::seconds(30)), std::future_status::ready) << "the call does not end";
+    context_.TryCancel();  // of one that does not
+    return done_.get();
+  }
   std::vector<float> Values() const {
     std::vector<float> values;
     for (const v1::Embedding& embedding : response_.embeddings()) values.push_back(embedding.values(0));

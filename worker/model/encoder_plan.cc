@@ -10,7 +10,7 @@ absl::StatusOr<EncoderPlan> PlanEncoder(const model::EncoderConfig& config, cons
   if (absl::Status checked = CheckEncoderWeights(config, files); !checked.ok()) return checked;
   EncoderPlan plan;
   SlicePlanner planner(files);
-  VisitEncoderTensors(config, files, &plan, planner);
+  VisitEncoderTensors(config, NamesAreBare(files), &plan, planner);
   return plan;
 }
 

@@ -15,18 +15,20 @@
 
 namespace tandem::worker {
 
+// Checkpoints of a model with a head have a first component more in their names than bare ones.
+inline bool NamesAreBare(const model::WeightFiles& files) {
+  return files.Find("embeddings.word_embeddings.weight") != nullptr;
+}
+
 // `weights` is EncoderWeights or what has members of the same names, EncoderPlan. `reader` has
 //   Table(name, rows, columns, out)            row by row
 //   Vector(names, count of each, out)          one behind the other
 //   Matrix(names, columns of each, inner, out) side by side
 // with overloads for the members' types.
 template <typename Weights, typename Reader>
-void VisitEncoderTensors(const model::EncoderConfig& config, const model::WeightFiles& files, Weights* weights,
-                         Reader& reader) {
+void VisitEncoderTensors(const model::EncoderConfig& config, bool bare, Weights* weights, Reader& reader) {
   const int64_t hidden = config.hidden;
   const bool bert = config.naming == model::EncoderNaming::kBert;
-  // Checkpoints of a model with a head have a first component more.
-  const bool bare = files.Find("embeddings.word_embeddings.weight") != nullptr;
   const std::string root = bare ? "" : bert ? "bert." : "roberta.";
   using Names = std::vector<std::string>;
   const auto linear = [&](const Names& names, int64_t columns, int64_t inner, auto* out) {

@@ -14,7 +14,7 @@ using model::WeightFiles;
 absl::Status CheckEncoderWeights(const EncoderConfig& config, const WeightFiles& files) {
   EncoderWeights unused;
   TensorChecker checker(files);
-  VisitEncoderTensors(config, files, &unused, checker);
+  VisitEncoderTensors(config, NamesAreBare(files), &unused, checker);
   return checker.status();
 }
 
@@ -25,7 +25,7 @@ absl::StatusOr<EncoderWeights> LoadEncoderWeights(const EncoderConfig& config, c
   EncoderWeights weights;
   weights.arena = *std::move(arena);
   TensorLoader loader(files, stored, &weights.arena);
-  VisitEncoderTensors(config, files, &weights, loader);
+  VisitEncoderTensors(config, NamesAreBare(files), &weights, loader);
   weights.vector_bytes = loader.vector_bytes();
   weights.packed_bytes = loader.packed_bytes();
   return weights;
