@@ -4,7 +4,9 @@
 //   build/bench/core_bench            prints the machine, the command and the figures
 //
 // Load: one model with 64 groups (or 10, or 10,000), 10,000 requests in flight, then rounds of end + arrival, so that
-// every arrival finds a group. Times are of Core::Step alone, measured one by one with the steady clock.
+// every arrival finds a group. Each prompt goes on with one of 10,000 conversations that lie in the caches, each in one
+// group's, so that every arrival looks up as many landmarks as its prompt has. Times are of Core::Step alone, measured
+// one by one with the steady clock.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -13,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/prefix_landmarks.h"
 #include "bench/machine.h"
 #include "scheduler/core/core.h"
 #include "scheduler/core/format.h"
@@ -71,6 +74,10 @@ class Load {
                  GroupReady{form->members[0], form->group, form->epoch, blocks, 16, spec.max_sequences, 4096, {1}, ""});
       ++ready_;
     }
+    for (int talk = 0; talk < kTalks; ++talk) {
+      const Group& group = std::next(core_.state().groups.begin(), talk % groups)->second;
+      core_.Step(now_, CacheChanged{group.Rank0(), group.id, group.epoch, false, Landmarks(talk, kMostTokens), {}});
+    }
     for (int i = 0; i < in_flight; ++i) Arrive(nullptr);
   }
 
@@ -99,6 +106,15 @@ class Load {
   size_t running() const { return running_.size(); }
 
  private:
+  static constexpr int kTalks = 10000;
+  static constexpr int64_t kMostTokens = 2000;
+  static std::vector<uint64_t> Landmarks(int talk, int64_t tokens) {
+    std::vector<uint64_t> landmarks;
+    for (uint64_t i = 0; i < kLandmarkBlocks.size() && kLandmarkBlocks[i] * 16 <= tokens; ++i) {
+      landmarks.push_back((static_cast<uint64_t>(talk) * 32 + i + 1) * 0x9e3779b97f4a7c15u);
+    }
+    return landmarks;
+  }
   static CoreOptions Options(int in_flight) {
     CoreOptions options;
     options.waiting_room_requests = in_flight;
@@ -113,7 +129,8 @@ class Load {
     RequestArrived event;
     event.request = {Draw(), Draw()};
     event.model = "chat";
-    event.prompt = {static_cast<int64_t>(1 + Draw() % 2000)};
+    event.prompt = {static_cast<int64_t>(1 + Draw() % kMostTokens)};
+    event.prefix = Landmarks(static_cast<int>(Draw() % kTalks), event.prompt.value);
     event.max_tokens = Tokens{static_cast<int64_t>(1 + Draw() % 1000)};
     event.deadline = Seconds(600);
     const Event wrapped(event);
@@ -185,12 +202,12 @@ void MeasureFormat() {
   event.request = {1, 2};
   event.model = "chat";
   event.prompt = {1000};
-  event.prefix.resize(64);
+  for (uint64_t i = 0; i < kLandmarkBlocks.size(); ++i) event.prefix.push_back((i + 1) * 0x9e3779b97f4a7c15u);
   const Event wrapped(event);
   size_t bytes = 0;
   const auto from = Clock::now();
   for (int i = 0; i < 20000; ++i) bytes += Format(wrapped).size();
-  std::printf("journal line of an arrival with 64 prefix hashes: %.2f us, %zu bytes\n",
+  std::printf("journal line of an arrival with 16 landmarks: %.2f us, %zu bytes\n",
               static_cast<double>(Nanoseconds(from)) / 20000 / 1000, bytes / 20000);
 }
 

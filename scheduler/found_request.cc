@@ -92,14 +92,12 @@ absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank
   event.priority = request.priority();
   event.tenant = request.tenant();
   event.session = request.session_id();
-  event.prefix = HashPrefix(request.cache_salt(), prompt);
+  event.prefix = PrefixLandmarks(request.cache_salt(), prompt);
 
   v1::AssignRequest payload = request;
   payload.clear_output_ids();
   payload.clear_output_logprobs();
   payload.clear_deadline_ms();  // the core keeps it from here on
-  payload.clear_prefix_hashes();
-  for (const PrefixHash& hash : event.prefix) payload.add_prefix_hashes(hash.data(), hash.size());
   event.bytes = {static_cast<int64_t>(payload.SpaceUsedLong())};
   found.stream = std::make_shared<RequestStream>(std::move(facts), std::move(payload));
   found.stream->OnFound(found.assignment);

@@ -173,8 +173,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     payload.set_cache_salt(service_->parts_.cache_salt + request_.tenant());
     const core::RequestId id = RandomRequestId();
     core::RequestArrived event = Event(id, prompt_tokens);
-    event.prefix = HashPrefix(payload.cache_salt(), Ids(payload.prompt_ids()));
-    for (const PrefixHash& hash : event.prefix) payload.add_prefix_hashes(hash.data(), hash.size());
+    event.prefix = PrefixLandmarks(payload.cache_salt(), Ids(payload.prompt_ids()));
     event.bytes = {static_cast<int64_t>(payload.SpaceUsedLong())};
     const auto stream = std::make_shared<RequestStream>(MakeFacts(id, payload), std::move(payload));
     const auto taken = service_->parts_.store->AddOrFind(stream);

@@ -109,6 +109,7 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   options.quarantine_first = {absl::ToInt64Microseconds(config.scheduling.quarantine_cool_off)};
   options.quarantine_percent = config.scheduling.quarantine_percent;
   options.overcommit = config.scheduling.overcommit;
+  if (!config.scheduling.prefix_cache) options.prefix_entries = 0;
   options.sharing = config.scheduling.sharing;
   options.move_gain_permille = static_cast<int>(std::lround(config.scheduling.move_gain * 1000));
   options.link_probe = config.scheduling.link_probe == "off"    ? core::LinkProbing::kOff

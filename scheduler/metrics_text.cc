@@ -264,6 +264,12 @@ class Writer {
         groups.Add({{"model", model->spec.name}, {"state", word}}, counts[i]);
       }
     }
+    Metric known = Gauge("prefix_index_entries", "Beginnings of prompts that groups are known to hold, by landmarks.");
+    for (const core::Model* model : models_) {
+      known.Add({{"model", model->spec.name}}, static_cast<double>(model->prefixes.size()));
+    }
+    Counter("prefix_reports_dropped_total", "Reported beginnings that a full index did not take.")
+        .Add({}, static_cast<double>(state_.counters.prefixes_dropped));
     Metric epochs = Gauge("group_epoch", "Counter of the group's epoch under this leader.");
     for (const auto& [id, group] : state_.groups) {
       epochs.Add({{"model", state_.At(group.model).spec.name}, {"group", core::Name(id)}}, group.epoch.counter);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "base/prefix_landmarks.h"
 #include "placement/topology/topology.h"
 #include "scheduler/core/health.h"
 #include "scheduler/core/memory_ledger.h"
@@ -23,6 +24,7 @@ constexpr size_t kMostLinks = placement::kMostDevicesOfHost;
 constexpr uint32_t kMostNvLinks = 64;
 constexpr int kMostHeldShards = 64;
 constexpr int kMostHeldRequests = 16384;
+constexpr int kMostLandmarks = 256;  // of a message; the worker cuts what is more
 constexpr size_t kLongestName = 256;
 constexpr size_t kLongestSentence = 1024;
 // Ledgers add a few of these up in int64.
@@ -30,6 +32,24 @@ constexpr uint64_t kMostBytes = uint64_t{1} << 56;
 
 core::GroupEpoch EpochFrom(const v1::Epoch& epoch) { return {epoch.leader(), epoch.counter()}; }
 core::GroupId IdFrom(const v1::GroupKey& key) { return {key.group_id()}; }
+
+absl::StatusOr<std::vector<uint64_t>> LandmarksFrom(const google::protobuf::RepeatedPtrField<std::string>& hashes) {
+  if (hashes.size() > kMostLandmarks) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("CacheChanged has %d hashes; a message has at most %d", hashes.size(), kMostLandmarks));
+  }
+  std::vector<uint64_t> landmarks;
+  for (const std::string& bytes : hashes) {
+    std::array<uint8_t, 16> hash;
+    if (bytes.size() != hash.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("CacheChanged has a hash of %d bytes; they have %d", bytes.size(), hash.size()));
+    }
+    std::copy(bytes.begin(), bytes.end(), hash.begin());
+    landmarks.push_back(LandmarkOf(hash));
+  }
+  return landmarks;
+}
 
 core::Bytes BytesFrom(uint64_t bytes) { return {static_cast<int64_t>(std::min(bytes, kMostBytes))}; }
 int32_t CountFrom(uint32_t count) {
@@ -302,6 +322,14 @@ absl::StatusOr<std::optional<core::Event>> EventFrom(const v1::AttachRequest& me
     case v1::AttachRequest::kGroupLeft: {
       const auto& key = message.group_left().group();
       return core::Event(core::GroupLeft{device, IdFrom(key), EpochFrom(key.epoch())});
+    }
+    case v1::AttachRequest::kCacheChanged: {
+      const auto& from = message.cache_changed();
+      auto stored = LandmarksFrom(from.stored()), evicted = LandmarksFrom(from.evicted());
+      if (!stored.ok()) return stored.status();
+      if (!evicted.ok()) return evicted.status();
+      return core::Event(core::CacheChanged{device, IdFrom(from.group()), EpochFrom(from.group().epoch()), from.whole(),
+                                            *std::move(stored), *std::move(evicted)});
     }
     case v1::AttachRequest::kLinkMeasured: {
       const auto& from = message.link_measured();

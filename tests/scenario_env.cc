@@ -267,6 +267,9 @@ void ScenarioEnv::Arrive(const Command& command) {
   event.priority = std::stoi(command.Key("priority", "0"));
   event.tenant = command.Key("tenant", "");
   event.bytes = {std::stoll(command.Key("bytes", "0"))};
+  for (absl::string_view landmark : absl::StrSplit(command.Key("prefix", ""), ',', absl::SkipEmpty())) {
+    event.prefix.push_back(std::stoull(std::string(landmark)));
+  }
   Step(event);
 }
 

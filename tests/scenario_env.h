@@ -13,7 +13,7 @@
 //   worker w0[,w1] host=h mem=8GiB [free=..] [budget=..] [numa=0] [kind=cuda gpu="NVIDIA L4"]
 //          [numerics=sim]                               a new process attaches
 //   settle [quiet]                                        deliver the workers' answers until none is left
-//   request r1 model=M prompt=N [max=N] [deadline=10s] [priority=N] [tenant=T]
+//   request r1 model=M prompt=N [max=N] [deadline=10s] [priority=N] [tenant=T] [prefix=7,8,9, its landmarks]
 //   started r1 [output=N, known]     preempted r1     finished r1 tokens=N [how=stopped]     stopped r1
 //   tokens=N cancel r1 [cause=client-left] tick 30s                                              attached workers send
 //   heartbeats unless frozen freeze|thaw w0    detach w0 [gone]    return w0 (same process)    restart w0 (a new one)

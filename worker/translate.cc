@@ -434,6 +434,7 @@ std::vector<v1::AttachRequest> CacheMessages(const CacheChanged& report) {
     --room;
     return *messages.back().mutable_cache_changed();
   };
+  if (report.whole) next().set_whole(true), ++room;
   for (const BlockHash& hash : report.changes.evicted) next().add_evicted(hash.data(), hash.size());
   for (const BlockHash& hash : report.changes.stored) next().add_stored(hash.data(), hash.size());
   return messages;

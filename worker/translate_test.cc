@@ -87,6 +87,18 @@ TEST(TranslateTest, CacheChangesComeInMessagesOf256) {
   EXPECT_EQ(messages[0].cache_changed().stored_size(), 246);
   EXPECT_EQ(messages[1].cache_changed().stored_size(), 54);
   EXPECT_EQ(messages[1].cache_changed().group().group_id(), 1u);
+  EXPECT_FALSE(messages[0].cache_changed().whole());
+}
+
+TEST(TranslateTest, AWholeCacheBeginsWithItsFirstMessageAlone) {
+  CacheChanged report{.group = {.id = 1}, .whole = true};
+  ASSERT_EQ(CacheMessages(report).size(), 1u) << "an empty cache is said too";
+  report.changes.stored.resize(257);
+  const std::vector<v1::AttachRequest> messages = CacheMessages(report);
+  ASSERT_EQ(messages.size(), 2u);
+  EXPECT_TRUE(messages[0].cache_changed().whole());
+  EXPECT_EQ(messages[0].cache_changed().stored_size(), 256);
+  EXPECT_FALSE(messages[1].cache_changed().whole());
 }
 
 TEST(TranslateTest, AStopTokenTravelsInTheEndOnly) {

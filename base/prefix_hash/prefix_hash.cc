@@ -44,17 +44,19 @@ PrefixHash HashPrefixBlock(const PrefixHash* parent, absl::string_view salt, abs
   return Hasher().Hash(parent == nullptr ? PrefixHash{} : *parent, salt, tokens);
 }
 
-std::vector<PrefixHash> HashPrefix(absl::string_view salt, absl::Span<const int32_t> tokens) {
-  const size_t blocks = std::min(tokens.size() / kPrefixBlockTokens, kMaxPrefixHashes);
-  std::vector<PrefixHash> hashes;
-  hashes.reserve(blocks);
+std::vector<uint64_t> PrefixLandmarks(absl::string_view salt, absl::Span<const int32_t> tokens) {
+  std::vector<uint64_t> landmarks;
   Hasher hasher;
-  PrefixHash parent{};
-  for (size_t i = 0; i < blocks; ++i) {
-    parent = hasher.Hash(parent, salt, tokens.subspan(i * kPrefixBlockTokens, kPrefixBlockTokens));
-    hashes.push_back(parent);
+  PrefixHash hash{};
+  size_t hashed = 0;
+  for (const int32_t blocks : kLandmarkBlocks) {
+    if (static_cast<size_t>(blocks) * kPrefixBlockTokens > tokens.size()) break;
+    for (; hashed < static_cast<size_t>(blocks); ++hashed) {
+      hash = hasher.Hash(hash, salt, tokens.subspan(hashed * kPrefixBlockTokens, kPrefixBlockTokens));
+    }
+    landmarks.push_back(LandmarkOf(hash));
   }
-  return hashes;
+  return landmarks;
 }
 
 }  // namespace tandem

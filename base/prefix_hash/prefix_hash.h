@@ -15,23 +15,18 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/prefix_landmarks.h"
 
 namespace tandem {
 
 using PrefixHash = std::array<uint8_t, 16>;
 
-// The block of the KV cache; part of the protocol, so it is no option.
-inline constexpr size_t kPrefixBlockTokens = 16;
-// An event carries at most this many: 4,096 tokens, beyond which equal beginnings are rare and the rest is equal too.
-inline constexpr size_t kMaxPrefixHashes = 256;
-
 // `parent`: the hash of the block before, null for the first block.
 // REQUIRES: `tokens` are exactly kPrefixBlockTokens.
 PrefixHash HashPrefixBlock(const PrefixHash* parent, absl::string_view salt, absl::Span<const int32_t> tokens);
 
-// The hashes of the full blocks of `tokens`, from the beginning, at most kMaxPrefixHashes. An incomplete block has
-// none.
-std::vector<PrefixHash> HashPrefix(absl::string_view salt, absl::Span<const int32_t> tokens);
+// The landmarks of `tokens` (base/prefix_landmarks.h), from the beginning. An incomplete block is none.
+std::vector<uint64_t> PrefixLandmarks(absl::string_view salt, absl::Span<const int32_t> tokens);
 
 }  // namespace tandem
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/cache_report.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/found_requests.h"
 #include "scheduler/core/group.h"
@@ -63,6 +64,7 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   added.leaving = IsDrained(state, added);
   added.outdated = IsOutdated(state, added);
   OpenAccount(state, added);
+  TakeCache(state, added, adoption);
   state.place_wanted = true;
   state.drains_touched |= added.outdated;
   out.push_back(Tell{Name(id), absl::StrCat("adopted for ", Name(model), " on ", List(state, DevicesOf(added), 8))});

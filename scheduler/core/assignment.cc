@@ -22,21 +22,51 @@ Tokens MostRoomFrom(const Model& model, int64_t share) {
   return {model.most_limit.value * std::max<int64_t>(0, 1000000 - share) / 1000000 + 1};
 }
 
-Group* ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
+bool HasRoom(const Group& group, const Request& request, Tokens need) {
+  return request.prompt + request.output < group.kv.capacity &&
+         group.kv.Load() + BookingFor(group, need) <= group.kv.limit;
+}
+
+Group* LeastLoaded(ClusterState& state, const Model& model, const Request& request, Tokens need) {
   Group* second_best = nullptr;
   for (const auto& [share, id] : model.by_share) {
     // An empty group may still stretch itself; and a slow one has more room than its weighed share says.
     if (share > 0 && !model.any_slow && need > MostRoomFrom(model, share)) break;
     Group& group = *state.Find(id);
-    if (request.prompt + request.output >= group.kv.capacity) continue;
-    if (group.kv.Load() + BookingFor(group, need) > group.kv.limit) continue;
+    if (!HasRoom(group, request, need)) continue;
     if (Suits(request, group)) return &group;
     if (second_best == nullptr) second_best = &group;
   }
   return second_best;
 }
 
-void Assign(ClusterState& state, Request& request, Group& group, Tokens need, Actions& out) {
+// The least loaded group, or one that holds so much of the prompt that it may be fuller. Both are counted in tokens: a
+// group's lead in load is that of its share, so that groups of unequal size and speed compare as they do without.
+struct Chosen {
+  Group* group = nullptr;
+  Tokens held;  // of the prompt, where that decided
+};
+Chosen ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
+  Group* const least = LeastLoaded(state, model, request, need);
+  if (least == nullptr || request.prefix.empty()) return {least, {}};
+  const bool suits = Suits(request, *least);
+  Chosen best{least, {}};
+  int64_t most = 0;
+  for (const PrefixIndex::Match& match : model.prefixes.Find(request.prefix)) {
+    Group& group = *state.Find(match.group);
+    if (!group.indexed || !HasRoom(group, request, need) || Suits(request, group) != suits) continue;
+    const int64_t lead = (group.share_key - least->share_key) * group.kv.limit.value / 1000000;
+    const int64_t worth = std::min(match.tokens, request.prompt).value * state.options.cached_worth - lead;
+    if (worth < most || (worth == most && best.group->share_key < group.share_key)) continue;
+    best = {&group, match.tokens};
+    most = worth;
+  }
+  if (best.group == least) best.held = {};
+  return best;
+}
+
+void Assign(ClusterState& state, Request& request, const Chosen& chosen, Tokens need, Actions& out) {
+  Group& group = *chosen.group;
   LeaveQueue(state, request);
   const Tokens charge = std::max(Tokens{}, need - request.charged);  // what was computed before is not paid again
   state.At(request.model).queue.Charge(request.priority, request.tenant, charge);
@@ -48,6 +78,7 @@ void Assign(ClusterState& state, Request& request, Group& group, Tokens need, Ac
   Book(state, group, request, BookingFor(group, need));
   ++state.running_requests;
   Note(state, request, MomentKind::kAssigned, request.booked.value);
+  if (chosen.held.value > 0) Note(state, request, MomentKind::kCached, chosen.held.value);
   out.push_back(AssignRequest{request.id, request.attempt, group.id, group.epoch, group.Rank0(), request.max_tokens,
                               request.deadline});
 }
@@ -67,7 +98,7 @@ bool TooLongForEvery(const ClusterState& state, const Model& model, const Reques
 
 struct Choice {
   Request* request = nullptr;
-  Group* group = nullptr;  // null: no group will ever take it
+  Chosen chosen;  // no group: none will ever take it
   Tokens need;
 };
 
@@ -78,9 +109,9 @@ Choice Next(ClusterState& state, Model& model) {
   model.queue.Walk(kMostOfTenant, [&](Serial serial) {
     Request& request = state.At(serial);
     const Tokens need = EstimateNeed(state, request);
-    Group* group = ChooseGroup(state, model, request, need);
-    if (group != nullptr || TooLongForEvery(state, model, request)) {
-      choice = {&request, group, need};
+    const Chosen chosen = ChooseGroup(state, model, request, need);
+    if (chosen.group != nullptr || TooLongForEvery(state, model, request)) {
+      choice = {&request, chosen, need};
       return false;
     }
     // Room that is full to the last place is full for everybody.
@@ -88,7 +119,7 @@ Choice Next(ClusterState& state, Model& model) {
     passed.push_back(&request);
     return static_cast<int>(passed.size()) < state.options.look_ahead;
   });
-  if (choice.group != nullptr) {
+  if (choice.chosen.group != nullptr) {
     for (Request* request : passed) ++request->overtaken;
   }
   return choice;
@@ -103,8 +134,8 @@ void AssignWaiting(ClusterState& state, Actions& out) {
     while (!model.queue.empty()) {
       const Choice choice = Next(state, model);
       if (choice.request == nullptr) break;
-      if (choice.group != nullptr) {
-        Assign(state, *choice.request, *choice.group, choice.need, out);
+      if (choice.chosen.group != nullptr) {
+        Assign(state, *choice.request, choice.chosen, choice.need, out);
       } else {
         Fail(state, *choice.request, Reason::kContextLengthExceeded,
              absl::StrCat("the prompt has ", choice.request->prompt.value,

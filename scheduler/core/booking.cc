@@ -60,7 +60,9 @@ void Book(ClusterState& state, Group& group, Request& request, Tokens tokens) {
   request.booked = tokens;
   request.started = false;
   group.kv.booked += tokens;
-  state.At(group.model).in_flight += tokens;
+  Model& model = state.At(group.model);
+  model.in_flight += tokens;
+  if (state.options.prefix_entries > 0) model.prefixes.Pin(request.prefix, group.id);
   group.requests.insert(request.serial);
   Reorder(state, group);
 }
@@ -90,6 +92,7 @@ void Release(ClusterState& state, Request& request) {
   group->kv.booked -= request.booked;
   Model& model = state.At(group->model);
   model.in_flight -= request.booked;
+  model.prefixes.Unpin(request.prefix, group->id);
   model.pace.Released(state.now, request.booked);
   CORE_CHECK(group->kv.booked.value >= 0 && group->kv.booked_started.value >= 0, "group ", group->id.value);
   request.booked = {};

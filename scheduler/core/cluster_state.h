@@ -26,6 +26,7 @@
 #include "scheduler/core/output_history.h"
 #include "scheduler/core/pace.h"
 #include "scheduler/core/placement_report.h"
+#include "scheduler/core/prefix_index.h"
 #include "scheduler/core/types.h"
 #include "scheduler/core/waiting_line.h"
 
@@ -215,6 +216,7 @@ struct Model {
   absl::btree_set<std::pair<int64_t, GroupId>> by_share;
   Tokens most_limit;      // of KV, of any group that ever was in `by_share`
   bool any_slow = false;  // some group there may be weighed
+  PrefixIndex prefixes;   // of the groups in service
   OutputHistory outputs;
   std::vector<LearnedMemory> learned;  // at most one per degree and kind, in order of first load
   PlacementReport report;              // of the last try to place a replica
@@ -251,6 +253,7 @@ enum class MomentKind {
   kCancelled,
   kMigrating,
   kFound,
+  kCached,  // it was assigned to a group for what that holds of the prompt
 };
 // One line of a request's history. `number` is the attempt's counter or a count of tokens, as the kind has it.
 struct Moment {
@@ -301,8 +304,8 @@ struct Request {
   std::string moved_why;    // it left its last group before its end
   Tokens known_output;
   std::string session;
-  std::vector<std::array<uint8_t, 16>> prefix;
-  Bytes bytes;  // that the shell keeps of it while it waits
+  std::vector<uint64_t> prefix;  // its landmarks; pinned where it is booked
+  Bytes bytes;                   // that the shell keeps of it while it waits
   Reason outcome = Reason::kNone;
   std::string outcome_text;
 
@@ -412,6 +415,7 @@ struct Counters {
   uint64_t requeued = 0;             // requests that went back to their queue, no engine having begun them
   uint64_t migrated = 0;             // that an engine had begun, and that went on elsewhere
   uint64_t communicator_errors = 0;  // ranks that left their group because of it
+  uint64_t prefixes_dropped = 0;     // reports of cached beginnings that found the index full
   std::vector<HealthCount> health;   // by code, in the order of first sight; the last row is for all further ones
   uint64_t Stale() const { return stale_groups + stale_attempts + stale_workers; }
 };
@@ -428,6 +432,7 @@ struct Adoption {
   std::string numerics_id;
   std::vector<HeldRequest> requests;
   std::string deployment;
+  absl::btree_set<uint64_t> prefixes;  // landmarks that its cache holds
 };
 
 struct ClusterState {

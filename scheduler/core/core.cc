@@ -6,6 +6,7 @@
 #include "scheduler/core/admission.h"
 #include "scheduler/core/adoption.h"
 #include "scheduler/core/assignment.h"
+#include "scheduler/core/cache_report.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/found_requests.h"
 #include "scheduler/core/group.h"

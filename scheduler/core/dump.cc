@@ -32,6 +32,13 @@ struct AdoptionLine {
   std::string numerics_id;
   std::vector<HeldRequest> requests;
   std::string deployment;
+  std::vector<uint64_t> prefixes;
+};
+// What the cache of a group holds.
+struct PrefixLine {
+  ModelId model;
+  GroupId group;
+  std::vector<uint64_t> stored;
 };
 struct OutputsLine {
   ModelId model;
@@ -88,6 +95,15 @@ struct Fields<AdoptionLine> {
     v("numerics_id", &T::numerics_id);
     v("requests", &T::requests);
     v("deployment", &T::deployment);
+    v("prefixes", &T::prefixes);
+  }
+};
+template <>
+struct Fields<PrefixLine> {
+  static void Visit(auto&& v) {
+    v("model", &PrefixLine::model);
+    v("group", &PrefixLine::group);
+    v("stored", &PrefixLine::stored);
   }
 };
 template <>
@@ -145,6 +161,7 @@ class Loader {
     if (word == "link") return GetFields(line->pairs, links_.emplace_back());
     if (word == "probe") return GetFields(line->pairs, probes_.emplace_back());
     if (word == "adoption") return GetFields(line->pairs, adoptions_.emplace_back());
+    if (word == "prefixes") return GetFields(line->pairs, prefixes_.emplace_back());
     if (word == "line") return GetFields(line->pairs, lines_.emplace_back());
     if (word == "outputs") return GetFields(line->pairs, outputs_.emplace_back());
     return absl::InvalidArgumentError(absl::StrCat("'", word.substr(0, 40), "' is no part of a state"));
@@ -186,6 +203,7 @@ class Loader {
     for (const AdoptionLine& line : adoptions_) {
       for (const AdoptionRank& rank : line.ranks) good &= Good(rank.device);
     }
+    for (const PrefixLine& line : prefixes_) good &= Good(line.model) && Good(line.group);
     for (const OutputsLine& line : outputs_) good &= Good(line.model) && line.counts.size() <= OutputHistory::kBuckets;
     const auto charge = [](Tokens t) { return t.value >= 0 && t.value < int64_t{1} << 60; };
     for (const LineClass& line : lines_) {
@@ -245,11 +263,22 @@ class Loader {
       Rearm(added.next_report, TimerKind::kDrain, id.value);
     }
     for (AdoptionLine& line : adoptions_) {
-      Adoption adoption{line.epoch,     line.model,     line.size,      {},
-                        line.all_ready, line.conflict,  line.kv_blocks, line.numerics_id,
-                        line.requests,  line.deployment};
+      Adoption adoption{line.epoch,
+                        line.model,
+                        line.size,
+                        {},
+                        line.all_ready,
+                        line.conflict,
+                        line.kv_blocks,
+                        line.numerics_id,
+                        line.requests,
+                        line.deployment,
+                        {line.prefixes.begin(), line.prefixes.end()}};
       for (const AdoptionRank& rank : line.ranks) adoption.ranks[rank.rank] = rank.device;
       state_.adoptions.emplace(line.group, std::move(adoption));
+    }
+    for (const PrefixLine& line : prefixes_) {
+      for (uint64_t landmark : line.stored) state_.At(line.model).prefixes.Store(landmark, line.group, SIZE_MAX);
     }
     for (const OutputsLine& line : outputs_) {
       std::array<uint32_t, OutputHistory::kBuckets> counts = {};
@@ -271,6 +300,7 @@ class Loader {
     if (request.HoldsBooking()) {
       state_.Find(request.group)->requests.insert(request.serial);
       model.in_flight += request.booked;
+      if (state_.options.prefix_entries > 0) model.prefixes.Pin(request.prefix, request.group);
     }
     if (request.awaits_group) state_.awaiting[request.group].insert(request.serial);
     if (request.Waits()) {
@@ -288,6 +318,7 @@ class Loader {
   std::vector<LinkRecord> links_;
   std::vector<LinkProbe> probes_;
   std::vector<AdoptionLine> adoptions_;
+  std::vector<PrefixLine> prefixes_;
   std::vector<OutputsLine> outputs_;
   std::vector<LineClass> lines_;
 };
@@ -304,6 +335,9 @@ std::string DumpState(const ClusterState& state) {
     const auto& counts = model.outputs.counts();
     const auto last = std::find_if(counts.rbegin(), counts.rend(), [](uint32_t n) { return n > 0; }).base();
     if (last != counts.begin()) Line(out, "outputs", OutputsLine{model.id, {counts.begin(), last}});
+  }
+  for (const Model& model : state.models) {
+    for (auto& [group, stored] : model.prefixes.Stored()) Line(out, "prefixes", PrefixLine{model.id, group, stored});
   }
   for (const Model& model : state.models) {
     for (const auto& [key, rank] : model.queue.classes()) {
@@ -327,7 +361,8 @@ std::string DumpState(const ClusterState& state) {
                       adoption.kv_blocks,
                       adoption.numerics_id,
                       adoption.requests,
-                      adoption.deployment};
+                      adoption.deployment,
+                      {adoption.prefixes.begin(), adoption.prefixes.end()}};
     for (const auto& [rank, device] : adoption.ranks) line.ranks.push_back({rank, device});
     Line(out, "adoption", line);
   }

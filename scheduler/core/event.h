@@ -172,6 +172,15 @@ struct LinkProbeFailed {
   std::string message;
 };
 
+// From rank 0, from time to time: what its cache came to hold, and let go of. See prefix_index.h.
+struct CacheChanged {
+  DeviceId device;
+  GroupId group;
+  GroupEpoch epoch;
+  bool whole = false;  // what it said before is void
+  std::vector<uint64_t> stored, evicted;
+};
+
 // ---- requests -----------------------------------------------------------------------------------------------------
 
 struct RequestArrived {
@@ -184,8 +193,8 @@ struct RequestArrived {
   int priority = 0;
   std::string tenant;
   std::string session;
-  std::vector<std::array<uint8_t, 16>> prefix;  // hashes of the full blocks, at most 256
-  Bytes bytes;                                  // that the shell keeps of it while it waits
+  std::vector<uint64_t> prefix;  // landmarks of the prompt, see prefix_index.h
+  Bytes bytes;                   // that the shell keeps of it while it waits
 };
 enum class CancelCause { kClientLeft, kClientAsked, kAdminAsked };
 struct RequestCancelled {
@@ -210,7 +219,7 @@ struct RequestFound {
   int priority = 0;
   std::string tenant;
   std::string session;
-  std::vector<std::array<uint8_t, 16>> prefix;
+  std::vector<uint64_t> prefix;
   Bytes bytes;  // as of RequestArrived
 };
 // From rank 0, in this order: started, (preempted, started)*, ended.
@@ -277,11 +286,12 @@ struct ScaleRequested {
   std::string reason;
 };
 
-using Event = std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived,
-                           GroupFormed, ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed,
-                           RequestArrived, RequestCancelled, RequestStarted, RequestPreempted, RequestEnded,
-                           RequestStopped, CordonRequested, UncordonRequested, DrainRequested, UndrainRequested,
-                           HealthReported, RequestFound, DeployRequested, UndeployRequested, ScaleRequested>;
+using Event =
+    std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
+                 ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
+                 RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, CordonRequested,
+                 UncordonRequested, DrainRequested, UndrainRequested, HealthReported, RequestFound, DeployRequested,
+                 UndeployRequested, ScaleRequested, CacheChanged>;
 
 }  // namespace tandem::core
 

@@ -341,6 +341,19 @@ struct Fields<LinkProbeFailed> {
   }
 };
 template <>
+struct Fields<CacheChanged> {
+  static constexpr const char* kWord = "cache-changed";
+  static void Visit(auto&& v) {
+    using T = CacheChanged;
+    v("device", &T::device);
+    v("group", &T::group);
+    v("epoch", &T::epoch);
+    v("whole", &T::whole);
+    v("stored", &T::stored);
+    v("evicted", &T::evicted);
+  }
+};
+template <>
 struct Fields<RequestArrived> {
   static constexpr const char* kWord = "request-arrived";
   static void Visit(auto&& v) {

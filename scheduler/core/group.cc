@@ -77,6 +77,7 @@ bool DissolveIfEmpty(ClusterState& state, Group& group, Actions& out) {
   group.state = GroupState::kDissolved;
   group.ended_at = state.now;
   std::erase(state.At(group.model).groups, group.id);
+  state.At(group.model).prefixes.ForgetStored(group.id);
   state.place_wanted = true;
   state.drains_touched = true;
   out.push_back(Tell{Name(group.id), absl::StrCat("DISSOLVED: ", group.reason)});

@@ -164,9 +164,28 @@ class Checker {
          " has more requests than places");
   }
 
+  // What the running requests of the model pin is pinned, and only groups of the model hold anything.
+  void Prefixes(const std::string& name, const Model& model) {
+    std::map<GroupId, std::map<uint64_t, int>> pinned;
+    for (GroupId id : model.groups) {
+      if (Live(id) == nullptr || state_.options.prefix_entries <= 0) continue;
+      for (Serial serial : Live(id)->requests) {
+        const auto it = state_.requests.find(serial);
+        if (it == state_.requests.end()) continue;
+        for (uint64_t landmark : it->second->prefix) ++pinned[id][landmark];
+      }
+    }
+    Hold(pinned == model.prefixes.Pinned(), name, " pins other beginnings than its requests have");
+    for (const auto& [id, stored] : model.prefixes.Stored()) {
+      Hold(Live(id) != nullptr && Live(id)->model == model.id, name, " knows what ", Name(id),
+           " holds, which is not its own");
+    }
+  }
+
   void Models() {
     for (const Model& model : state_.models) {
       const std::string name = Name(model);
+      Prefixes(name, model);
       for (GroupId id : model.groups) Hold(Live(id) != nullptr, name, " lists ", Name(id), ", which is not there");
       for (const auto& [share, id] : model.by_share)
         Hold(Live(id) != nullptr && Live(id)->indexed, name, " indexes ", Name(id));

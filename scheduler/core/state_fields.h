@@ -43,7 +43,7 @@ template <>
 struct EnumWords<MomentKind> {
   static constexpr const char* kWords[] = {"arrived",   "queued",    "assigned", "started",  "preempted",
                                            "requeued",  "stopped",   "aborting", "finished", "failed",
-                                           "cancelled", "migrating", "found"};
+                                           "cancelled", "migrating", "found",    "cached"};
 };
 
 template <>
@@ -109,6 +109,8 @@ struct Fields<CoreOptions> {
     v("most_attempts", &T::most_attempts);
     v("most_migrations", &T::most_migrations);
     v("most_groups_lost", &T::most_groups_lost);
+    v("prefix_entries", &T::prefix_entries);
+    v("cached_worth", &T::cached_worth);
     v("engine_queue", &T::engine_queue);
     v("overcommit", &T::overcommit);
     v("default_output", &T::default_output);
@@ -455,6 +457,7 @@ struct Fields<Counters> {
     v("refused", &T::refused);
     v("stale_groups", &T::stale_groups);
     v("stale_attempts", &T::stale_attempts);
+    v("prefixes_dropped", &T::prefixes_dropped);
     v("stale_workers", &T::stale_workers);
     v("lost_left", &T::lost_left);
     v("lost_stream", &T::lost_stream);

@@ -238,8 +238,9 @@ void SimWorker::Report(Life& life, worker::Report report) {
     }
     life.stream->SendTokens(
         worker::TokensMessage(*step, world_->steady(), scheduler::ToBytes(life.incarnation.hi, life.incarnation.lo)));
-  } else if (std::holds_alternative<worker::CacheChanged>(report)) {
-    return;  // The core has no event for it.
+  } else if (const auto* cache = std::get_if<worker::CacheChanged>(&report)) {
+    if (!life.stream) return;
+    for (v1::AttachRequest& message : worker::CacheMessages(*cache)) life.stream->SendUp(std::move(message));
   } else if (life.stream) {
     life.stream->SendUp(worker::ControlMessage(report));
   }

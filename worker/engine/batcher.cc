@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/prefix_hash/prefix_hash.h"
+#include "base/prefix_landmarks.h"
 
 namespace tandem::worker {
 
@@ -310,7 +311,8 @@ const BlockHash& Batcher::HashOf(Sequence& sequence, int32_t block) {
 void Batcher::PublishFullBlocks(Sequence& sequence) {
   if (!limits_.prefix_cache) return;
   for (; (sequence.published + 1) * kBlockTokens <= sequence.computed; ++sequence.published) {
-    pool_.Publish(sequence.blocks[sequence.published], HashOf(sequence, sequence.published));
+    pool_.Publish(sequence.blocks[sequence.published], HashOf(sequence, sequence.published),
+                  IsLandmark(sequence.published + 1));
   }
 }
 

@@ -90,6 +90,7 @@ class Batcher {
 
   std::vector<RequestUpdate> TakeUpdates();
   BlockAllocator::Changes TakeCacheChanges() { return pool_.TakeChanges(); }
+  BlockAllocator::Changes TakeWholeCache() { return pool_.TakeWhole(); }
 
   uint32_t running() const { return static_cast<uint32_t>(running_.size()); }
   uint32_t waiting() const { return static_cast<uint32_t>(waiting_.size()); }

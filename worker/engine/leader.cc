@@ -138,6 +138,7 @@ void Leader::ReplayAll(uint64_t leader_epoch) {
     part.updates.push_back(std::move(update));
   }
   if (!part.updates.empty()) report_(std::move(part));
+  report_(CacheChanged{.group = shard_->ref(), .changes = batcher_.TakeWholeCache(), .whole = true});
 }
 
 void Leader::Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention) {

@@ -37,7 +37,7 @@ class Leader {
   void AbortAll(absl::string_view reason);
   // A request that the log does not know ends, so that its reader does not wait for ever.
   void Replay(const AttemptId& id, uint32_t from_index);
-  // All that the scheduler of this leader epoch may have missed; see RequestLog.
+  // All that the scheduler of this leader epoch may have missed, see RequestLog; and what the cache holds.
   void ReplayAll(uint64_t leader_epoch);
   void Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention);
 

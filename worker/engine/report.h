@@ -77,9 +77,10 @@ struct GroupLeft {
   GroupRef group;
   int rank = 0;
 };
-struct CacheChanged {
+struct CacheChanged {  // From rank 0.
   GroupRef group;
   BlockAllocator::Changes changes;
+  bool whole = false;  // what is stored is all there is
 };
 struct StepDone {  // From rank 0: what the step did to its requests.
   GroupRef group;

@@ -2,6 +2,8 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "base/plant.h"
 
@@ -26,8 +28,8 @@ std::optional<BlockId> BlockAllocator::Allocate() {
   Block& block = blocks_[id];
   if (block.named) {
     by_hash_.erase(block.hash);
-    NoteChange(block.hash, /*stored=*/false);
-    block.named = false;
+    if (block.landmark) NoteChange(block.hash, /*stored=*/false);
+    block.named = block.landmark = false;
   }
   block.references = 1;
   return id;
@@ -48,7 +50,7 @@ std::optional<BlockAllocator::Found> BlockAllocator::Find(const BlockHash& hash)
   return Found{.block = it->second, .free = blocks_[it->second].references == 0};
 }
 
-void BlockAllocator::Publish(BlockId id, const BlockHash& hash) {
+void BlockAllocator::Publish(BlockId id, const BlockHash& hash, bool landmark) {
   Block& block = at(id);
   CHECK_GT(block.references, 0) << "block " << id << " is published while nobody holds it";
   if (block.named) {
@@ -57,8 +59,9 @@ void BlockAllocator::Publish(BlockId id, const BlockHash& hash) {
   }
   if (!by_hash_.try_emplace(hash, id).second) return;
   block.named = true;
+  block.landmark = landmark;
   block.hash = hash;
-  NoteChange(hash, /*stored=*/true);
+  if (landmark) NoteChange(hash, /*stored=*/true);
 }
 
 void BlockAllocator::Release(BlockId id) {
@@ -80,6 +83,16 @@ BlockAllocator::Changes BlockAllocator::TakeChanges() {
   Changes out;
   for (const auto& [hash, stored] : changes_) (stored ? out.stored : out.evicted).push_back(hash);
   changes_.clear();
+  return out;
+}
+
+BlockAllocator::Changes BlockAllocator::TakeWhole() {
+  changes_.clear();
+  Changes out;
+  for (const Block& block : blocks_) {
+    if (block.named && block.landmark) out.stored.push_back(block.hash);
+  }
+  std::sort(out.stored.begin(), out.stored.end());
   return out;
 }
 

@@ -34,8 +34,8 @@ using BlockHash = std::array<uint8_t, 16>;
 
 class BlockAllocator {
  public:
-  // What became of the cache since the last TakeChanges, for the scheduler's view of it. Net: a hash that was stored
-  // and evicted in between, or the other way round, is in neither list. In the order of the hashes.
+  // What became of the cache's landmarks since the last TakeChanges, for the scheduler's view of it. Net: a hash that
+  // was stored and evicted in between, or the other way round, is in neither list. In the order of the hashes.
   struct Changes {
     std::vector<BlockHash> stored;
     std::vector<BlockHash> evicted;
@@ -62,8 +62,9 @@ class BlockAllocator {
   std::optional<Found> Find(const BlockHash& hash) const;
 
   // Says that `block` is full and holds the prefix of `hash`. Without effect if another block answers to it already.
+  // `landmark`: the scheduler hears of it (base/prefix_landmarks.h).
   // REQUIRES: the block is used and has no hash, unless it is this one.
-  void Publish(BlockId block, const BlockHash& hash);
+  void Publish(BlockId block, const BlockHash& hash, bool landmark);
 
   // Drops one reference. The last one makes the block cached, if it answers to a hash, else plain.
   // REQUIRES: the block is used.
@@ -72,6 +73,8 @@ class BlockAllocator {
   int32_t references(BlockId block) const;
 
   Changes TakeChanges();
+  // All that is stored, for a scheduler that knows nothing yet; what changed before is in it and forgotten.
+  Changes TakeWhole();
 
   // OK, or what does not add up. Linear in the pool; for tests and for debugging.
   absl::Status CheckInvariants() const;
@@ -80,7 +83,8 @@ class BlockAllocator {
   static constexpr BlockId kNone = -1;
   struct Block {
     int32_t references = 0;
-    bool named = false;  // `hash` is set and by_hash_ leads here.
+    bool named = false;     // `hash` is set and by_hash_ leads here.
+    bool landmark = false;  // of a named one
     BlockHash hash{};
     BlockId previous = kNone;  // In the list of its state; unused while used.
     BlockId next = kNone;

@@ -30,7 +30,7 @@ TEST(BlockAllocatorTest, GivesEachBlockOnceAndThenNothing) {
 TEST(BlockAllocatorTest, AReleasedPrefixIsFoundAgainUntilItIsEvicted) {
   BlockAllocator pool(2);
   BlockId a = pool.Allocate().value();
-  pool.Publish(a, Hash(1));
+  pool.Publish(a, Hash(1), /*landmark=*/true);
   EXPECT_EQ(pool.TakeChanges().stored, std::vector<BlockHash>{Hash(1)});
   pool.Release(a);
   EXPECT_EQ(pool.cached_blocks(), 1);
@@ -52,7 +52,7 @@ TEST(BlockAllocatorTest, AReleasedPrefixIsFoundAgainUntilItIsEvicted) {
 TEST(BlockAllocatorTest, WhatWasStoredAndEvictedBetweenTwoReportsIsNotReported) {
   BlockAllocator pool(1);
   BlockId a = pool.Allocate().value();
-  pool.Publish(a, Hash(1));
+  pool.Publish(a, Hash(1), /*landmark=*/true);
   pool.Release(a);
   ASSERT_EQ(pool.Allocate(), a);
   EXPECT_TRUE(pool.TakeChanges().empty());
@@ -63,7 +63,7 @@ TEST(BlockAllocatorTest, TheTailOfAChainIsEvictedBeforeItsHead) {
   std::vector<BlockId> chain;
   for (uint32_t i = 0; i < 3; ++i) {
     chain.push_back(pool.Allocate().value());
-    pool.Publish(chain[i], Hash(i));
+    pool.Publish(chain[i], Hash(i), /*landmark=*/true);
   }
   for (auto it = chain.rbegin(); it != chain.rend(); ++it) pool.Release(*it);
   EXPECT_EQ(pool.Allocate(), chain[2]);
@@ -74,7 +74,7 @@ TEST(BlockAllocatorTest, TheTailOfAChainIsEvictedBeforeItsHead) {
 TEST(BlockAllocatorTest, ASharedBlockIsFreeOnlyAfterTheLastRelease) {
   BlockAllocator pool(1);
   BlockId a = pool.Allocate().value();
-  pool.Publish(a, Hash(7));
+  pool.Publish(a, Hash(7), /*landmark=*/true);
   EXPECT_FALSE(pool.Find(Hash(7))->free);
   ASSERT_EQ(pool.Acquire(Hash(7)), a);
   pool.Release(a);
@@ -88,8 +88,8 @@ TEST(BlockAllocatorTest, TheSecondBlockOfOneHashStaysNameless) {
   BlockAllocator pool(2);
   BlockId a = pool.Allocate().value();
   BlockId b = pool.Allocate().value();
-  pool.Publish(a, Hash(1));
-  pool.Publish(b, Hash(1));
+  pool.Publish(a, Hash(1), /*landmark=*/true);
+  pool.Publish(b, Hash(1), /*landmark=*/true);
   pool.Release(b);
   EXPECT_EQ(pool.cached_blocks(), 0);
   EXPECT_EQ(pool.Find(Hash(1))->block, a);
@@ -139,7 +139,7 @@ TEST(BlockAllocatorTest, RandomOperationsLoseAndDoubleNothing) {
         if (contents.count(block)) break;
         BlockHash hash = Hash(random() % 64);
         bool taken = pool.Find(hash).has_value();
-        pool.Publish(block, hash);
+        pool.Publish(block, hash, /*landmark=*/true);
         if (!taken) contents[block] = hash;
         break;
       }
