@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "scheduler/core/prefetch.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/rollout.h"
 #include "scheduler/core/waiting_room.h"
@@ -72,6 +73,8 @@ void Handle(ClusterState& state, const RequestArrived& event, Actions& out) {
   if (event.deadline.has_value() && event.deadline->us <= 0) {
     return refuse({Reason::kDeadlineExceeded, "the deadline had passed when it arrived"});
   }
+  // The group that will most likely take it.
+  if (!model->by_share.empty()) Prefetch(state.Find(model->by_share.begin()->second), Group::kHotBytes);
   Request& request = state.AddRequest(event.request);
   request.model = model->id;
   request.prompt = event.prompt;

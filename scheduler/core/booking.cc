@@ -113,7 +113,7 @@ void Correct(ClusterState& state, Group& group, int32_t free_blocks) {
 
 bool Reindex(ClusterState& state, Group& group) {
   group.reachable = IsReachable(state, group);
-  group.weight = SlownessOf(state, group);
+  group.weight = static_cast<int32_t>(std::min<int64_t>(SlownessOf(state, group), INT32_MAX));
   return Reorder(state, group);
 }
 

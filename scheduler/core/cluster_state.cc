@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "scheduler/core/check.h"
+#include "scheduler/core/prefetch.h"
 
 namespace tandem::core {
 
@@ -21,20 +22,17 @@ const Model& ClusterState::At(ModelId id) const { return const_cast<ClusterState
 
 Device* ClusterState::Find(DeviceId id) { return id.value < devices.size() ? &devices[id.value] : nullptr; }
 
-Group* ClusterState::Find(GroupId id) {
-  const auto it = group_index_.find(id.value);
-  return it == group_index_.end() ? nullptr : it->second;
-}
-
 const Group* ClusterState::Find(GroupId id) const {
-  if (const auto it = group_index_.find(id.value); it != group_index_.end()) return it->second;
+  if (const Group* group = group_index_.Find(id); group != nullptr) return group;
   const auto it = std::find_if(dissolved.rbegin(), dissolved.rend(), [&](const Group& g) { return g.id == id; });
   return it == dissolved.rend() ? nullptr : &*it;
 }
 
 Request* ClusterState::Find(RequestId id) {
   const auto it = request_index_.find(id);
-  return it == request_index_.end() ? nullptr : it->second;
+  if (it == request_index_.end()) return nullptr;
+  Prefetch(it->second, Request::kHotBytes);
+  return it->second;
 }
 
 const Request* ClusterState::Find(RequestId id) const {
@@ -97,14 +95,14 @@ void ClusterState::Remember(Request& request) {
 Group& ClusterState::AddGroup(Group group) {
   const GroupId id = group.id;
   Group& added = groups.emplace(id, std::move(group)).first->second;
-  group_index_.emplace(id.value, &added);
+  group_index_.Add(id, &added);
   return added;
 }
 
 void ClusterState::Remember(Group& group) {
   CORE_CHECK(group.requests.empty() && !group.indexed, "group ", group.id.value, " still serves");
   for (const Member& member : group.members) At(member.device).idle_load = 0;  // it spoke of this one
-  group_index_.erase(group.id.value);
+  group_index_.Remove(group.id);
   const auto node = groups.find(group.id);
   dissolved.push_back(std::move(node->second));
   groups.erase(node);

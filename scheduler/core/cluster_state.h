@@ -23,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "scheduler/core/action.h"
 #include "scheduler/core/event.h"
+#include "scheduler/core/group_index.h"
 #include "scheduler/core/output_history.h"
 #include "scheduler/core/pace.h"
 #include "scheduler/core/placement_report.h"
@@ -55,6 +56,8 @@ struct Ailment {
 // What a heartbeat reads and writes stands first, in one cache line: a fleet has more devices than a cache has room
 // for.
 struct alignas(64) Device {
+  static constexpr size_t kHotBytes = 2 * 64;  // the second line for its timer
+
   DeviceId id;
   DeviceState state = DeviceState::kLost;
   bool attached = false;      // its stream is open
@@ -132,11 +135,14 @@ struct KvAccount {
 // Most groups of a large fleet have one rank, which then lies in the group itself.
 using Members = absl::InlinedVector<Member, 1>;
 
-// As Device: what every heartbeat and every request touches stands first, in four cache lines; what is read by people
-// stands last.
+// As Device: what every heartbeat and every request touches stands first, in four cache lines, and of these the first
+// has all that is asked of every group once a second (slowness.h); what is read by people stands last.
 struct alignas(64) Group {
   GroupEpoch epoch;
-  ModelId model;
+  uint64_t steps = 0;  // by rank 0's last heartbeat, as those below
+  uint64_t steps_compared = 0;
+  int64_t step_us = 0, step_tokens = 0;
+  int32_t weight = 1000;  // SlownessOf, as Reindex found it
   GroupState state = GroupState::kForming;
   Ending ending = Ending::kNo;
   bool retiring = false;   // fewer replicas are needed; see pool.h
@@ -146,27 +152,23 @@ struct alignas(64) Group {
   bool adopted = false;    // formed by an earlier scheduler
   bool reachable = false;  // all its devices are attached and none is suspect, as Reindex found them
   bool indexed = false;    // it has an entry in Model::by_share, by share_key; none while it admits nothing
-  Instant ready_at = kNever;
+  ModelId model;
   int32_t kv_blocks = 0;
-  // By rank 0's last heartbeat.
-  int32_t free_blocks = 0;
+  int32_t free_blocks = 0;  // by rank 0's last heartbeat, as those below
   int32_t running = 0;
   int32_t waiting = 0;
-  uint64_t steps = 0;
-  Members members;   // in rank order; members[0] decides
-  Instant steps_at;  // when `steps` changed, or the group had no request
   uint64_t preemptions = 0;
-  int64_t step_us = 0, step_tokens = 0;
+  Instant ready_at = kNever;
+  Instant steps_at;                  // when `steps` changed, or the group had no request
+  Members members;                   // in rank order; members[0] decides
   absl::btree_set<Serial> requests;  // with a booking here
   KvAccount kv;
   int64_t share_key = 0;
   int32_t block_tokens = 16;
   int32_t max_sequences = 0;
-  int64_t weight = 1000;    // SlownessOf, as Reindex found it
   int64_t slowness = 1000;  // permille of the time that its peers take; more than 1000 only once it counts as slow
   // ---- seldom touched
   GroupId id;
-  uint64_t steps_compared = 0;
   int slow_looks = 0;  // in a row that speak against what it counts as; see slowness.h
   int32_t max_model_len = 0;
   Instant created, ended_at = kNever;
@@ -178,6 +180,9 @@ struct alignas(64) Group {
   std::string reason;  // why it left service
   std::string numerics_id;
   std::string deployment;  // what it is loaded with; DeploymentOf(spec) when it was formed
+
+  // What a heartbeat or a request reads of it.
+  static constexpr size_t kHotBytes = 5 * 64;
 
   DeviceId Rank0() const { return members.front().device; }
   bool InService() const { return ending == Ending::kNo && state != GroupState::kDissolved; }
@@ -308,6 +313,9 @@ struct Request {
   Bytes bytes;                   // that the shell keeps of it while it waits
   Reason outcome = Reason::kNone;
   std::string outcome_text;
+
+  // What its start and its end read of it.
+  static constexpr size_t kHotBytes = 5 * 64;
 
   bool HoldsBooking() const { return booked.value > 0; }
   // In its model's queue, for its first group or for another one.
@@ -499,7 +507,7 @@ struct ClusterState {
   Model& At(ModelId id);
   const Model& At(ModelId id) const;
   Device* Find(DeviceId id);
-  Group* Find(GroupId id);
+  Group* Find(GroupId id) { return group_index_.Find(id); }
   const Group* Find(GroupId id) const;  // also the dissolved ones that are remembered
   Request* Find(RequestId id);
   const Request* Find(RequestId id) const;  // also the ended ones that are remembered
@@ -532,7 +540,7 @@ struct ClusterState {
  private:
   std::map<std::string, size_t> node_index_;
   absl::flat_hash_map<RequestId, Request*> request_index_;
-  absl::flat_hash_map<uint64_t, Group*> group_index_;
+  GroupIndex group_index_;
 };
 
 }  // namespace tandem::core

@@ -16,6 +16,7 @@
 #include "scheduler/core/liveness.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/core/pool.h"
+#include "scheduler/core/prefetch.h"
 #include "scheduler/core/quarantine.h"
 #include "scheduler/core/rebalance.h"
 #include "scheduler/core/request_life.h"
@@ -67,6 +68,9 @@ void FireTimers(ClusterState& state, Actions& out) {
     const Timer timer = *state.timers.begin();
     state.timers.erase(state.timers.begin());
     Fire(state, timer, out);
+    // Nearly all timers are those of devices, and whose turn it is next is known long before.
+    if (state.timers.empty() || state.timers.begin()->kind != TimerKind::kDevice) continue;
+    Prefetch(state.Find(DeviceId{static_cast<uint32_t>(state.timers.begin()->subject)}), Device::kHotBytes);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "scheduler/core/check.h"
 #include "scheduler/core/found_requests.h"
 #include "scheduler/core/migration.h"
+#include "scheduler/core/prefetch.h"
 #include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
@@ -61,6 +62,7 @@ void Complete(ClusterState& state, Request& request, Actions& out) {
 // The request that a worker's or the router's message means, or null and counted.
 Request* Current(ClusterState& state, RequestId id, Attempt attempt) {
   Request* request = state.Find(id);
+  if (request != nullptr) Prefetch(state.Find(request->group), Group::kHotBytes);
   const bool current = request != nullptr && request->attempt == attempt;
   if (request != nullptr && request->Placed() && (current || kPlanted == Plant::kSkipEpochCheck)) return request;
   ++state.counters.stale_attempts;
@@ -180,6 +182,8 @@ void Handle(ClusterState& state, const RequestPreempted& event, Actions&) {
 }
 
 void Handle(ClusterState& state, const RequestEnded& event, Actions& out) {
+  // It becomes one that is remembered, and the oldest of those is forgotten.
+  if (!state.ended.empty()) Prefetch(state.ended.front().get(), sizeof(Request));
   const bool normal = event.how == EndedHow::kStopped || event.how == EndedHow::kLengthReached;
   if (Request* waiting = normal ? Unfinished(state, event.request, event.attempt) : nullptr) {
     return CompleteWaiting(state, *waiting, event.output, out);

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/booking.h"
+#include "scheduler/core/prefetch.h"
 #include "scheduler/core/words.h"
 
 namespace tandem::core {
@@ -57,11 +58,14 @@ void Judge(ClusterState& state, Group& group, int64_t ratio, size_t peers, Actio
 }
 
 void Compare(ClusterState& state, Model& model, Actions& out) {
+  std::vector<Group*> groups;
+  groups.reserve(model.groups.size());
+  for (GroupId id : model.groups) Prefetch(groups.emplace_back(state.Find(id)), kCacheLine);
   std::map<Kind, std::vector<Pulse>> kinds;
   model.any_slow = false;
   model.least_step_us = 0;
-  for (GroupId id : model.groups) {
-    Group& group = *state.Find(id);
+  for (Group* const there : groups) {
+    Group& group = *there;
     model.any_slow |= group.weight > 1000;
     const int64_t least = model.least_step_us == 0 ? group.step_us : std::min(model.least_step_us, group.step_us);
     if (group.step_us > 0) model.least_step_us = least;
