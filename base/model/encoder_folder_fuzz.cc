@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "base/model/clip_config.h"
 #include "base/model/clip_memory.h"
+#include "base/model/cuda_memory.h"
 #include "base/model/encoder_config.h"
 #include "base/model/encoder_memory.h"
 
@@ -66,6 +67,8 @@ void Read(const std::string& folder) {
             config->vector_size() >= 1);
     Require(EncoderWeightBytes(*config, DType::kFloat32) > 0);
     Require(SizeEncoderArena(*config, EncoderBatchTokens(*config, 1), 64).total_bytes > 0);
+    const CudaMemory on_cuda = CudaMemoryOfEncoder(*config, {.max_batch_tokens = 1});
+    Require(on_cuda.weight_bytes > 0 && on_cuda.arena_bytes > 0);
   }
   IsClipFolder(folder);
   const auto clip = ReadClipConfig(folder, "embed");
@@ -74,6 +77,8 @@ void Read(const std::string& folder) {
   Require(!clip->preparation.crop || clip->preparation.crop_width == clip->side);
   Require(ClipWeightBytes(*clip, DType::kBFloat16) > 0 && ClipQueuedTokenBytes(*clip) > 0);
   Require(SizeClipArena(*clip, ClipBatchTokens(*clip, 1), 64).total_bytes > 0);
+  const CudaMemory on_cuda = CudaMemoryOfClip(*clip, {.max_batch_tokens = 1});
+  Require(on_cuda.weight_bytes > 0 && on_cuda.arena_bytes > 0);
 }
 
 }  // namespace
