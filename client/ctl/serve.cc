@@ -36,7 +36,7 @@ absl::Status Serve(const ServeFlags& flags, const std::string& env_file, bool pr
   if (!plan.ok()) return plan.status();
   for (const std::string& note : plan->notes) std::cerr << "tandemctl: " << note << "\n";
   for (const std::string& variable : plan->consumed) unsetenv(variable.c_str());
-  if (!plan->api_key.empty()) setenv("TANDEM_API_KEY", plan->api_key.c_str(), 1);  // arguments can be seen by others
+  if (!plan->api_keys.empty()) setenv("TANDEM_API_KEY", plan->api_keys.c_str(), 1);  // arguments can be seen by others
   if (print) {
     std::cout << plan->yaml << std::flush;
     return absl::OkStatus();
@@ -67,7 +67,7 @@ void AddServe(CLI::App& app, Context& context) {
   serve->add_option("--max-num-seqs", flags->max_num_seqs, "Sequences in one step (64)");
   serve->add_option("--dtype", flags->dtype, "auto, float32, bfloat16, float16, half, float");
   serve->add_option("--served-model-name", flags->served_model_names, "What clients call it; several are aliases");
-  serve->add_option("--api-key", flags->api_key, "A key that clients must send (VLLM_API_KEY)");
+  serve->add_option("--api-key", flags->api_keys, "A key that clients must send, or several (VLLM_API_KEY)");
   serve->add_option("--chat-template", flags->chat_template, "A file; else the model's own");
   serve->add_option("--device", flags->device, "auto, cpu or cuda");
   serve->add_option("--devices", flags->devices, "Ours: cpu:0,cpu:1 or cuda:0 (all that there are)");

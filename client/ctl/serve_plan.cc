@@ -116,7 +116,7 @@ class Planner {
     for (absl::Status status : {ReadOthers(flags_.others, plan_.notes), Model(), Door(), Parallel(), Memory()}) {
       if (!status.ok()) return status;
     }
-    plan_.api_key = Value(flags_.api_key, "VLLM_API_KEY");
+    plan_.api_keys = Value(absl::StrJoin(flags_.api_keys, ","), "VLLM_API_KEY");
     Write();
     return std::move(plan_);
   }

@@ -19,7 +19,8 @@ struct ServeFlags {
   std::string tensor_parallel_size, pipeline_parallel_size;
   std::string gpu_memory_utilization, max_model_len, max_num_seqs, dtype;
   std::vector<std::string> served_model_names;
-  std::string api_key, chat_template;
+  std::string chat_template;
+  std::vector<std::string> api_keys;
   std::string device;             // vLLM's: auto, cpu, cuda
   std::string devices, replicas;  // ours: cpu:0,cpu:1 and N or MIN..MAX
   std::string state_dir, model_root, log_format;
@@ -28,7 +29,7 @@ struct ServeFlags {
 
 struct ServePlan {
   std::string yaml;                // the whole configuration
-  std::string api_key;             // for the gateway; never in a file
+  std::string api_keys;            // for the gateway, separated by commas; never in a file
   std::vector<std::string> notes;  // what was chosen or has no effect, one sentence each
   // Variables that have been read here, and must not be read again by the programs that are started.
   std::vector<std::string> consumed;

@@ -66,9 +66,11 @@ TEST(ServePlanTest, VariablesStandBehindFlagsAndAreReadOnce) {
   const auto plan = PlanServe(flags, {{"VLLM_MODEL", "m"}, {"VLLM_TENSOR_PARALLEL_SIZE", "2"}, {"VLLM_API_KEY", "k"}});
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(Read(*plan).models[0].tensor_parallel, 4);
-  EXPECT_EQ(plan->api_key, "k");
+  EXPECT_EQ(plan->api_keys, "k");
   EXPECT_THAT(plan->consumed, ElementsAre("VLLM_MODEL", "VLLM_TENSOR_PARALLEL_SIZE", "VLLM_API_KEY"));
   EXPECT_EQ(plan->yaml.find("\"k\""), std::string::npos);
+  flags.api_keys = {"a", "b"};
+  EXPECT_EQ(PlanServe(flags, {{"VLLM_MODEL", "m"}, {"VLLM_API_KEY", "k"}})->api_keys, "a,b");
 }
 
 TEST(ServePlanTest, WhatWouldChangeAnswersIsRefused) {
