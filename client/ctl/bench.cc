@@ -2,18 +2,15 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/ctl/bench_run.h"
 #include "client/ctl/bench_stats.h"
-#include "client/ctl/bench_workload.h"
 #include "client/ctl/interrupt.h"
 #include "client/ctl/print.h"
 #include "client/ctl/verbs.h"
@@ -41,29 +38,19 @@ struct BenchFlags {
 };
 
 struct Bench {
-  std::vector<PlannedRequest> workload;
+  std::vector<TraceRequest> workload;
   BenchSettings settings;
   ServiceLevel limits;
   std::string load;     // in words
   size_t too_long = 0;  // requests that no context of the model holds; left out
 };
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-absl::StatusOr<std::vector<PlannedRequest>> MakeWorkload(const BenchFlags& flags, std::string* load) {
+absl::StatusOr<std::vector<TraceRequest>> MakeWorkload(const BenchFlags& flags, std::string* load) {
   if (!flags.trace.empty()) {
-    const auto text = ReadFile(flags.trace);
-    if (!text.ok()) return text.status();
-    auto requests = ReadTrace(*text, flags.trace);
+    auto requests = ReadTraceFile(flags.trace);
     if (!requests.ok()) return requests.status();
     if (flags.requests > 0 && flags.requests < requests->size()) requests->resize(flags.requests);
-    for (PlannedRequest& request : *requests) {
+    for (TraceRequest& request : *requests) {
       request.due_us = static_cast<int64_t>(static_cast<double>(request.due_us) * flags.time_scale);
     }
     *load = flags.concurrency > 0 ? absl::StrFormat("trace %s, closed loop of %d", flags.trace, flags.concurrency)
@@ -110,7 +97,7 @@ absl::StatusOr<Bench> Prepare(const Context& context, const BenchFlags& flags) {
   if (!client.ok()) return client.status();
   const auto model = FindModel(**client, flags.model);
   if (!model.ok()) return model.status();
-  for (PlannedRequest& request : *workload) {
+  for (TraceRequest& request : *workload) {
     if (uint64_t{request.input_tokens} + request.output_tokens > model->max_model_len()) {
       ++bench.too_long;
     } else {
@@ -232,7 +219,8 @@ void AddBench(CLI::App& app, Context& context) {
   CLI::App* bench = app.add_subcommand("bench", "Measure a running service under load");
   bench->add_option("--model", flags->model, "Name or alias of the model; may be left out where there is only one");
   bench->add_option("--rate", flags->rate, "Open loop: requests per second, Poisson arrivals");
-  bench->add_option("--trace", flags->trace, "Open loop: arrivals and lengths of this file (CSV or JSON lines)");
+  bench->add_option("--trace", flags->trace,
+                    "Open loop: arrivals and lengths of this file (CSV or JSON lines, plain or gzip)");
   bench->add_option("--time-scale", flags->time_scale, "Multiplies the trace's times; 0.5 doubles the load")
       ->capture_default_str();
   bench->add_option("--concurrency", flags->concurrency, "Closed loop: so many requests on their way at any time");

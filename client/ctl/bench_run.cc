@@ -115,7 +115,7 @@ class BenchCall final : public grpc::ClientReadReactor<v1::GenerateResponse> {
   bool finished_ = false;
 };
 
-v1::GenerateRequest ToRequest(const PlannedRequest& planned, const BenchSettings& settings, size_t index) {
+v1::GenerateRequest ToRequest(const TraceRequest& planned, const BenchSettings& settings, size_t index) {
   v1::GenerateRequest request;
   request.set_model(settings.model);
   const auto ids = MakePrompt(planned, settings.vocabulary, settings.seed, index);
@@ -129,7 +129,7 @@ v1::GenerateRequest ToRequest(const PlannedRequest& planned, const BenchSettings
 
 }  // namespace
 
-absl::StatusOr<std::vector<BenchOutcome>> RunBench(const std::vector<PlannedRequest>& workload,
+absl::StatusOr<std::vector<BenchOutcome>> RunBench(const std::vector<TraceRequest>& workload,
                                                    const BenchSettings& settings,
                                                    const std::function<void(const BenchProgress&)>& progress,
                                                    const std::atomic<bool>& stop) {

@@ -14,8 +14,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/trace/trace.h"
 #include "client/ctl/bench_stats.h"
-#include "client/ctl/bench_workload.h"
 
 namespace tandem::client::ctl {
 
@@ -34,7 +34,7 @@ struct BenchProgress {
 
 // Blocks until every request has ended. `progress` is called about once a second, on this thread. Once `stop` is set
 // nothing more is sent and what runs is cancelled; the outcomes are then of what was sent.
-absl::StatusOr<std::vector<BenchOutcome>> RunBench(const std::vector<PlannedRequest>& workload,
+absl::StatusOr<std::vector<BenchOutcome>> RunBench(const std::vector<TraceRequest>& workload,
                                                    const BenchSettings& settings,
                                                    const std::function<void(const BenchProgress&)>& progress,
                                                    const std::atomic<bool>& stop);

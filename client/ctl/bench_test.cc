@@ -1,4 +1,4 @@
-// The figures of tandemctl bench against counting by hand, and its workloads.
+// The figures of tandemctl bench against counting by hand.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,12 +7,10 @@
 #include <random>
 
 #include "client/ctl/bench_stats.h"
-#include "client/ctl/bench_workload.h"
 
 namespace tandem::client::ctl {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 BenchOutcome Completed(int64_t due, int64_t first, std::vector<int64_t> gaps) {
@@ -131,63 +129,6 @@ TEST(ServiceLevels, AreNamedAndHaveUnits) {
   EXPECT_EQ(ParseServiceLevel("")->ttft_us, std::nullopt);
   EXPECT_THAT(std::string(ParseServiceLevel("ttft").status().message()), HasSubstr("--slo ttft"));
   EXPECT_THAT(std::string(ParseServiceLevel("x=1s").status().message()), HasSubstr("ttft, tpot and e2e"));
-}
-
-TEST(Workload, PoissonArrivalsHaveTheRateAndTheSpread) {
-  const auto requests = DrawRequests(20'000, 50, {10, 20}, {5, 5}, 1);
-  double sum = 0, squares = 0;
-  for (size_t i = 1; i < requests.size(); ++i) {
-    const double gap = static_cast<double>(requests[i].due_us - requests[i - 1].due_us) / 1e6;
-    sum += gap;
-    squares += gap * gap;
-    ASSERT_GE(requests[i].input_tokens, 10u);
-    ASSERT_LE(requests[i].input_tokens, 20u);
-    ASSERT_EQ(requests[i].output_tokens, 5u);
-  }
-  const double n = static_cast<double>(requests.size() - 1), mean = sum / n;
-  EXPECT_NEAR(mean, 0.02, 0.0006);
-  EXPECT_NEAR(std::sqrt(squares / n - mean * mean) / mean, 1, 0.03)
-      << "the coefficient of variation of a Poisson process";
-  EXPECT_EQ(DrawRequests(9, 50, {1, 9}, {5, 5}, 1)[8].due_us, requests[8].due_us) << "from the seed alone";
-}
-
-TEST(Workload, TracesAreReadAsTheyStand) {
-  const auto csv = ReadTrace("arrival_ms,input_tokens,output_tokens,client\n52,7,234,35\n0.5,1,0,2\n", "t.csv");
-  ASSERT_TRUE(csv.ok()) << csv.status();
-  EXPECT_EQ((*csv)[0].due_us, 500) << "in the order of arrival";
-  EXPECT_EQ((*csv)[0].output_tokens, 1u) << "0 was aborted";
-  EXPECT_EQ((*csv)[1].tenant, "client-35");
-  const auto lines = ReadTrace(R"({"arrival_ms":3,"input_tokens":600,"output_tokens":5,"hash_ids":[0,14]})"
-                               "\n",
-                               "t.jsonl");
-  ASSERT_TRUE(lines.ok()) << lines.status();
-  EXPECT_THAT((*lines)[0].blocks, ElementsAre(0u, 14u));
-}
-
-TEST(Workload, ABadTraceIsNamedByLine) {
-  const auto error = [](const char* text) { return std::string(ReadTrace(text, "t").status().message()); };
-  EXPECT_EQ(error(""), "t:1: holds no request");
-  EXPECT_EQ(error("arrival_ms,input_tokens,output_tokens\n1,2\n"), "t:2: 2 cells under 3 names");
-  EXPECT_EQ(error("arrival_ms,input_tokens,output_tokens\n1,x,2\n"), "t:2: input_tokens is no number");
-  EXPECT_EQ(error("arrival_ms,input_tokens\n1,2\n"),
-            "t:2: needs arrival_ms, input_tokens and output_tokens, from 0 on");
-  EXPECT_THAT(error("{\"arrival_ms\": 1e300}\n"), HasSubstr("t:1: needs"));
-  EXPECT_THAT(error("{\n"), HasSubstr("t:1: is no JSON object"));
-  EXPECT_THAT(error("\x1F\x8B"), HasSubstr("gunzip"));
-}
-
-TEST(Workload, EqualBlocksAreEqualTokens) {
-  std::vector<uint32_t> vocabulary(500);
-  for (uint32_t i = 0; i < 500; ++i) vocabulary[i] = i + 10;
-  PlannedRequest one{.input_tokens = 1500, .blocks = {0, 1, 2}}, other{.input_tokens = 1300, .blocks = {0, 1, 9}};
-  const auto a = MakePrompt(one, vocabulary, 1, 0), b = MakePrompt(other, vocabulary, 1, 1);
-  EXPECT_EQ(a.size(), 1500u);
-  EXPECT_EQ(b.size(), 1300u);
-  EXPECT_TRUE(std::equal(a.begin(), a.begin() + 1024, b.begin()));
-  EXPECT_FALSE(std::equal(a.begin() + 1024, a.begin() + 1200, b.begin() + 1024));
-  const auto c = MakePrompt({.input_tokens = 64}, vocabulary, 1, 0),
-             d = MakePrompt({.input_tokens = 64}, vocabulary, 1, 1);
-  EXPECT_NE(c, d);
 }
 
 }  // namespace
