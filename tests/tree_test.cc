@@ -27,7 +27,8 @@ struct SourceFile {
 std::vector<SourceFile> ReadTree() {
   const fs::path root = std::getenv("TANDEM_SOURCE_DIR");
   std::vector<SourceFile> files;
-  for (const char* folder : {"base", "placement", "config", "scheduler", "worker", "client", "bench", "tests"}) {
+  for (const char* folder :
+       {"base", "placement", "config", "scheduler", "worker", "client", "simulate", "bench", "tests"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension();
       if (extension != ".h" && extension != ".cc" && extension != ".cu") continue;
@@ -110,6 +111,10 @@ TEST_F(Tree, ProgramsMeetOnlyInProtoConfigAndBase) {
   }
   Forbid("base/", {"scheduler/", "worker/", "client/", "config/"}, "base stands below the programs");
   Forbid("config/", {"scheduler/", "worker/", "client/"}, "configuration is plain data");
+  for (const char* program : {"base/", "placement/", "config/", "scheduler/", "worker/", "client/gateway/"}) {
+    Forbid(program, {"simulate/"}, "the simulator looks at the service, never the other way round");
+  }
+  Forbid("simulate/", {"client/", "config/", "grpc", "tandem/v1", "thread", "mutex"}, "one thread, no service");
 }
 
 TEST_F(Tree, TheEngineKnowsInterfacesOnly) {

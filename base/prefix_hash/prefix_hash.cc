@@ -44,6 +44,17 @@ PrefixHash HashPrefixBlock(const PrefixHash* parent, absl::string_view salt, abs
   return Hasher().Hash(parent == nullptr ? PrefixHash{} : *parent, salt, tokens);
 }
 
+std::vector<PrefixHash> PrefixBlocks(absl::string_view salt, absl::Span<const int32_t> tokens) {
+  std::vector<PrefixHash> hashes;
+  Hasher hasher;
+  PrefixHash hash{};
+  for (; tokens.size() >= kPrefixBlockTokens; tokens.remove_prefix(kPrefixBlockTokens)) {
+    hash = hasher.Hash(hash, salt, tokens.first(kPrefixBlockTokens));
+    hashes.push_back(hash);
+  }
+  return hashes;
+}
+
 std::vector<uint64_t> PrefixLandmarks(absl::string_view salt, absl::Span<const int32_t> tokens) {
   std::vector<uint64_t> landmarks;
   Hasher hasher;

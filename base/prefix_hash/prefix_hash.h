@@ -25,6 +25,9 @@ using PrefixHash = std::array<uint8_t, 16>;
 // REQUIRES: `tokens` are exactly kPrefixBlockTokens.
 PrefixHash HashPrefixBlock(const PrefixHash* parent, absl::string_view salt, absl::Span<const int32_t> tokens);
 
+// The hashes of all full blocks of `tokens`, from the beginning.
+std::vector<PrefixHash> PrefixBlocks(absl::string_view salt, absl::Span<const int32_t> tokens);
+
 // The landmarks of `tokens` (base/prefix_landmarks.h), from the beginning. An incomplete block is none.
 std::vector<uint64_t> PrefixLandmarks(absl::string_view salt, absl::Span<const int32_t> tokens);
 

@@ -210,13 +210,18 @@ std::vector<uint32_t> MakePrompt(const TraceRequest& request, const std::vector<
                                  size_t index) {
   std::vector<uint32_t> ids;
   ids.reserve(request.input_tokens);
-  const auto draw = [&](uint64_t from, size_t count) {
-    Random random(from);
-    for (size_t i = 0; i < count && ids.size() < request.input_tokens; ++i) {
-      ids.push_back(vocabulary[Below(random, vocabulary.size())]);
+  // A generator without a large state: one is begun for each block.
+  const auto draw = [&](uint64_t state, size_t count) {
+    count = std::min(count, request.input_tokens - ids.size());
+    for (size_t i = 0; i < count; ++i) {
+      uint64_t mixed = state += 0x9E3779B97F4A7C15u;
+      mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9u;
+      mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBu;
+      mixed ^= mixed >> 31;
+      ids.push_back(vocabulary[static_cast<size_t>((mixed >> 32) * vocabulary.size() >> 32)]);
     }
   };
-  for (uint64_t block : request.blocks) draw(seed ^ (block + 1) * 0x9E3779B97F4A7C15u, request.block_tokens);
+  for (uint64_t block : request.blocks) draw(seed ^ (block + 1) * 0xD6E8FEB86659FD93u, request.block_tokens);
   draw(seed ^ (index + 1) * 0xC2B2AE3D27D4EB4Fu, request.input_tokens);
   return ids;
 }

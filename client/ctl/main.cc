@@ -27,10 +27,10 @@ int main(int argc, char** argv) {
 
   namespace ctl = tandem::client::ctl;
   for (const auto add :
-       {ctl::AddUp,       ctl::AddServe,    ctl::AddWait,   ctl::AddStatus, ctl::AddGet,    ctl::AddDescribe,
-        ctl::AddExplain,  ctl::AddGenerate, ctl::AddEmbed,  ctl::AddCordon, ctl::AddDrain,  ctl::AddDeploy,
-        ctl::AddTopology, ctl::AddEvents,   ctl::AddPlan,   ctl::AddReplay, ctl::AddConfig, ctl::AddConfigure,
-        ctl::AddTop,      ctl::AddBench,    ctl::AddVersion}) {
+       {ctl::AddUp,       ctl::AddServe,    ctl::AddWait,     ctl::AddStatus, ctl::AddGet,    ctl::AddDescribe,
+        ctl::AddExplain,  ctl::AddGenerate, ctl::AddEmbed,    ctl::AddCordon, ctl::AddDrain,  ctl::AddDeploy,
+        ctl::AddTopology, ctl::AddEvents,   ctl::AddPlan,     ctl::AddReplay, ctl::AddConfig, ctl::AddConfigure,
+        ctl::AddTop,      ctl::AddBench,    ctl::AddSimulate, ctl::AddVersion}) {
     add(app, context);
   }
   try {

@@ -24,6 +24,7 @@ void AddDeploy(CLI::App& app, Context& context);
 void AddTopology(CLI::App& app, Context& context);
 void AddEvents(CLI::App& app, Context& context);
 void AddPlan(CLI::App& app, Context& context);
+void AddSimulate(CLI::App& app, Context& context);
 void AddReplay(CLI::App& app, Context& context);
 void AddConfig(CLI::App& app, Context& context);
 void AddBench(CLI::App& app, Context& context);

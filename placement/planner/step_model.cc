@@ -36,10 +36,11 @@ int64_t StepNs(const ModelWork& model, const StepGroup& group, const StepShape& 
   const int64_t memory_ns = Saturated(bytes * 1'000'000 / (memory_rate * group.ranks));
 
   // Scores and their product with the values: two products of hidden width per token and token before it. In a prompt
-  // a token has half of the piece before it.
-  const __int128 pairs = static_cast<__int128>(step.decodes) * step.context +
-                         static_cast<__int128>(step.prefill_tokens) * (step.prefill_context + step.prefill_tokens / 2);
-  const __int128 sampled = step.decodes + (step.prefill_tokens > 0 ? 1 : 0);
+  // a token has half of the piece before it, and nothing of other prompts.
+  const int64_t before = (step.prefill_context + step.prefill_tokens / 2) / std::max<int64_t>(1, step.prompts);
+  const __int128 pairs =
+      static_cast<__int128>(step.decodes) * step.context + static_cast<__int128>(step.prefill_tokens) * before;
+  const __int128 sampled = step.decodes + (step.prefill_tokens > 0 ? step.prompts : 0);
   const __int128 products = tokens * (model.parameters - model.head_parameters) + sampled * model.head_parameters;
   const __int128 operations = 2 * products + 4 * pairs * model.hidden * model.layers;
   // GFLOP/s are operations per nanosecond.

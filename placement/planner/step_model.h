@@ -37,12 +37,13 @@ struct StepGroup {
   int64_t memory_mbps = 0;  // measured, of one device and already what it reaches; 0: by the data sheet
 };
 
-// What one step computes: sequences that get one token each, and a piece of a prompt.
+// What one step computes: sequences that get one token each, and a piece of a prompt, or of several.
 struct StepShape {
   int64_t decodes = 0;
   int64_t context = 0;  // tokens that each of them has in the KV cache
   int64_t prefill_tokens = 0;
   int64_t prefill_context = 0;  // tokens of the same prompt that were computed before
+  int64_t prompts = 1;          // of several, the two are sums, and they count as pieces of one size
 };
 
 int64_t StepNs(const ModelWork& model, const StepGroup& group, const StepShape& step);

@@ -312,7 +312,7 @@ void Batcher::PublishFullBlocks(Sequence& sequence) {
   if (!limits_.prefix_cache) return;
   for (; (sequence.published + 1) * kBlockTokens <= sequence.computed; ++sequence.published) {
     pool_.Publish(sequence.blocks[sequence.published], HashOf(sequence, sequence.published),
-                  IsLandmark(sequence.published + 1));
+                  limits_.report_all_blocks || IsLandmark(sequence.published + 1));
   }
 }
 

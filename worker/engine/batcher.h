@@ -50,7 +50,8 @@ struct BatcherLimits {
   uint32_t max_waiting = 64;      // the scheduler queues, not the engine (DESIGN 16)
   int64_t step_budget_us = 0;     // 0: none
   bool prefix_cache = true;
-  bool whole_prompts = false;  // an encoder: a prompt goes into a step whole or not at all, and the step ends it
+  bool report_all_blocks = false;  // of the cache, not its landmarks alone: for a reader who looks closer
+  bool whole_prompts = false;      // an encoder: a prompt goes into a step whole or not at all, and the step ends it
 };
 
 class Batcher {

@@ -160,6 +160,7 @@ class SimExecutor final : public Executor {
       ++shape.decodes;
       shape.context += sequence.start;
     } else {
+      if (shape.prefill_tokens > 0) ++shape.prompts;
       shape.prefill_tokens += tokens;
       shape.prefill_context += sequence.start;
     }
