@@ -8,6 +8,7 @@
 #include "scheduler/core/booking.h"
 #include "scheduler/core/group.h"
 #include "scheduler/core/memory_ledger.h"
+#include "scheduler/core/prefetch.h"
 #include "scheduler/core/quarantine.h"
 #include "scheduler/core/slowness.h"
 #include "scheduler/core/words.h"
@@ -140,12 +141,14 @@ void Rouse(ClusterState& state, Device& device) {
 }
 
 void Handle(ClusterState& state, const HeartbeatReceived& event, Actions& out) {
+  const uint64_t idle = IdleLoad(event);
+  // A group at work is looked at below, and can come while the device does; one at rest mostly is not.
+  if (idle == 0 && !event.loads.empty()) Prefetch(state.Find(event.loads.front().group), Group::kHotBytes);
   Device* device = state.Find(event.device);
   if (device == nullptr || !device->attached || device->incarnation != event.incarnation) {
     ++state.counters.stale_workers;
     return;
   }
-  const uint64_t idle = IdleLoad(event);
   const bool as_before = idle != 0 && idle == device->idle_load;
   if (!as_before) Rouse(state, *device);
   Heard(state, *device, out);
