@@ -11,6 +11,7 @@
 #include "config/endpoint.h"
 #include "config/environment.h"
 #include "config/schema.h"
+#include "config/security_rules.h"
 #include "config/yaml_reader.h"
 
 extern char** environ;
@@ -86,6 +87,11 @@ class Loader {
     auto contents = ReadEnvironment(environment);
     if (!contents.ok()) return contents.status();
     loaded_.warnings = std::move(contents->warnings);
+    if (!contents->token.empty()) {  // over the file's, under a file that the environment or a flag names
+      loaded_.config.security.dial.token = std::move(contents->token);
+      loaded_.config.security.dial.token_file.clear();
+      origins_["security.dial.token_file"] = "environment TANDEM_TOKEN";
+    }
     for (const EnvironmentEntry& entry : contents->entries) {
       const std::string origin = "environment " + entry.variable;
       const auto status = entry.first_model ? ApplyFirstModel(entry, origin)
@@ -113,9 +119,26 @@ class Loader {
     origins_["devices.memory_utilization"] = "profile " + config.profile;
   }
 
-  absl::Status Check() const {
+  // What all doors have, where one says nothing of its own.
+  void ApplyCommonSecurity() {
+    InheritDoors(loaded_.config.security);
+    for (const ClusterKey& key : ClusterKeys()) {
+      const std::string name = key.name;
+      const size_t field = name.rfind('.');
+      if (!absl::StartsWith(name, "security.") || origins_.count(name) > 0) continue;
+      const auto common = origins_.find(absl::StrCat("security", field == std::string::npos ? "" : name.substr(field)));
+      if (common != origins_.end() && !key.write(loaded_.config).empty()) origins_[name] = common->second;
+    }
+  }
+
+  absl::Status Check() {
     if (const auto status = CheckModels(); !status.ok()) return status;
-    return CheckAddresses();
+    if (const auto status = CheckSecurity(loaded_.config.security); !status.ok()) return status;
+    if (const auto status = CheckAddresses(); !status.ok()) return status;
+    for (std::string& warning : SecurityWarnings(loaded_.config.server, loaded_.config.security)) {
+      loaded_.warnings.push_back(std::move(warning));
+    }
+    return absl::OkStatus();
   }
 
   LoadedConfig Finish() {
@@ -206,21 +229,31 @@ class Loader {
 
   absl::Status CheckAddresses() const {
     const ServerConfig& server = loaded_.config.server;
-    const std::pair<const char*, const std::string&> doors[] = {{"server.clients", server.clients},
-                                                                {"server.workers", server.workers},
-                                                                {"server.admin", server.admin},
-                                                                {"server.http", server.http},
-                                                                {"server.metrics", server.metrics}};
+    const SecurityConfig& security = loaded_.config.security;
+    struct Door {
+      const char* key;
+      const std::string& address;
+      const security::DoorSettings* tls;  // null: speaks plain text, always
+    };
+    const Door doors[] = {{"server.clients", server.clients, &security.clients},
+                          {"server.workers", server.workers, &security.workers},
+                          {"server.admin", server.admin, &security.admin},
+                          {"server.http", server.http, nullptr},
+                          {"server.metrics", server.metrics, nullptr}};
     std::map<int, const char*> ports;
-    for (const auto& [key, address] : doors) {
+    for (const auto& [key, address, tls] : doors) {
       const auto endpoint = ParseEndpoint(address);
       if (!endpoint.ok()) return endpoint.status();
       const auto origin = origins_.find(key);
       const std::string from = origin == origins_.end() ? kDefault : origin->second;
-      if (!endpoint->IsLoopback() && !server.plaintext_beyond_loopback) {
+      // Where programs dial over TLS, the address may be another machine's; who opens a door asks CheckServed().
+      const bool encrypted = tls != nullptr && (tls->encrypted() || security.dial.encrypted());
+      if (!endpoint->IsLoopback() && !encrypted && !server.plaintext_beyond_loopback) {
         return absl::InvalidArgumentError(absl::StrCat(
             from, ": ", key, ": other machines can reach ", address,
-            ", and nothing on it is encrypted; use 127.0.0.1, or set server.plaintext_beyond_loopback: true"));
+            ", and nothing on it is encrypted; use 127.0.0.1, ",
+            tls != nullptr ? "set security.certificate and security.key for TLS" : "put a proxy with TLS before it",
+            ", or set server.plaintext_beyond_loopback: true"));
       }
       if (endpoint->port == 0) continue;
       const auto [it, fresh] = ports.insert({endpoint->port, key});
@@ -260,6 +293,7 @@ absl::StatusOr<LoadedConfig> LoadClusterConfig(const std::string& path, const st
   if (const auto status = loader.ApplyEnvironment(environment); !status.ok()) return status;
   if (const auto status = loader.ApplyFlags(flags); !status.ok()) return status;
   loader.ApplyProfile();
+  loader.ApplyCommonSecurity();
   if (const auto status = loader.Check(); !status.ok()) return status;
   return loader.Finish();
 }

@@ -14,6 +14,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/security/identity_rules.h"
+#include "base/security/settings.h"
 
 namespace tandem::config {
 
@@ -25,7 +27,20 @@ struct ServerConfig {
   std::string http = "127.0.0.1:8000";
   std::string metrics = "127.0.0.1:9464";
   std::string api_keys_file;               // of the gateway: NAME:KEY lines; empty = none
-  bool plaintext_beyond_loopback = false;  // without it, an address that other machines can reach is refused
+  bool plaintext_beyond_loopback = false;  // without it, other machines can reach an address over TLS only
+};
+
+// TLS and roles at the three doors of gRPC. docs/security.md has the whole.
+struct SecurityConfig {
+  security::DoorSettings all;                      // of every door, where its own say nothing
+  security::DoorSettings clients, workers, admin;  // after the load: whole, with what `all` gave
+  std::vector<security::IdentityRule> identities;  // what certificates may do
+  std::string tokens;                              // a file: what the bearers of tokens may do
+  absl::Duration refresh = absl::Minutes(1);       // certificates, keys and tokens are read again so often
+  security::DialSettings dial;                     // how workers, gateway and CLI dial the doors
+
+  // Without identities and tokens, whoever gets through the door may do all that is behind it.
+  bool roles() const { return !identities.empty() || !tokens.empty(); }
 };
 
 struct DevicesConfig {
@@ -91,6 +106,7 @@ struct ClusterConfig {
   std::string model_root;
   double time_scale = 1.0;  // stretches every time-out, for slow builds
   ServerConfig server;
+  SecurityConfig security;
   DevicesConfig devices;
   SchedulingConfig scheduling;
   MetricsConfig metrics;

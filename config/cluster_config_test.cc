@@ -190,7 +190,7 @@ TEST_F(ClusterConfigTest, WrongFilesAreNamedWithTheirLine) {
             "cluster.yaml:3: server.client: unknown key (did you mean \"clients\"?)");
   EXPECT_EQ(Wrong("colour: red\n"),
             "cluster.yaml:1: colour: unknown key; known here: devices, log, metrics, model_root, models, profile, "
-            "scheduling, server, "
+            "scheduling, security, server, "
             "state_dir, time_scale");
   EXPECT_EQ(Wrong("models:\n- {name: a, path: b}\n- {name: c, path: d, dtyp: auto}\n"),
             "cluster.yaml:3: models[1].dtyp: unknown key (did you mean \"dtype\"?)");

@@ -11,6 +11,12 @@ std::string Endpoint::ToString() const {
   return absl::StrCat(host, ":", port);
 }
 
+std::string Endpoint::DialAddress() const {
+  if (host == "0.0.0.0") return Endpoint{"127.0.0.1", port}.ToString();
+  if (host == "::") return Endpoint{"::1", port}.ToString();
+  return ToString();
+}
+
 bool Endpoint::IsLoopback() const { return host == "localhost" || host == "::1" || absl::StartsWith(host, "127."); }
 
 absl::StatusOr<Endpoint> ParseEndpoint(absl::string_view text) {

@@ -15,6 +15,8 @@ struct Endpoint {
 
   // What gRPC takes, brackets and all.
   std::string ToString() const;
+  // What a program of this machine dials to reach it: loopback where the host says "any".
+  std::string DialAddress() const;
   // Only processes of this machine can reach it.
   bool IsLoopback() const;
 };

@@ -29,6 +29,15 @@ constexpr Borrowed kBorrowed[] = {
     {"VLLM_MAX_NUM_SEQS", "max_num_seqs"},
 };
 
+// Short names, the same for every program and the client libraries, of how to dial.
+constexpr Borrowed kDial[] = {
+    {"TANDEM_CA", "security.dial.ca"},
+    {"TANDEM_CERT", "security.dial.certificate"},
+    {"TANDEM_KEY", "security.dial.key"},
+    {"TANDEM_TOKEN_FILE", "security.dial.token_file"},
+    {"TANDEM_TLS_SERVER_NAME", "security.dial.server_name"},
+};
+
 // Variables that nothing here looks at. VLLM_API_KEY is the gateway's to read.
 struct Unserved {
   const char* variable;
@@ -74,6 +83,12 @@ absl::StatusOr<EnvironmentContents> ReadEnvironment(const Environment& environme
     }
   }
 
+  for (const Borrowed& dial : kDial) {
+    const std::string* text = Find(environment, dial.variable);
+    if (text != nullptr) contents.entries.push_back({false, dial.key, *text, dial.variable});
+  }
+  if (const std::string* token = Find(environment, "TANDEM_TOKEN"); token != nullptr) contents.token = *token;
+
   std::vector<std::string> known;
   for (const ClusterKey& key : ClusterKeys()) {
     known.push_back(VariableOf(key.name));
@@ -82,7 +97,7 @@ absl::StatusOr<EnvironmentContents> ReadEnvironment(const Environment& environme
     }
   }
   for (const auto& [variable, text] : environment) {
-    for (const char* section : {"TANDEM_SERVER_", "TANDEM_DEVICES_", "TANDEM_SCHEDULING_"}) {
+    for (const char* section : {"TANDEM_SERVER_", "TANDEM_DEVICES_", "TANDEM_SCHEDULING_", "TANDEM_SECURITY_"}) {
       if (!absl::StartsWith(variable, section)) continue;
       if (std::find(known.begin(), known.end(), variable) != known.end()) continue;
       contents.warnings.push_back(

@@ -20,6 +20,7 @@ struct EnvironmentEntry {
 
 struct EnvironmentContents {
   std::vector<EnvironmentEntry> entries;  // later ones win
+  std::string token;                      // TANDEM_TOKEN; no key, so that nothing shows it
   std::vector<std::string> warnings;      // set, but without a meaning in this build
 };
 

@@ -152,8 +152,55 @@ absl::Status ReadModelPath(absl::string_view text, std::string& into) {
   return ReadPath(text, into);
 }
 
+absl::Status ReadIdentities(absl::string_view text, std::vector<security::IdentityRule>& into) {
+  std::vector<security::IdentityRule> rules;
+  for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+    auto rule = security::ParseIdentityRule(absl::StripAsciiWhitespace(item));
+    if (!rule.ok()) return rule.status();
+    rules.push_back(*std::move(rule));
+  }
+  into = std::move(rules);
+  return absl::OkStatus();
+}
+std::string WriteIdentities(const std::vector<security::IdentityRule>& rules) {
+  return absl::StrJoin(rules, ",", [](std::string* out, const security::IdentityRule& rule) {
+    absl::StrAppend(out, rule.name, "=", rule.roles.ToString());
+  });
+}
+
+absl::Status ReadRefresh(absl::string_view text, absl::Duration& into) {
+  const auto value = ParseDuration(text);
+  if (!value.ok()) return value.status();
+  if (*value < absl::Seconds(1) || *value > absl::Hours(24)) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not from 1s to 24h"));
+  }
+  into = *value;
+  return absl::OkStatus();
+}
+
 std::string Number(double value) { return absl::StrFormat("%.10g", value); }
 std::string Truth(bool value) { return value ? "true" : "false"; }
+
+// ---- rows that several sections have alike --------------------------------------------------------------------------
+
+template <auto Section, auto Field>
+constexpr ClusterKey SecurityPath(const char* name) {
+  return {name, Shape::kPath,
+          [](absl::string_view t, ClusterConfig& c) { return ReadPath(t, c.security.*Section.*Field); },
+          [](const ClusterConfig& c) { return c.security.*Section.*Field; }};
+}
+template <auto Door>
+constexpr ClusterKey ClientCertificates(const char* name) {
+  return {name, Shape::kScalar,
+          [](absl::string_view t, ClusterConfig& c) {
+            return ReadWord(t, {"off", "optional", "required"}, (c.security.*Door).client_certificates);
+          },
+          [](const ClusterConfig& c) { return (c.security.*Door).client_certificates; }};
+}
+
+using Security = SecurityConfig;
+using Door = security::DoorSettings;
+using Dial = security::DialSettings;
 
 // ---- the tables -----------------------------------------------------------------------------------------------------
 
@@ -188,6 +235,35 @@ constexpr ClusterKey kClusterKeys[] = {
     {"server.plaintext_beyond_loopback", Shape::kScalar,
      [](Text t, Config& c) { return ReadBool(t, c.server.plaintext_beyond_loopback); },
      [](const Config& c) { return Truth(c.server.plaintext_beyond_loopback); }},
+    SecurityPath<&Security::all, &Door::certificate>("security.certificate"),
+    SecurityPath<&Security::all, &Door::key>("security.key"),
+    SecurityPath<&Security::all, &Door::client_ca>("security.client_ca"),
+    ClientCertificates<&Security::all>("security.client_certificates"),
+    SecurityPath<&Security::clients, &Door::certificate>("security.clients.certificate"),
+    SecurityPath<&Security::clients, &Door::key>("security.clients.key"),
+    SecurityPath<&Security::clients, &Door::client_ca>("security.clients.client_ca"),
+    ClientCertificates<&Security::clients>("security.clients.client_certificates"),
+    SecurityPath<&Security::workers, &Door::certificate>("security.workers.certificate"),
+    SecurityPath<&Security::workers, &Door::key>("security.workers.key"),
+    SecurityPath<&Security::workers, &Door::client_ca>("security.workers.client_ca"),
+    ClientCertificates<&Security::workers>("security.workers.client_certificates"),
+    SecurityPath<&Security::admin, &Door::certificate>("security.admin.certificate"),
+    SecurityPath<&Security::admin, &Door::key>("security.admin.key"),
+    SecurityPath<&Security::admin, &Door::client_ca>("security.admin.client_ca"),
+    ClientCertificates<&Security::admin>("security.admin.client_certificates"),
+    {"security.identities", Shape::kList, [](Text t, Config& c) { return ReadIdentities(t, c.security.identities); },
+     [](const Config& c) { return WriteIdentities(c.security.identities); }},
+    {"security.tokens", Shape::kPath, [](Text t, Config& c) { return ReadPath(t, c.security.tokens); },
+     [](const Config& c) { return c.security.tokens; }},
+    {"security.refresh", Shape::kScalar, [](Text t, Config& c) { return ReadRefresh(t, c.security.refresh); },
+     [](const Config& c) { return absl::FormatDuration(c.security.refresh); }},
+    SecurityPath<&Security::dial, &Dial::ca>("security.dial.ca"),
+    SecurityPath<&Security::dial, &Dial::certificate>("security.dial.certificate"),
+    SecurityPath<&Security::dial, &Dial::key>("security.dial.key"),
+    SecurityPath<&Security::dial, &Dial::token_file>("security.dial.token_file"),
+    {"security.dial.server_name", Shape::kScalar,
+     [](Text t, Config& c) { return ReadName(t, c.security.dial.server_name); },
+     [](const Config& c) { return c.security.dial.server_name; }},
     {"devices.select", Shape::kList, [](Text t, Config& c) { return ReadSelect(t, c.devices.select); },
      [](const Config& c) { return c.devices.select.empty() ? "all" : absl::StrJoin(c.devices.select, ","); }},
     {"devices.memory_utilization", Shape::kScalar,

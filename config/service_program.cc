@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/log/log.h"
+#include "config/dial_flags.h"
 
 namespace tandem::config {
 namespace {
@@ -41,6 +42,10 @@ void ServiceProgram::Layered(const char* flag, const char* key, const char* help
         flags_.push_back({key, text, flag});
       },
       help);
+}
+
+void ServiceProgram::DialFlags() {
+  for (const DialFlag& flag : kDialFlags) Layered(flag.flag, flag.key, flag.help);
 }
 
 std::optional<int> ServiceProgram::Begin(int argc, char** argv) {

@@ -30,6 +30,9 @@ class ServiceProgram {
   // A flag that is the uppermost layer of a key of the configuration.
   void Layered(const char* flag, const char* key, const char* help);
 
+  // The flags of a program that dials the scheduler: --ca, --cert, --key, --token-file, --tls-server-name.
+  void DialFlags();
+
   // Reads flags and configuration, starts logging, and keeps the ending signals for AwaitEnd: threads that are started
   // after it leave them alone. A value is what main is to return: help was asked for, or something is wrong and said.
   std::optional<int> Begin(int argc, char** argv);

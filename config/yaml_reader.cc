@@ -85,8 +85,8 @@ class Reader {
         status = ReadModels(pair.second, line);
       } else if (const ClusterKey* key = FindClusterKey(path); key != nullptr) {
         status = ReadValue(pair.second, path, path, line, key->shape, contents_.entries);
-      } else if (prefix.empty() && std::find(known.begin(), known.end(), word) != known.end()) {
-        status = pair.second.IsNull() ? absl::OkStatus() : ReadSection(pair.second, word + ".");
+      } else if (std::find(known.begin(), known.end(), word) != known.end()) {
+        status = pair.second.IsNull() ? absl::OkStatus() : ReadSection(pair.second, path + ".");
       } else {
         status = Unknown(line, path, word, known);
       }
