@@ -25,6 +25,8 @@ struct ErrorKind {
 inline constexpr ErrorKind kInvalidParameter{"INVALID_PARAMETER", grpc::StatusCode::INVALID_ARGUMENT, false};
 inline constexpr ErrorKind kUnsupportedParameter{"UNSUPPORTED_PARAMETER", grpc::StatusCode::INVALID_ARGUMENT, false};
 inline constexpr ErrorKind kContextLengthExceeded{"CONTEXT_LENGTH_EXCEEDED", grpc::StatusCode::INVALID_ARGUMENT, false};
+inline constexpr ErrorKind kUnauthenticated{"UNAUTHENTICATED", grpc::StatusCode::UNAUTHENTICATED, false};
+inline constexpr ErrorKind kPermissionDenied{"PERMISSION_DENIED", grpc::StatusCode::PERMISSION_DENIED, false};
 inline constexpr ErrorKind kModelNotFound{"MODEL_NOT_FOUND", grpc::StatusCode::NOT_FOUND, false};
 inline constexpr ErrorKind kResumeUnknown{"RESUME_UNKNOWN", grpc::StatusCode::NOT_FOUND, false};
 inline constexpr ErrorKind kNotFound{"NOT_FOUND", grpc::StatusCode::NOT_FOUND, false};

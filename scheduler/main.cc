@@ -17,11 +17,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/model/model_folder.h"
 #include "config/cluster_config.h"
 #include "config/device_health.h"
 #include "config/endpoint.h"
+#include "config/security_rules.h"
 #include "config/service_program.h"
 #include "scheduler/ids.h"
 #include "scheduler/leader_epoch.h"
@@ -145,6 +147,7 @@ ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t le
   options.workers = config.server.workers;
   options.admin = config.server.admin;
   options.metrics = config.server.metrics;
+  options.security = config.security;
   options.vllm_metrics = !config.metrics.compat.empty();
   options.leader_epoch = leader_epoch;
   options.expected_devices = static_cast<int>(config.devices.select.size());
@@ -174,6 +177,12 @@ int Main(int argc, char** argv) {
   program.Layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
   program.Layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
   program.Layered("--metrics", "server.metrics", "HOST:PORT for Prometheus and probes (127.0.0.1:9464)");
+  program.Layered("--tls-cert", "security.certificate", "Certificate (PEM) of all doors: they speak TLS");
+  program.Layered("--tls-key", "security.key", "Its key (PEM)");
+  program.Layered("--tls-client-ca", "security.client_ca", "CA (PEM) of the certificates that clients show");
+  program.Layered("--tls-client-certs", "security.client_certificates",
+                  "off, optional or required (where there is a CA)");
+  program.Layered("--tokens", "security.tokens", "File of bearer tokens: NAME ROLES TOKEN on a line");
   program.Layered("--state-dir", "state_dir", "Where the leader epoch, the store and the journal are kept");
   program.Layered("--model-root", "model_root", "The folder that model paths are relative to");
   bool no_journal = false;
@@ -183,6 +192,11 @@ int Main(int argc, char** argv) {
 
   const config::ClusterConfig& config = program.config();
   const auto fail = [&program](const absl::Status& status) { return program.Fail(status.message()); };
+  if (const absl::Status status = config::CheckServed(config); !status.ok()) return fail(status);
+  std::vector<std::string> warnings;
+  const absl::Status files = config::CheckDoorFiles(config.security, absl::Now(), &warnings);
+  if (!files.ok()) return fail(files);
+  for (const std::string& warning : warnings) LOG(WARNING) << warning;
   const auto health = config::LoadDeviceHealth(config.scheduling.device_health);
   if (!health.ok()) return fail(health.status());
   const auto epoch = LeaderEpoch::Raise(config.state_dir);

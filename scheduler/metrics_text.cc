@@ -162,6 +162,10 @@ class Writer {
     for (const auto& [key, n] : requests_.calls) {
       calls.Add({{"method", key.first}, {"code", CodeWord(key.second)}}, static_cast<double>(n));
     }
+    Metric refused = Counter("calls_refused_total", "Calls of nobody known, or of somebody without the role for them.");
+    for (const auto& [reason, n] : requests_.refused) refused.Add({{"reason", reason}}, static_cast<double>(n));
+    Metric ends = Gauge("certificate_expiry_timestamp_seconds", "When the certificate of a door ends.");
+    for (const auto& [door, seconds] : facts_.certificate_ends) ends.Add({{"door", door}}, seconds);
   }
 
   void Models() {

@@ -3,6 +3,7 @@
 #ifndef TANDEM_SCHEDULER_METRICS_TEXT_H_
 #define TANDEM_SCHEDULER_METRICS_TEXT_H_
 
+#include <map>
 #include <string>
 
 #include "scheduler/core/cluster_state.h"
@@ -13,7 +14,8 @@ namespace tandem::scheduler {
 struct MetricsFacts {
   std::string version;
   double uptime_seconds = 0;
-  bool vllm = false;  // vLLM's names too, for dashboards that know them
+  bool vllm = false;                                    // vLLM's names too, for dashboards that know them
+  std::map<std::string, double> certificate_ends = {};  // seconds since 1970, by door; of those that speak TLS
 };
 
 std::string MetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests,

@@ -74,6 +74,11 @@ void RequestMetrics::Handled(const std::string& method, int code) {
   ++numbers_.calls[{method, code}];
 }
 
+void RequestMetrics::Refused(const std::string& reason) {
+  absl::MutexLock lock(&mu_);
+  ++numbers_.refused[reason];
+}
+
 void RequestMetrics::DrainEnded(core::DrainOutcome outcome, double seconds) {
   static constexpr const char* kWords[] = {"running", "done", "undone", "refused"};
   absl::MutexLock lock(&mu_);

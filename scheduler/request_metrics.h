@@ -60,6 +60,7 @@ class RequestMetrics {
     std::map<std::string, uint64_t> failures;               // by reason
     std::map<std::string, uint64_t> drains;                 // by outcome
     std::map<std::pair<std::string, int>, uint64_t> calls;  // answered, by gRPC's method and status code
+    std::map<std::string, uint64_t> refused;                // calls, by reason: nobody known, or not his to do
     Histogram decisions;                                    // seconds of a step of the core
     Histogram drain_duration;                               // seconds of drains that came to their end, undone ones too
   };
@@ -71,6 +72,7 @@ class RequestMetrics {
   void Decided(double seconds);
   // `method`: a name of a registered service's table.
   void Handled(const std::string& method, int code);
+  void Refused(const std::string& reason);
   Snapshot Read() const;
 
  private:

@@ -3,7 +3,6 @@
 #include <glog/logging.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
@@ -15,9 +14,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/security/pem_files.h"
 #include "scheduler/call_counter.h"
 #include "scheduler/clock.h"
 #include "scheduler/metrics_text.h"
+#include "scheduler/security/guarded_services.h"
+#include "scheduler/security/server_credentials.h"
 #include "scheduler/store/memory_store.h"
 
 namespace tandem::scheduler {
@@ -82,33 +84,54 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
 
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
-absl::Status Server::Open(const std::string& address, const char* who, grpc::Service* service, int max_receive_bytes,
-                          std::unique_ptr<grpc::Server>* server, int* port) {
+absl::Status Server::Open(const Door& door) {
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), port);
-  builder.RegisterService(service);
-  builder.SetMaxReceiveMessageSize(max_receive_bytes);
+  builder.AddListeningPort(door.address, CredentialsOf(door.security, options_.security.refresh), door.port);
+  builder.RegisterService(*door.guard != nullptr ? door.guard->get() : door.service);
+  builder.SetMaxReceiveMessageSize(door.max_receive_bytes);
   // Two schedulers on one port would each get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A client may ping every 10 s, with or without a call: the default of 300 s closes the channel under long streams. A
   // worker does so every 5 s: what it waits for may never come on a line whose other end vanished.
-  const int least_ping_ms = service == &workers_ ? 2500 : 10000;
+  const int least_ping_ms = door.service == &workers_ ? 2500 : 10000;
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, least_ping_ms);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // The workers' door has few calls, and each step of a group is a message of one.
-  if (service != &workers_) {
+  if (door.service != &workers_) {
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> counters;
     counters.push_back(std::make_unique<CallCounterFactory>(&metrics_));
     builder.experimental().SetInterceptorCreators(std::move(counters));
   }
-  *server = builder.BuildAndStart();
-  if (*server == nullptr || *port == 0) {
-    server->reset();
-    return absl::UnavailableError(absl::StrCat("cannot listen for ", who, " on ", address,
+  *door.server = builder.BuildAndStart();
+  if (*door.server == nullptr || *door.port == 0) {
+    door.server->reset();
+    return absl::UnavailableError(absl::StrCat("cannot listen for ", door.who, " on ", door.address,
                                                ": the port is in use, or the address is not of this machine"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::OpenAll() {
+  const config::SecurityConfig& security = options_.security;
+  if (security.roles()) {
+    auto authorizer = Authorizer::Open(security, &metrics_);
+    if (!authorizer.ok()) return authorizer.status();
+    authorizer_ = *std::move(authorizer);
+    clients_guard_ = Guarded(&inference_, authorizer_.get());
+    workers_guard_ = Guarded(&workers_, authorizer_.get());
+    admin_guard_ = Guarded(&admin_, authorizer_.get());
+  }
+  const Door doors[] = {{"clients", options_.clients, security.clients, &inference_, &clients_guard_,
+                         kClientReceiveBytes, &clients_server_, &clients_port_},
+                        {"workers", options_.workers, security.workers, &workers_, &workers_guard_, kWorkerReceiveBytes,
+                         &workers_server_, &workers_port_},
+                        {"operators", options_.admin, security.admin, &admin_, &admin_guard_, kAdminReceiveBytes,
+                         &admin_server_, &admin_port_}};
+  for (const Door& door : doors) {
+    if (absl::Status status = Open(door); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -124,14 +147,7 @@ absl::Status Server::Start() {
   deployments_.Start();
   PostRecollection();
 
-  absl::Status status =
-      Open(options_.clients, "clients", &inference_, kClientReceiveBytes, &clients_server_, &clients_port_);
-  if (status.ok()) {
-    status = Open(options_.workers, "workers", &workers_, kWorkerReceiveBytes, &workers_server_, &workers_port_);
-  }
-  if (status.ok())
-    status = Open(options_.admin, "operators", &admin_, kAdminReceiveBytes, &admin_server_, &admin_port_);
-  if (!status.ok()) return status;
+  if (absl::Status status = OpenAll(); !status.ok()) return status;
   if (!options_.metrics.empty()) {  // nobody's request fails because nobody can count it
     if (absl::Status metrics = metrics_door_.Start(options_.metrics); !metrics.ok()) LOG(ERROR) << metrics.message();
   }
@@ -190,6 +206,18 @@ void Server::SetHealth(const std::string& service, bool serving) {
 
 // ---- metrics and probes ---------------------------------------------------------------------------------------------
 
+std::map<std::string, double> Server::CertificateEnds() const {
+  std::map<std::string, double> ends;
+  const config::SecurityConfig& security = options_.security;
+  for (const auto& [name, door] : {std::pair{"clients", &security.clients}, std::pair{"workers", &security.workers},
+                                   std::pair{"admin", &security.admin}}) {
+    if (!door->encrypted()) continue;
+    const auto facts = security::ReadCertificate(door->certificate);
+    if (facts.ok()) ends[name] = absl::ToDoubleSeconds(facts->not_after - absl::UnixEpoch());
+  }
+  return ends;
+}
+
 MetricsDoor::Answer Server::AnswerProbe(const std::string& path) {
   const bool known = path == "/metrics" || path == "/health" || path == "/health/live" || path == "/health/ready";
   if (!known) return {404, "there are /metrics, /health/live and /health/ready\n"};
@@ -201,12 +229,13 @@ MetricsDoor::Answer Server::AnswerProbe(const std::string& path) {
   };
   const auto asked = std::make_shared<Asked>();
   const bool metrics = path == "/metrics";
-  const bool posted = core_.PostQuery([this, asked, metrics](const core::Core& core) {
+  auto ends = metrics ? CertificateEnds() : std::map<std::string, double>();
+  const bool posted = core_.PostQuery([this, asked, metrics, ends = std::move(ends)](const core::Core& core) {
     MetricsDoor::Answer answer;
     const core::ClusterState& state = core.state();
     if (metrics) {
       const MetricsFacts facts{options_.version, static_cast<double>((Now() - started_).us) / 1e6,
-                               options_.vllm_metrics};
+                               options_.vllm_metrics, ends};
       answer.body = MetricsText(state, metrics_.Read(), facts);
     } else {
       std::string missing;

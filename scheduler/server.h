@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "config/cluster_config.h"
 #include "scheduler/action_runner.h"
 #include "scheduler/admin_service.h"
 #include "scheduler/core_loop.h"
@@ -26,6 +27,7 @@
 #include "scheduler/reattachment.h"
 #include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
+#include "scheduler/security/authorizer.h"
 #include "scheduler/store/store.h"
 #include "scheduler/store/store_thread.h"
 #include "scheduler/token_router.h"
@@ -41,6 +43,7 @@ struct ServerOptions {
   std::string workers = "127.0.0.1:50061";
   std::string admin = "127.0.0.1:50052";
   std::string metrics;  // empty: no door for metrics
+  config::SecurityConfig security;
   bool vllm_metrics = false;
   bool reflection = true;  // main leaves it out where a door is open to other machines
   uint64_t leader_epoch = 1;
@@ -89,12 +92,25 @@ class Server {
   EventLog& events() { return events_; }
 
  private:
-  absl::Status Open(const std::string& address, const char* who, grpc::Service* service, int max_receive_bytes,
-                    std::unique_ptr<grpc::Server>* server, int* port);
+  // How a door is opened. `guard` keeps the service that stands in it before `service`, where there are roles.
+  struct Door {
+    const char* who;
+    const std::string& address;
+    const security::DoorSettings& security;
+    grpc::Service* service;
+    std::unique_ptr<grpc::Service>* guard;
+    int max_receive_bytes;
+    std::unique_ptr<grpc::Server>* server;
+    int* port;
+  };
+  absl::Status Open(const Door& door);
+  absl::Status OpenAll();
   // The first events of the run: what the last one left.
   void PostRecollection();
   void TellTrouble(const absl::Status& status);
   void TellHealth(const core::ClusterState& state);
+  // Of the doors that speak TLS, as their files are now; reads them.
+  std::map<std::string, double> CertificateEnds() const;
   // For the door of metrics and probes.
   MetricsDoor::Answer AnswerProbe(const std::string& path);
   void SetHealth(const std::string& service, bool serving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
@@ -122,6 +138,8 @@ class Server {
   WorkerService workers_;
   AdminService admin_;
 
+  std::unique_ptr<Authorizer> authorizer_;  // null: no roles, and no guards
+  std::unique_ptr<grpc::Service> clients_guard_, workers_guard_, admin_guard_;
   std::unique_ptr<grpc::Server> clients_server_, workers_server_, admin_server_;
   int clients_port_ = 0, workers_port_ = 0, admin_port_ = 0;
   std::atomic<bool> open_{false};  // all three are
