@@ -5,6 +5,7 @@
 // process can play many (--devices-in-process). Two signals make all devices of such a process ill, and well again
 // when they come once more: SIGUSR1 slow, ten times the time for a step; SIGUSR2 stuck, no step ends.
 #include <glog/logging.h>
+#include <grpc/support/log.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -32,6 +33,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/log/log.h"
+#include "base/security/dialer.h"
+#include "config/dial_flags.h"
 #include "worker/comm/unique_fd.h"
 #include "worker/cuda_device.h"
 #include "worker/cuda_plugin.h"
@@ -67,6 +70,7 @@ struct Flags {
   int devices_in_process = 1;
   std::string sim_health;
   std::string scheduler = "127.0.0.1:50061";
+  security::DialSettings dial = security::DialSettingsFromEnvironment();
   std::string model_root;
   std::string isa = "auto";
   std::string log_format = "text";
@@ -286,11 +290,19 @@ int Run(const Flags& flags, int signals, int parent) {
     // What another process holds now may be free later; everything else stays as it is.
     return Complain(absl::IsAlreadyExists(opened.status()) ? kExitRefused : kExitUsage, opened.status().message());
   }
+  std::vector<std::string> warnings;
+  const absl::StatusOr<security::Dialer> dialer = security::Dialer::Open(flags.dial, &warnings);
+  if (!dialer.ok()) return Complain(kExitUsage, dialer.status().message());
+  if (const absl::Status status = dialer->Check(flags.scheduler); !status.ok()) {
+    return Complain(kExitUsage, status.message());
+  }
+  for (const std::string& warning : warnings) LOG(WARNING) << warning;
   if (flags.devices_in_process > 1) RaiseDescriptorLimit();
 
   std::vector<std::unique_ptr<Worker>> workers;
   for (Worker::Options& options : opened->workers) {
     options.scheduler = flags.scheduler;
+    options.dialer = *dialer;
     options.build = TANDEM_VERSION;
     options.model_root = flags.model_root;
     options.on_end = [&end](absl::Status why) { end.Ask(std::move(why)); };
@@ -365,6 +377,7 @@ int Main(int argc, char** argv) {
                  "cuda:N, cuda:GPU-UUID, cuda:PCI-ADDRESS, cpu:N, or a simulated GPU: sim:MODEL, sim:MODEL:N")
       ->capture_default_str();
   app.add_option("--scheduler", flags.scheduler, "HOST:PORT of the scheduler's workers' door")->capture_default_str();
+  for (const config::DialFlag& flag : config::kDialFlags) app.add_option(flag.flag, flags.dial.*flag.field, flag.help);
   app.add_option("--node", flags.device.node, "This machine's name in the cluster (the host's name)");
   app.add_option("--model-root", flags.model_root, "Folder that relative model paths start from");
   app.add_option("--isa", flags.isa, "Kernels to step down to: auto, generic, avx2, avx512, avx512_bf16")
@@ -409,6 +422,8 @@ int Main(int argc, char** argv) {
   }
   if (flags.list_devices) return ListDevices();
   FLAGS_logtostderr = true;
+  // What gRPC has to say about a scheduler that is away, the link says.
+  gpr_set_log_function([](gpr_log_func_args* line) { VLOG(1) << line->message; });
   google::InitGoogleLogging("tandem-worker");
   if (flags.log_format == "json") LogAsJson("tandem-worker");
 

@@ -57,6 +57,12 @@ bool IsRefusal(const absl::Status& status) {
   }
 }
 
+// A worker that has been taken holds what others wait for: a token or certificate that is being renewed does not end
+// it.
+bool IsAboutCredentials(const absl::Status& status) {
+  return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
+}
+
 class TokensCall final : public SendingCall<TokensReactor, v1::TokensRequest> {
  public:
   TokensCall() : SendingCall(Limits{}) {}
@@ -117,7 +123,8 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   uint64_t beats_ = 0;
   std::optional<SteadyTime> lost_at_;  // Since when a scheduler that was there is away.
   bool orphaned_ = false;
-  bool complained_ = false;  // Of this outage.
+  std::string complaint_;  // Of this outage; said again when it becomes another.
+  bool known_ = false;     // A scheduler has taken this worker once.
 
   std::mutex mu_;
   std::condition_variable changed_;
@@ -183,9 +190,9 @@ void SchedulerLink::Impl::Start(DeviceEngines* engine) {
   // Our own waits between attempts are the shorter ones.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(kLeastWait.count()));
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(kMostWait.count()));
-  stub_ = v1::WorkerService::NewStub(
-      grpc::CreateCustomChannel(options_.scheduler, grpc::InsecureChannelCredentials(), arguments));
+  const int handshakes = options_.dialer.encrypted() ? 5 : 1;
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, handshakes * static_cast<int>(kMostWait.count()));
+  stub_ = v1::WorkerService::NewStub(options_.dialer.Dial(options_.scheduler, arguments));
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -389,12 +396,13 @@ void SchedulerLink::Impl::Run() {
       std::lock_guard lock(mu_);
       if (closing_) return;
     }
-    if (IsRefusal(why)) return End(std::move(why));
+    known_ |= was_welcomed;
+    if (IsRefusal(why) && !(known_ && IsAboutCredentials(why))) return End(std::move(why));
     if (was_welcomed) wait = kLeastWait;
-    if (was_welcomed || !complained_) {
+    if (was_welcomed || complaint_ != why.message()) {
       LOG(WARNING) << "no scheduler at " << options_.scheduler << " (" << why.message() << "), dialling again";
     }
-    complained_ = true;
+    complaint_ = std::string(why.message());
     if (!Sleep(wait / 2 + milliseconds(random_() % (wait.count() / 2 + 1)))) return;
     wait = std::min(wait * 2, kMostWait);
   }
@@ -443,7 +451,7 @@ absl::Status SchedulerLink::Impl::RunSession() {
       next_beat = now + heartbeat_;
       lost_at_.reset();
       orphaned_ = false;
-      complained_ = false;
+      complaint_.clear();
       const bool replay = std::exchange(replay_wanted_, false);
       const uint64_t line = line_;
       lock.unlock();

@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "base/security/dialer.h"
 #include "worker/device.h"
 #include "worker/engine/device_engines.h"
 #include "worker/engine/report.h"
@@ -32,7 +33,8 @@ namespace tandem::worker {
 class SchedulerLink {
  public:
   struct Options {
-    std::string scheduler;  // HOST:PORT
+    std::string scheduler;    // HOST:PORT
+    security::Dialer dialer;  // how to dial it
     std::string build;
     std::array<uint8_t, 16> incarnation{};
     std::string rendezvous;

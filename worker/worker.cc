@@ -45,6 +45,7 @@ Worker::Worker(Options options, std::unique_ptr<Rendezvous> rendezvous)
 
 SchedulerLink::Options Worker::LinkOptions() {
   SchedulerLink::Options link{.scheduler = options_.scheduler,
+                              .dialer = options_.dialer,
                               .build = options_.build,
                               .rendezvous = rendezvous_->endpoint(),
                               .numerics = options_.numerics,

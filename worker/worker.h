@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "base/security/dialer.h"
 #include "worker/comm/rendezvous.h"
 #include "worker/device.h"
 #include "worker/engine/device_engines.h"
@@ -26,7 +27,8 @@ namespace tandem::worker {
 class Worker {
  public:
   struct Options {
-    std::string scheduler;  // HOST:PORT
+    std::string scheduler;    // HOST:PORT
+    security::Dialer dialer;  // how to dial it
     std::string build;
     std::string model_root;
     std::string numerics;            // of the device: what the model's numerics id begins with
