@@ -11,9 +11,10 @@ the scheduler restarts or a worker is lost, goes on where it was; the caller see
 from tandem_client.aio import AsyncClient, AsyncTokenStream
 from tandem_client.client import Client, TokenStream
 from tandem_client.errors import TandemError
+from tandem_client.security import Security
 from tandem_client.types import (Chunk, Completion, Message, Model, Options, PositionLogprobs, Progress, RankedDocument,
                                  Timings, TokenLogprob, Usage)
 
 __all__ = ["AsyncClient", "AsyncTokenStream", "Chunk", "Client", "Completion", "Message", "Model", "Options",
-           "PositionLogprobs", "Progress", "RankedDocument", "TandemError", "Timings", "TokenLogprob", "TokenStream", "Usage"]
+           "PositionLogprobs", "Progress", "RankedDocument", "Security", "TandemError", "Timings", "TokenLogprob", "TokenStream", "Usage"]
 __version__ = "0.1.0"

@@ -13,6 +13,7 @@ from tandem_client import requests, types
 from tandem_client._proto.tandem.v1 import inference_pb2 as pb, inference_pb2_grpc
 from tandem_client.client import CHANNEL_OPTIONS, _ABORT_TIMEOUT
 from tandem_client.errors import TandemError, fault, from_grpc
+from tandem_client.security import Security, open_aio_channel
 from tandem_client.session import Session
 
 
@@ -118,9 +119,9 @@ class AsyncClient:
     """A connection to a scheduler, or to several behind one name. Belongs to the event loop that made it."""
 
     def __init__(self, address: str, *, timeout: float = 30.0, options: types.Options = types.Options(),
-                 channel: Optional[grpc.aio.Channel] = None):
-        """`timeout` is of every call but generate()."""
-        self._channel = channel or grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+                 security: Optional[Security] = None, channel: Optional[grpc.aio.Channel] = None):
+        """`timeout` is of every call but generate(). `security`: None takes what the environment says (TANDEM_CA, ...)."""
+        self._channel = channel or open_aio_channel(address, security or Security.from_environment(), CHANNEL_OPTIONS)
         self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self._timeout = timeout
         self._options = options

@@ -12,14 +12,31 @@ import grpc
 from tandem_client import requests, types
 from tandem_client._proto.tandem.v1 import inference_pb2 as pb, inference_pb2_grpc
 from tandem_client.errors import TandemError, fault, from_grpc
+from tandem_client.security import Security, open_channel
 from tandem_client.session import Session
 
-CHANNEL_OPTIONS = [("grpc.max_send_message_length", 32 << 20), ("grpc.max_receive_message_length", 32 << 20)]
+CHANNEL_OPTIONS = [("grpc.max_send_message_length", 32 << 20), ("grpc.max_receive_message_length", 32 << 20),
+                   # A scheduler that restarts is back within a second; streams that broke wait for it.
+                   ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 _ABORT_TIMEOUT = 1.0  # a word to a scheduler that is there takes a millisecond
 
 
 def cancelled() -> TandemError:
     return TandemError(grpc.StatusCode.CANCELLED, "cancelled")
+
+
+def _nothing(state) -> None:
+    pass
+
+
+def _wait_and_mend(channel: grpc.Channel, cancelled: threading.Event, seconds: float) -> bool:
+    """Waits; whether it was cancelled. A connection that is being made gets on only while somebody polls: a call that fails
+    at once does not, and without one gRPC looks every five seconds, of which TLS takes several."""
+    channel.subscribe(_nothing, try_to_connect=True)
+    try:
+        return cancelled.wait(seconds)
+    finally:
+        channel.unsubscribe(_nothing)
 
 
 class TokenStream:
@@ -29,7 +46,8 @@ class TokenStream:
     cancels the request.
     """
 
-    def __init__(self, stub, session: Session, timeout: Optional[float]):
+    def __init__(self, channel: grpc.Channel, stub, session: Session, timeout: Optional[float]):
+        self._channel = channel
         self._stub = stub
         self._session = session
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -97,7 +115,7 @@ class TokenStream:
                     if self._cancelled.is_set():
                         raise cancelled() from None
                     wait = self._session.on_error(from_grpc(error), time.monotonic())
-                if self._cancelled.wait(wait):
+                if _wait_and_mend(self._channel, self._cancelled, wait):
                     raise cancelled()
         except TandemError as error:
             self._error = error
@@ -130,9 +148,9 @@ class Client:
     """A connection to a scheduler, or to several behind one name. Mends itself; serves any number of threads."""
 
     def __init__(self, address: str, *, timeout: float = 30.0, options: types.Options = types.Options(),
-                 channel: Optional[grpc.Channel] = None):
-        """`timeout` is of every call but generate()."""
-        self._channel = channel or grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+                 security: Optional[Security] = None, channel: Optional[grpc.Channel] = None):
+        """`timeout` is of every call but generate(). `security`: None takes what the environment says (TANDEM_CA, ...)."""
+        self._channel = channel or open_channel(address, security or Security.from_environment(), CHANNEL_OPTIONS)
         self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self._timeout = timeout
         self._options = options
@@ -145,7 +163,7 @@ class Client:
         """
         request = requests.generate_request(model, prompt, **arguments)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        return TokenStream(self._stub, Session(request, options or self._options, deadline), timeout)
+        return TokenStream(self._channel, self._stub, Session(request, options or self._options, deadline), timeout)
 
     def complete(self, model: str, prompt=None, **arguments) -> types.Completion:
         """The same, whole."""
@@ -198,5 +216,5 @@ class Client:
                 last = attempt == self._options.retries or wait is None or time.monotonic() + wait >= deadline
                 if last:
                     raise failure from None
-                time.sleep(wait)
+                _wait_and_mend(self._channel, threading.Event(), wait)
         raise AssertionError("not reached")
