@@ -75,7 +75,7 @@ Request Named(const std::string& name) {
 
 absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Connect(const std::string& address,
                                                                   const ClientOptions& options) {
-  auto channel = OpenChannel(address, options.connect_timeout);
+  auto channel = OpenChannel(address, options.dialer, options.connect_timeout);
   if (!channel.ok()) return channel.status();
   auto impl = std::make_unique<Impl>();
   impl->options = options;

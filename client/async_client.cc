@@ -49,8 +49,8 @@ struct AsyncClient::Impl {
   AsyncLink link;
 };
 
-AsyncClient::AsyncClient(const std::string& address) : impl_(std::make_unique<Impl>()) {
-  impl_->link.channel = MakeChannel(address);
+AsyncClient::AsyncClient(const std::string& address, const security::Dialer& dialer) : impl_(std::make_unique<Impl>()) {
+  impl_->link.channel = MakeChannel(address, dialer);
   impl_->link.stub = v1::InferenceService::NewStub(impl_->link.channel);
 }
 

@@ -58,7 +58,7 @@ class AsyncClient {
   using Canceller = std::function<void()>;
 
   // "127.0.0.1:50051". Does not connect yet.
-  explicit AsyncClient(const std::string& address);
+  explicit AsyncClient(const std::string& address, const security::Dialer& dialer = {});
   ~AsyncClient();
 
   AsyncStream Generate(v1::GenerateRequest request, GenerateOptions options, std::function<void(StreamEvent)> handler);

@@ -1,9 +1,13 @@
 #include "client/channel.h"
 
+#include <grpcpp/generic/generic_stub.h>
+
 #include <algorithm>
+#include <chrono>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -12,27 +16,68 @@ namespace tandem::client {
 namespace {
 
 constexpr int kMostMessageBytes = 64 << 20;  // four times what the scheduler accepts: lists of a large cluster
+constexpr auto kAskWhy = std::chrono::seconds(2);
+
+// A channel does not say why it has no connection; a call that needs one does.
+std::string WhyNotConnected(const std::string& address, bool encrypted, const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kAskWhy);
+  grpc::CompletionQueue queue;
+  grpc::GenericStub stub(channel);
+  const grpc::ByteBuffer empty;
+  const auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", empty, &queue);
+  call->StartCall();
+  grpc::ByteBuffer answer;
+  grpc::Status status;
+  call->Finish(&answer, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+  const std::string why = status.error_message();
+  const auto says = [&why](const char* words) { return absl::StrContains(why, words); };
+  if (encrypted && says("andshake")) {  // "Ssl handshake failed", "handshaker shutdown"
+    const char* const meaning = says("WRONG_VERSION_NUMBER") ? "; it speaks plain text"
+                                : says("CERTIFICATE_VERIFY_FAILED") || says("certificate verify failed")
+                                    ? "; its certificate is not of the given CA, or expired"
+                                    : "";
+    return absl::StrCat("the TLS handshake with ", address, " failed", meaning, ": ", why);
+  }
+  if (encrypted && says("Hostname")) return absl::StrCat("the certificate of ", address, " is not its own: ", why);
+  if (says("losed") || says("reset")) {  // whoever is there heard us, and hung up
+    return absl::StrCat(address,
+                        encrypted ? " hangs up; it may require a certificate (--cert and --key): "
+                                  : " hangs up; it may want TLS (--ca): ",
+                        why);
+  }
+  return absl::StrCat("nobody listens at ", address, "; is the scheduler running?");
+}
 
 }  // namespace
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const security::Dialer& dialer) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // http_proxy is for the web, not for a scheduler on loopback
   // A scheduler that restarts is back within a second; streams that broke wait for it.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+  // What one attempt may take: a handshake has more steps than a connection.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, dialer.encrypted() ? 5000 : 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return dialer.Dial(address, arguments);
 }
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout) {
-  auto channel = MakeChannel(address);
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, const security::Dialer& dialer,
+                                                           absl::Duration timeout) {
+  if (absl::Status status = dialer.Check(address); !status.ok()) return status;
+  auto channel = MakeChannel(address, dialer);
   const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
   for (auto state = channel->GetState(/*try_to_connect=*/true); state != GRPC_CHANNEL_READY;
        state = channel->GetState(true)) {
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-      return absl::UnavailableError(absl::StrCat("nobody listens at ", address, "; is the scheduler running?"));
+      return absl::UnavailableError(WhyNotConnected(address, dialer.encrypted(), channel));
     }
     if (!channel->WaitForStateChange(state, deadline)) {
       return absl::UnavailableError(

@@ -16,10 +16,12 @@
 namespace tandem::client {
 
 // A channel that connects when it is first used, and again whenever the connection is lost.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const security::Dialer& dialer);
 
-// A channel that is connected. Fails at once where nobody listens, and after `timeout` where nobody answers.
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, absl::Duration timeout);
+// A channel that is connected. Fails at once where nobody listens or the handshake fails, and after `timeout` where
+// nobody answers.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address, const security::Dialer& dialer,
+                                                           absl::Duration timeout);
 
 // Keeps the details as payloads. A deadline that gRPC itself found passed gets the reason DEADLINE_EXCEEDED, like one
 // that the scheduler found passed.

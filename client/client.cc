@@ -26,7 +26,7 @@ struct Client::Impl {
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address, const ClientOptions& options) {
-  auto channel = OpenChannel(address, options.connect_timeout);
+  auto channel = OpenChannel(address, options.dialer, options.connect_timeout);
   if (!channel.ok()) return channel.status();
   auto impl = std::make_unique<Impl>();
   impl->options = options;

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/security/dialer.h"
 #include "client/token_stream.h"
 #include "tandem/v1/inference.pb.h"
 
@@ -23,6 +24,7 @@ namespace tandem::client {
 struct ClientOptions {
   absl::Duration connect_timeout = absl::Seconds(5);
   absl::Duration call_timeout = absl::Seconds(30);  // of every call but Generate
+  security::Dialer dialer = {};                     // TLS, certificate, token; plain text unless given
 };
 
 // Sent along with a call; keys in lower case. What is no legal gRPC metadata is left out.

@@ -93,6 +93,8 @@ absl::StatusOr<Bench> Prepare(const Context& context, const BenchFlags& flags) {
   if (!workload.ok()) return workload.status();
   auto address = context.ServerAddress();
   if (!address.ok()) return address.status();
+  auto dialer = context.MakeDialer();
+  if (!dialer.ok()) return dialer.status();
   const auto client = context.ConnectClient();
   if (!client.ok()) return client.status();
   const auto model = FindModel(**client, flags.model);
@@ -115,6 +117,7 @@ absl::StatusOr<Bench> Prepare(const Context& context, const BenchFlags& flags) {
   const auto ids = (*client)->Tokenize(words);
   if (!ids.ok()) return ids.status();
   bench.settings = {.address = *std::move(address),
+                    .dialer = *std::move(dialer),
                     .model = model->name(),
                     .vocabulary = {ids->token_ids().begin(), ids->token_ids().end()},
                     .seed = flags.seed,

@@ -133,7 +133,7 @@ absl::StatusOr<std::vector<BenchOutcome>> RunBench(const std::vector<TraceReques
                                                    const BenchSettings& settings,
                                                    const std::function<void(const BenchProgress&)>& progress,
                                                    const std::atomic<bool>& stop) {
-  const auto channel = OpenChannel(settings.address, absl::Seconds(5));
+  const auto channel = OpenChannel(settings.address, settings.dialer, absl::Seconds(5));
   if (!channel.ok()) return channel.status();
   const auto stub = v1::InferenceService::NewStub(*channel);
   const Clock::time_point start = Clock::now();

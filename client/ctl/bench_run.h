@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/security/dialer.h"
 #include "base/trace/trace.h"
 #include "client/ctl/bench_stats.h"
 
@@ -21,6 +22,7 @@ namespace tandem::client::ctl {
 
 struct BenchSettings {
   std::string address;
+  security::Dialer dialer;
   std::string model;
   std::vector<uint32_t> vocabulary;  // ids that prompts are made of
   uint64_t seed = 0;

@@ -11,6 +11,7 @@
 #include "client/ctl/print.h"
 #include "client/ctl/verbs.h"
 #include "config/cluster_config.h"
+#include "config/security_rules.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -20,7 +21,7 @@ void Warn(const config::LoadedConfig& loaded) {
 }
 
 absl::Status ShowConfig(const Context& context, bool origin) {
-  const auto loaded = config::LoadClusterConfig(context.config_path);
+  const auto loaded = config::LoadClusterConfig(context.config_path, context.dial_flags);
   if (!loaded.ok()) return loaded.status();
   Warn(*loaded);
   Table table(origin ? std::vector<std::string>{"KEY", "VALUE", "FROM"} : std::vector<std::string>{"KEY", "VALUE"});
@@ -34,8 +35,14 @@ absl::Status ShowConfig(const Context& context, bool origin) {
 }
 
 absl::Status ValidateConfig(const Context& context) {
-  const auto loaded = config::LoadClusterConfig(context.config_path);
+  auto loaded = config::LoadClusterConfig(context.config_path, context.dial_flags);
   if (!loaded.ok()) return loaded.status();
+  // Files of certificates and tokens too: what `up` on this machine would find.
+  const config::SecurityConfig& security = loaded->config.security;
+  for (const absl::Status& status : {config::CheckDoorFiles(security, absl::Now(), &loaded->warnings),
+                                     security::Dialer::Open(security.dial, &loaded->warnings).status()}) {
+    if (!status.ok()) return status;
+  }
   Warn(*loaded);
   std::cout << (context.config_path.empty() ? "the defaults" : context.config_path) << ": valid, "
             << loaded->config.models.size() << " models" << std::endl;

@@ -24,7 +24,9 @@ absl::StatusOr<std::string> Lookup(const std::string& flag, const char* flag_nam
   }
   const auto loaded = config::LoadClusterConfig(config_path);
   if (!loaded.ok()) return loaded.status();
-  return loaded->config.server.*key;
+  const auto endpoint = config::ParseEndpoint(loaded->config.server.*key);
+  if (!endpoint.ok()) return endpoint.status();
+  return endpoint->DialAddress();
 }
 
 }  // namespace
@@ -67,16 +69,26 @@ absl::StatusOr<std::string> Context::AdminAddress() const {
   return Lookup(admin, "--admin", "TANDEM_ADMIN", config_path, &config::ServerConfig::admin);
 }
 
+absl::StatusOr<security::Dialer> Context::MakeDialer() const {
+  const auto loaded = config::LoadClusterConfig(config_path, dial_flags);
+  if (!loaded.ok()) return loaded.status();
+  return security::Dialer::Open(loaded->config.security.dial);
+}
+
 absl::StatusOr<std::unique_ptr<Client>> Context::ConnectClient() const {
   const auto address = ServerAddress();
   if (!address.ok()) return address.status();
-  return Client::Connect(*address);
+  auto dialer = MakeDialer();
+  if (!dialer.ok()) return dialer.status();
+  return Client::Connect(*address, {.dialer = *std::move(dialer)});
 }
 
 absl::StatusOr<std::unique_ptr<AdminClient>> Context::ConnectAdmin() const {
   const auto address = AdminAddress();
   if (!address.ok()) return address.status();
-  return AdminClient::Connect(*address);
+  auto dialer = MakeDialer();
+  if (!dialer.ok()) return dialer.status();
+  return AdminClient::Connect(*address, {.dialer = *std::move(dialer)});
 }
 
 }  // namespace tandem::client::ctl

@@ -4,9 +4,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/security/dialer.h"
 #include "client/admin_client.h"
 #include "client/client.h"
 #include "config/cluster_config.h"
@@ -32,12 +34,16 @@ struct Context {
   std::string config_path;
   std::string server;
   std::string admin;
+  std::vector<config::FlagValue> dial_flags;  // --ca and its like
 
   int exit_code = kOk;  // set by the verb that ran
 
   // --server or --admin, else TANDEM_SERVER or TANDEM_ADMIN, else the configuration file, else the defaults.
   absl::StatusOr<std::string> ServerAddress() const;
   absl::StatusOr<std::string> AdminAddress() const;
+
+  // What the flags, the environment and the configuration say of TLS, certificate and token.
+  absl::StatusOr<security::Dialer> MakeDialer() const;
 
   absl::StatusOr<std::unique_ptr<Client>> ConnectClient() const;
   absl::StatusOr<std::unique_ptr<AdminClient>> ConnectAdmin() const;

@@ -1,15 +1,19 @@
 // tandemctl: the command line for operators and the launcher of one machine.
 #include <glog/logging.h>
+#include <grpc/support/log.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
 
 #include "client/ctl/context.h"
 #include "client/ctl/verbs.h"
+#include "config/dial_flags.h"
 
 int main(int argc, char** argv) {
   using tandem::client::ctl::Context;
   FLAGS_logtostderr = true;
+  // What gRPC has to say about a handshake that fails, we say in one line.
+  gpr_set_log_function([](gpr_log_func_args* line) { VLOG(1) << line->message; });
   google::InitGoogleLogging(argv[0]);
   signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, not the end of the program
 
@@ -22,6 +26,15 @@ int main(int argc, char** argv) {
   app.add_option("--server", context.server, "HOST:PORT of the scheduler's clients; or TANDEM_SERVER");
   // After `up` it is that verb's own option: where to serve.
   app.add_option("--admin", context.admin, "HOST:PORT of the scheduler's operators; or TANDEM_ADMIN");
+  for (const tandem::config::DialFlag& flag : tandem::config::kDialFlags) {
+    app.add_option_function<std::string>(
+           flag.flag,
+           [&context, &flag](const std::string& text) {
+             context.dial_flags.push_back({flag.key, text, flag.flag});
+           },
+           flag.help)
+        ->group("To a scheduler with TLS or tokens");
+  }
   app.footer(
       "Exit codes: 0 ok, 1 failure, 2 usage, 3 timed out waiting, 4 not found, 5 scheduler unreachable, 6 refused");
 

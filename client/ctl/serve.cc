@@ -28,7 +28,7 @@ absl::StatusOr<std::string> WriteConfig(const ServePlan& plan, const std::string
   return path;
 }
 
-absl::Status Serve(const ServeFlags& flags, const std::string& env_file, bool print) {
+absl::Status Serve(const Context& context, const ServeFlags& flags, const std::string& env_file, bool print) {
   if (!env_file.empty()) {
     if (absl::Status status = ReadEnvFile(env_file); !status.ok()) return status;
   }
@@ -45,7 +45,7 @@ absl::Status Serve(const ServeFlags& flags, const std::string& env_file, bool pr
   if (!defaults.ok()) return defaults.status();
   const auto path = WriteConfig(*plan, flags.state_dir.empty() ? defaults->config.state_dir : flags.state_dir);
   if (!path.ok()) return path.status();
-  return RunUp(*path, {});
+  return RunUp(*path, context.dial_flags);
 }
 
 }  // namespace
@@ -84,7 +84,7 @@ void AddServe(CLI::App& app, Context& context) {
       flags->model = flags->others.front();
       flags->others.erase(flags->others.begin());
     }
-    context.exit_code = Report(Serve(*flags, *env_file, *print));
+    context.exit_code = Report(Serve(context, *flags, *env_file, *print));
   });
 }
 

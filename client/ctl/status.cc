@@ -83,12 +83,15 @@ absl::StatusOr<std::string> WhatIsMissing(const v1::GetStatusResponse& status, c
 absl::Status WaitReady(const Context& context, const std::string& model, absl::Duration timeout) {
   const auto address = context.AdminAddress();
   if (!address.ok()) return address.status();
+  const auto dialer = context.MakeDialer();
+  if (!dialer.ok()) return dialer.status();
   const absl::Time deadline = absl::Now() + timeout;
   std::unique_ptr<AdminClient> admin;
   absl::Status outcome;
   do {
     if (admin == nullptr) {
-      auto connected = AdminClient::Connect(*address, {absl::Seconds(1), absl::Seconds(5)});
+      auto connected = AdminClient::Connect(
+          *address, {.connect_timeout = absl::Seconds(1), .call_timeout = absl::Seconds(5), .dialer = *dialer});
       outcome = connected.status();
       if (connected.ok()) admin = std::move(*connected);
     }

@@ -23,6 +23,8 @@
 #include "client/ctl/up_plan.h"
 #include "client/ctl/verbs.h"
 #include "config/cluster_config.h"
+#include "config/endpoint.h"
+#include "config/security_rules.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -60,8 +62,11 @@ std::string HostName() {
 // Asks until every model is served, says so once, and says from time to time what is missing until then.
 class ReadinessWatch {
  public:
-  ReadinessWatch(const config::ServerConfig& server, bool gateway, std::function<void(const std::string&)> log)
-      : server_(server), gateway_(gateway), log_(std::move(log)), thread_([this] { Run(); }) {}
+  ReadinessWatch(const config::ServerConfig& server, security::Dialer dialer, bool gateway,
+                 std::function<void(const std::string&)> log)
+      : server_(server), dialer_(std::move(dialer)), gateway_(gateway), log_(std::move(log)), thread_([this] {
+          Run();
+        }) {}
   ~ReadinessWatch() {
     stop_.Notify();
     thread_.join();
@@ -76,7 +81,10 @@ class ReadinessWatch {
     std::string missing = "the scheduler does not answer yet";
     while (!stop_.WaitForNotificationWithTimeout(absl::Milliseconds(50))) {
       if (admin == nullptr) {
-        auto connected = AdminClient::Connect(server_.admin, {absl::Seconds(1), absl::Seconds(2)});
+        const auto endpoint = config::ParseEndpoint(server_.admin);
+        auto connected = AdminClient::Connect(
+            endpoint.ok() ? endpoint->DialAddress() : server_.admin,
+            {.connect_timeout = absl::Seconds(1), .call_timeout = absl::Seconds(2), .dialer = dialer_});
         if (connected.ok()) admin = std::move(*connected);
       }
       if (admin != nullptr) {
@@ -85,7 +93,7 @@ class ReadinessWatch {
           Announce(*status);
           return;
         }
-        if (status.ok()) missing = Missing(*status);
+        missing = status.ok() ? Missing(*status) : std::string(status.status().message());
       }
       if (absl::Now() >= report_at) {
         log_(absl::StrCat("not ready: ", missing));
@@ -119,6 +127,7 @@ class ReadinessWatch {
   }
 
   const config::ServerConfig server_;
+  const security::Dialer dialer_;
   const bool gateway_;
   const std::function<void(const std::string&)> log_;
   std::atomic<bool> ready_ = false;
@@ -172,10 +181,15 @@ absl::Status RunUp(const std::string& given_path, const std::vector<config::Flag
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   auto plan = PlanUp(config, config_path, OwnFolder(), HostName(), cores);
   if (!plan.ok()) return plan.status();
+  std::vector<std::string> warnings;
+  if (const auto status = config::CheckDoorFiles(config.security, absl::Now(), &warnings); !status.ok()) return status;
+  const auto dialer = security::Dialer::Open(config.security.dial, &warnings);
+  if (!dialer.ok()) return dialer.status();
   if (const auto status = CheckPortsFree(config.server); !status.ok()) return status;
   for (const std::string& note : plan->notes) log("up", note);
 
-  const ReadinessWatch watch(config.server, plan->gateway, [&log](const std::string& line) { log("up", line); });
+  const ReadinessWatch watch(config.server, *dialer, plan->gateway,
+                             [&log](const std::string& line) { log("up", line); });
   SupervisorOptions supervision;
   supervision.stop_timeout *= config.time_scale;
   supervision.starting = [&watch] { return !watch.ready(); };
@@ -200,7 +214,9 @@ void AddUp(CLI::App& app, Context& context) {
   up->callback([&context, options] {
     absl::Status status;
     if (!options->env_file.empty()) status = ReadEnvFile(options->env_file);
-    context.exit_code = Report(status.ok() ? RunUp(context.config_path, Flags(*options)) : status);
+    std::vector<config::FlagValue> flags = Flags(*options);
+    flags.insert(flags.end(), context.dial_flags.begin(), context.dial_flags.end());
+    context.exit_code = Report(status.ok() ? RunUp(context.config_path, flags) : status);
   });
 }
 

@@ -16,7 +16,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/ctl/gpus.h"
+#include "config/dial_flags.h"
 #include "config/endpoint.h"
+#include "config/security_rules.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -77,11 +79,29 @@ absl::Status NumberDevices(std::vector<std::string>& devices) {
   return absl::OkStatus();
 }
 
-// An unset address says: any. Nobody can dial it, so workers of this machine use loopback.
-std::string DialAddress(config::Endpoint endpoint) {
-  if (endpoint.host == "0.0.0.0") endpoint.host = "127.0.0.1";
-  if (endpoint.host == "::") endpoint.host = "::1";
-  return endpoint.ToString();
+// Children are told on their command lines what the flags of this program may have changed. A token is inherited.
+void AddDialFlags(const security::DialSettings& dial, std::vector<std::string>& argv) {
+  for (const config::DialFlag& flag : config::kDialFlags) {
+    if ((dial.*flag.field).empty()) continue;
+    argv.push_back(flag.flag);
+    argv.push_back(dial.*flag.field);
+  }
+}
+
+absl::Status CheckDial(const config::SecurityConfig& security) {
+  for (const auto& [name, door] : {std::pair("workers", &security.workers), std::pair("clients", &security.clients),
+                                   std::pair("admin", &security.admin)}) {
+    if (door->encrypted() && !security.dial.encrypted()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("server.", name, " speaks TLS, but security.dial.ca does not say which CA to know it by: the ",
+                       "programs of this machine could not dial it"));
+    }
+    if (door->client_certificates == "required" && security.dial.certificate.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("server.", name, " requires certificates, but there is no ",
+                                                     "security.dial.certificate for the programs of this machine"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -97,6 +117,10 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   if (workers_door->port == 0) {
     return absl::InvalidArgumentError("server.workers: port 0 is any free port, which no worker could find");
   }
+  if (const auto status = config::CheckServed(config); !status.ok()) return status;
+  if (const auto status = CheckDial(config.security); !status.ok()) return status;
+  const auto clients_door = config::ParseEndpoint(config.server.clients);
+  if (!clients_door.ok()) return clients_door.status();
   const config::DevicesConfig& devices = config.devices;
   if (devices.reserve_bytes != 0 && devices.reserve_bytes >= devices.cpu_memory_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("devices.reserve of ", devices.reserve_bytes,
@@ -131,7 +155,8 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
     spec = ChildSpec{"gateway", {*gateway}, kWorkersStage, /*essential=*/false};
     if (!config_path.empty()) flag("--config", config_path);
     flag("--http", config.server.http);
-    flag("--scheduler", config.server.clients);
+    flag("--scheduler", clients_door->DialAddress());
+    AddDialFlags(config.security.dial, spec.argv);
     flag("--shutdown-grace", "2");
     spec.argv.push_back("--die-with-parent");
     plan.children.push_back(spec);
@@ -142,8 +167,9 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   for (const std::string& device : plan.devices) {
     spec = ChildSpec{"worker " + device, {*worker}, kWorkersStage, /*essential=*/false};
     flag("--device", device);
-    flag("--scheduler", DialAddress(*workers_door));
+    flag("--scheduler", workers_door->DialAddress());
     flag("--node", node);
+    AddDialFlags(config.security.dial, spec.argv);
     if (!config.model_root.empty()) flag("--model-root", config.model_root);
     if (IsSim(device)) {
       if (devices.sim_memory_bytes != 0) flag("--sim-memory", absl::StrCat(devices.sim_memory_bytes));

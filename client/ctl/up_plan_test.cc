@@ -18,6 +18,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class UpPlanTest : public ::testing::Test {
  protected:
@@ -82,7 +83,35 @@ TEST_F(UpPlanTest, AllIsWhatTheMachineHas) {
 
 TEST_F(UpPlanTest, WorkersOfThisMachineDialLoopbackWhenAnyAddressIsServed) {
   config_.server.workers = "0.0.0.0:50061";
+  config_.server.plaintext_beyond_loopback = true;
   EXPECT_THAT(Line(Plan()->children[1]), HasSubstr("--scheduler 127.0.0.1:50061"));
+}
+
+TEST_F(UpPlanTest, ChildrenAreToldHowToDialAndNotWithWhichToken) {
+  config_.security.clients = config_.security.workers = config_.security.admin = {
+      .certificate = "/s.crt", .key = "/s.key", .client_ca = "/ca", .client_certificates = "required"};
+  config_.security.dial = {.ca = "/ca", .certificate = "/n.crt", .key = "/n.key", .token = "secret"};
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(Line(plan->children[1]), HasSubstr(" --ca /ca --cert /n.crt --key /n.key "));
+  EXPECT_THAT(Line(plan->children[0]), Not(HasSubstr("--ca")));
+  for (const ChildSpec& child : plan->children) EXPECT_THAT(Line(child), Not(HasSubstr("secret")));
+}
+
+TEST_F(UpPlanTest, ADoorThatItsOwnProgramsCouldNotOpenIsRefused) {
+  config_.security.workers = {.certificate = "/s.crt", .key = "/s.key", .client_certificates = "off"};
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("server.workers speaks TLS, but security.dial.ca"));
+  config_.security.dial.ca = "/ca";
+  EXPECT_TRUE(Plan().ok()) << Plan().status();
+  config_.security.workers.client_certificates = "required";
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("no security.dial.certificate"));
+}
+
+TEST_F(UpPlanTest, PlainTextThatOtherMachinesReachIsServedOnlyWhereItIsAskedFor) {
+  config_.server.admin = "0.0.0.0:50052";
+  EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("server.admin: other machines can reach"));
+  config_.server.plaintext_beyond_loopback = true;
+  EXPECT_TRUE(Plan().ok()) << Plan().status();
 }
 
 TEST_F(UpPlanTest, AReserveIsTakenFromEachDevice) {

@@ -12,7 +12,13 @@ int main(int argc, char** argv) {
     std::cerr << "usage: " << argv[0] << " HOST:PORT MODEL\n";
     return 2;
   }
-  auto client = tandem::client::Client::Connect(argv[1]);
+  // Plain text, or what TANDEM_CA, TANDEM_TOKEN and the like ask for.
+  const auto dialer = tandem::security::Dialer::Open(tandem::security::DialSettingsFromEnvironment());
+  if (!dialer.ok()) {
+    std::cerr << dialer.status().message() << "\n";
+    return 1;
+  }
+  auto client = tandem::client::Client::Connect(argv[1], {.dialer = *dialer});
   if (!client.ok()) {
     std::cerr << client.status().message() << "\n";
     return 1;

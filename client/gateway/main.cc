@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/security/dialer.h"
 #include "client/async_client.h"
 #include "client/gateway/api_keys.h"
 #include "client/gateway/gateway.h"
@@ -49,6 +50,7 @@ int Main(int argc, char** argv) {
   program.Layered("--api-keys-file", "server.api_keys_file",
                   "A file of NAME:KEY lines: each name is a tenant (no file)");
   program.Layered("--scheduler", "server.clients", "HOST:PORT of the scheduler's clients (127.0.0.1:50051)");
+  program.DialFlags();
   CLI::App& app = program.app();
   GatewayOptions options;
   ServerOptions server_options;
@@ -73,16 +75,25 @@ int Main(int argc, char** argv) {
   options.version = kVersion;
   options.vllm_metrics = !program.config().metrics.compat.empty();
 
+  std::vector<std::string> warnings;
+  const auto dialer = security::Dialer::Open(program.config().security.dial, &warnings);
+  if (!dialer.ok()) return program.Fail(dialer.status().message());
+  for (const std::string& warning : warnings) LOG(WARNING) << warning;
+  const auto door = config::ParseEndpoint(program.config().server.clients);
+  if (!door.ok()) return program.Fail(door.status().message());
+  const std::string scheduler = door->DialAddress();
+  if (const absl::Status status = dialer->Check(scheduler); !status.ok()) return program.Fail(status.message());
+
   Metrics metrics(kVersion);
   std::atomic<bool> closing = false;
   // The client ends last: it waits for calls that connections cancel when they are closed.
-  client::AsyncClient client(program.config().server.clients);
+  client::AsyncClient client(scheduler, *dialer);
   Gateway gateway(std::move(options), &keys, &client, &metrics, &closing);
   Server server(server_options, &metrics, &closing,
                 [&gateway](std::shared_ptr<Exchange> exchange) { gateway.Handle(std::move(exchange)); });
   if (absl::Status status = server.Start(); !status.ok()) return program.Fail(status.message());
   LOG(INFO) << "tandem-gateway " << kVersion << " serves HTTP at " << http->host << " port " << server.port()
-            << " for the scheduler at " << program.config().server.clients << "; "
+            << " for the scheduler at " << scheduler << (dialer->encrypted() ? " over TLS; " : "; ")
             << (keys.required() ? absl::StrCat(keys.size(), keys.size() == 1 ? " key" : " keys") : "no key is needed");
 
   program.AwaitEnd();
