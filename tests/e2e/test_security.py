@@ -197,6 +197,13 @@ def test_without_anything_a_client_is_told_what_is_missing(rack):
     assert (code, reason) == UNAUTHENTICATED and "bearer token" in details and "certificate" in details
 
 
+def test_health_is_for_probes_that_have_no_identity(rack):
+    serving = b"\x08\x01"
+    with rack.open(rack.clients) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", request_serializer=None, response_deserializer=None)
+        assert check(b"", timeout=10) == serving
+
+
 def test_a_role_does_not_open_the_doors_of_others(rack):
     with rack.open(rack.admin_port, rack.plain, TOKENS["computer"]) as channel:
         code, reason, details = refused(lambda: admin_rpc.AdminServiceStub(channel).GetStatus(admin.GetStatusRequest()))
