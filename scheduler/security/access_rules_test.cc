@@ -61,7 +61,9 @@ TEST(AccessRules, ARoleOpensItsOwnDoor) {
     const std::string service = method.substr(0, method.find('/'));
     EXPECT_EQ(Roles(method).Meets(Role::kWorker), service == "WorkerService") << method;
     EXPECT_EQ(Roles(method).Meets(Role::kClient), service == "InferenceService") << method;
-    if (service == "AdminService") EXPECT_TRUE(Roles(method).Meets(Role::kAdmin)) << method;
+    if (service == "AdminService") {
+      EXPECT_TRUE(Roles(method).Meets(Role::kAdmin)) << method;
+    }
   }
 }
 
