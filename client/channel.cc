@@ -46,7 +46,7 @@ std::string WhyNotConnected(const std::string& address, bool encrypted, const st
     return absl::StrCat("the TLS handshake with ", address, " failed", meaning, ": ", why);
   }
   if (encrypted && says("Hostname")) return absl::StrCat("the certificate of ", address, " is not its own: ", why);
-  if (says("losed") || says("reset")) {  // whoever is there heard us, and hung up
+  if (says("losed") || says("reset") || says("SETTINGS")) {  // whoever is there heard us, and hung up
     return absl::StrCat(address,
                         encrypted ? " hangs up; it may require a certificate (--cert and --key): "
                                   : " hangs up; it may want TLS (--ca): ",

@@ -257,7 +257,7 @@ def test_the_cli_says_in_one_line_what_is_wrong(rack, tmp_path):
         return done.stderr
     assert "it may want TLS (--ca)" in line(5)
     assert "its certificate is not of the given CA" in line(5, "--ca", another.path, *known)
-    assert "the TLS handshake" in line(5, "--ca", rack.authority.path)  # without a certificate
+    assert "it may require a certificate" in line(5, "--ca", rack.authority.path)
     assert "is not known here (UNAUTHENTICATED)" in line(
         6, "--ca", rack.authority.path, *known[:4], "--token-file", rack.token_file("wrong", "wrong-token-of-some-length"))
     assert "belong together" in line(2, "--ca", rack.authority.path, "--cert", rack.plain.crt)
