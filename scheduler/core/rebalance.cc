@@ -21,7 +21,7 @@
 namespace tandem::core {
 namespace {
 
-// Between two models of a round: each look may plan twice, which takes up to a tenth of a second with ten thousand of devices.
+// Between two models of a round: each look may plan twice, which takes a tenth of a second with ten thousand devices.
 constexpr Duration kBetweenLooks = Seconds(1);
 // Less than this is not worth loading a model for, whatever its share: steps of a tiny model are all noise.
 constexpr int64_t kLeastGainUs = 100;
