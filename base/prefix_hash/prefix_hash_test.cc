@@ -57,7 +57,7 @@ TEST(PrefixHash, TenantsDoNotShare) {
 }
 
 TEST(PrefixLandmarks, AreTheNamesOfSomeBlocks) {
-  const std::vector<int32_t> tokens = Tokens(16 * 2000 + 15);
+  const std::vector<int32_t> tokens = Tokens(16 * 8300 + 15);
   const std::vector<PrefixHash> chain = Chain(kSalt, tokens);
   const std::vector<uint64_t> landmarks = PrefixLandmarks(kSalt, tokens);
   ASSERT_EQ(landmarks.size(), kLandmarkBlocks.size()) << "a long prompt has no more of them";

@@ -7,6 +7,7 @@
 #include "scheduler/core/booking.h"
 #include "scheduler/core/migration.h"
 #include "scheduler/core/request_life.h"
+#include "scheduler/core/slowness.h"
 #include "scheduler/core/waiting_room.h"
 #include "scheduler/core/words.h"
 
@@ -15,6 +16,10 @@ namespace {
 
 // Of one tenant's requests so many are tried, so that a tenant of large ones leaves a look to others.
 constexpr size_t kMostOfTenant = 8;
+// Prompt tokens that a request must have more of in a cache to go before one that came first.
+constexpr Tokens kWorthOvertaking{512};
+// Of the least loaded groups with room so many are compared by their work.
+constexpr int kMostLookedAt = 4;
 
 // What a group has room for at most that stands at `share` in the order, or behind. An upper bound: shares are rounded
 // down, and groups may be smaller than the largest.
@@ -27,41 +32,53 @@ bool HasRoom(const Group& group, const Request& request, Tokens need) {
          group.kv.Load() + BookingFor(group, need) <= group.kv.limit;
 }
 
-Group* LeastLoaded(ClusterState& state, const Model& model, const Request& request, Tokens need) {
-  Group* second_best = nullptr;
+// What the group would have to do, in weighed millionths of its KV: what is booked, and what is to be computed, the
+// request's `fresh` tokens among it, which counts more: it holds up every prompt behind it, while what runs only slows
+// the steps of the others.
+int64_t WorkOf(const ClusterState& state, const Group& group, Tokens fresh) {
+  const int64_t tokens = group.kv.Load().value + (group.kv.pending + fresh).value * state.options.cached_worth;
+  return WeighedShare(group.weight, tokens * 1000000 / std::max<int64_t>(1, group.kv.limit.value));
+}
+
+struct Chosen {
+  Group* group = nullptr;
+  Tokens held;  // of the prompt, at most all but its last token, which is always computed
+};
+
+// The group with the least work: of the least loaded ones, and of those that hold the beginning of the prompt.
+Chosen ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
+  Chosen best;
+  int64_t least = 0;
+  const auto consider = [&](Group& group, Tokens held) {
+    const int64_t work = WorkOf(state, group, request.prompt + request.output - held);
+    if (best.group != nullptr && work >= least) return;
+    best = {&group, held};
+    least = work;
+  };
+  Group* unsuited = nullptr;
+  int looked_at = 0;
   for (const auto& [share, id] : model.by_share) {
     // An empty group may still stretch itself; and a slow one has more room than its weighed share says.
     if (share > 0 && !model.any_slow && need > MostRoomFrom(model, share)) break;
     Group& group = *state.Find(id);
     if (!HasRoom(group, request, need)) continue;
-    if (Suits(request, group)) return &group;
-    if (second_best == nullptr) second_best = &group;
+    if (!Suits(request, group)) {
+      if (unsuited == nullptr) unsuited = &group;
+      continue;
+    }
+    consider(group, {});
+    // The next ones are loaded no less, so only what is not begun here can speak for them.
+    if (group.kv.pending.value == 0 || ++looked_at == kMostLookedAt) break;
   }
-  return second_best;
-}
-
-// The least loaded group, or one that holds so much of the prompt that it may be fuller. Both are counted in tokens: a
-// group's lead in load is that of its share, so that groups of unequal size and speed compare as they do without.
-struct Chosen {
-  Group* group = nullptr;
-  Tokens held;  // of the prompt, where that decided
-};
-Chosen ChooseGroup(ClusterState& state, const Model& model, const Request& request, Tokens need) {
-  Group* const least = LeastLoaded(state, model, request, need);
-  if (least == nullptr || request.prefix.empty()) return {least, {}};
-  const bool suits = Suits(request, *least);
-  Chosen best{least, {}};
-  int64_t most = 0;
+  if (best.group == nullptr) best.group = unsuited;
+  if (best.group == nullptr || request.prefix.empty()) return best;
+  const bool suits = best.group != unsuited;
+  if (!suits) least = WorkOf(state, *unsuited, request.prompt + request.output);
   for (const PrefixIndex::Match& match : model.prefixes.Find(request.prefix)) {
     Group& group = *state.Find(match.group);
     if (!group.indexed || !HasRoom(group, request, need) || Suits(request, group) != suits) continue;
-    const int64_t lead = (group.share_key - least->share_key) * group.kv.limit.value / 1000000;
-    const int64_t worth = std::min(match.tokens, request.prompt).value * state.options.cached_worth - lead;
-    if (worth < most || (worth == most && best.group->share_key < group.share_key)) continue;
-    best = {&group, match.tokens};
-    most = worth;
+    consider(group, std::min(match.tokens, request.prompt - Tokens{1}));
   }
-  if (best.group == least) best.held = {};
   return best;
 }
 
@@ -75,6 +92,7 @@ void Assign(ClusterState& state, Request& request, const Chosen& chosen, Tokens 
   request.attempt = {state.leader_epoch, request.attempt.counter + 1};
   request.aborting = false;
   request.waits_for.clear();
+  request.fresh = request.prompt + request.output - chosen.held;
   Book(state, group, request, BookingFor(group, need));
   ++state.running_requests;
   Note(state, request, MomentKind::kAssigned, request.booked.value);
@@ -102,17 +120,34 @@ struct Choice {
   Tokens need;
 };
 
+// Whether the next of a tenant's requests may go before this one, which can go now: the room that came free may be
+// where much of the other one's prompt is cached, and elsewhere all of it would be computed.
+bool MayYield(const ClusterState& state, const Model& model, const Choice& first) {
+  const Request& request = *first.request;
+  return !model.prefixes.empty() && request.overtaken < state.options.most_overtaken &&
+         first.chosen.held.value * 2 < request.prompt.value;
+}
+
 // The next request that is done with waiting, if there is one.
 Choice Next(ClusterState& state, Model& model) {
   Choice choice;
-  std::vector<Request*> passed;
+  const Request* first = nullptr;  // that can go
+  std::vector<Request*> passed;    // those before `choice`, and then those behind it
+  size_t overtaken = 0;            // those before
   model.queue.Walk(kMostOfTenant, [&](Serial serial) {
     Request& request = state.At(serial);
+    if (first != nullptr && request.tenant != first->tenant) return false;
     const Tokens need = EstimateNeed(state, request);
     const Chosen chosen = ChooseGroup(state, model, request, need);
-    if (chosen.group != nullptr || TooLongForEvery(state, model, request)) {
+    if (first == nullptr && chosen.group == nullptr && TooLongForEvery(state, model, request)) {
       choice = {&request, chosen, need};
       return false;
+    }
+    if (chosen.group != nullptr && (first == nullptr || chosen.held > choice.chosen.held + kWorthOvertaking)) {
+      if (first == nullptr) first = &request;
+      choice = {&request, chosen, need};
+      overtaken = passed.size();
+      if (!MayYield(state, model, choice)) return false;
     }
     // Room that is full to the last place is full for everybody.
     if (model.by_share.empty() || request.overtaken >= state.options.most_overtaken) return false;
@@ -120,7 +155,7 @@ Choice Next(ClusterState& state, Model& model) {
     return static_cast<int>(passed.size()) < state.options.look_ahead;
   });
   if (choice.chosen.group != nullptr) {
-    for (Request* request : passed) ++request->overtaken;
+    for (size_t i = 0; i < overtaken; ++i) ++passed[i]->overtaken;
   }
   return choice;
 }

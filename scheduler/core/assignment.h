@@ -3,8 +3,7 @@
 // The queue of a model is tried from its head. Behind a request that fits nowhere now a few more of its priority are
 // tried, so that a large one does not idle what small ones could use; but each lets only so many pass, and then the
 // room that comes free is kept for it. Among the groups with room the least booked share of KV wins, ties go to the
-// lowest id; but a group that holds the beginning of the prompt in its cache may be fuller, by `cached_worth` tokens
-// for each that it need not compute. So what few share stays where it is, and what many share spreads as the load does.
+// lowest id; but what of the prompt a group has cached, and what prompts it has not begun, count too (ChooseGroup).
 // Only the models that an event may have helped are tried.
 #ifndef TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_
 #define TANDEM_SCHEDULER_CORE_ASSIGNMENT_H_

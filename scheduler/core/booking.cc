@@ -60,6 +60,7 @@ void Book(ClusterState& state, Group& group, Request& request, Tokens tokens) {
   request.booked = tokens;
   request.started = false;
   group.kv.booked += tokens;
+  group.kv.pending += request.fresh;
   Model& model = state.At(group.model);
   model.in_flight += tokens;
   if (state.options.prefix_entries > 0) model.prefixes.Pin(request.prefix, group.id);
@@ -71,12 +72,14 @@ void MarkStarted(Group& group, Request& request) {
   if (request.started) return;
   request.started = true;
   group.kv.booked_started += request.booked;
+  group.kv.pending -= request.fresh;
 }
 
 void MarkPreempted(Group& group, Request& request) {
   if (!request.started) return;
   request.started = false;
   group.kv.booked_started -= request.booked;
+  group.kv.pending += request.fresh;
 }
 
 void Release(ClusterState& state, Request& request) {
@@ -88,7 +91,10 @@ void Release(ClusterState& state, Request& request) {
     // It took its overrun with it; the next heartbeat knows better.
     const Tokens overrun = request.prompt + request.output - request.booked;
     group->kv.correction -= std::clamp(overrun, Tokens{0}, group->kv.correction);
+  } else {
+    group->kv.pending -= request.fresh;
   }
+  request.fresh = {};
   group->kv.booked -= request.booked;
   Model& model = state.At(group->model);
   model.in_flight -= request.booked;

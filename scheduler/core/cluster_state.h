@@ -129,6 +129,7 @@ struct KvAccount {
   Tokens booked;          // sum over `requests`
   Tokens booked_started;  // of which the engine has begun
   Tokens correction;      // used by its own word beyond booked_started, at the last heartbeat
+  Tokens pending;         // Request::fresh of those that the engine has not begun
   Tokens Load() const { return booked + correction; }
 };
 
@@ -283,6 +284,7 @@ struct Request {
   Attempt attempt;
   GroupId group;
   Tokens booked;
+  Tokens fresh;  // of its prompt and known output: what the group had to compute when it was given to it
   RequestState state = RequestState::kQueued;
   bool awaits_group = false;  // computed by a group that is not adopted yet: no booking; see found_requests.h
   bool started = false;       // by rank 0's word, in this attempt
@@ -297,7 +299,7 @@ struct Request {
   std::string waits_for;
   // ---- seldom touched
   Instant waits_since;  // while it waits: since it joined its queue
-  int overtaken = 0;    // by smaller requests behind it, because it did not fit
+  int overtaken = 0;    // by requests behind it: it did not fit, or they had more in a cache
   int preemptions = 0;
   // What is remembered over attempts; see migration.h.
   int migrations = 0;

@@ -143,7 +143,7 @@ class Checker {
   }
 
   void Account(const std::string& name, const Group& group) {
-    Tokens booked, started;
+    Tokens booked, started, pending;
     for (Serial serial : group.requests) {
       const auto it = state_.requests.find(serial);
       Hold(it != state_.requests.end(), name, " holds a booking of nobody");
@@ -151,10 +151,13 @@ class Checker {
       Hold(it->second->group == group.id, name, " holds a booking of a request that is elsewhere");
       booked += it->second->booked;
       if (it->second->started) started += it->second->booked;
+      if (!it->second->started) pending += it->second->fresh;
     }
     Hold(booked == group.kv.booked, name, " booked ", group.kv.booked.value, ", its requests ", booked.value);
     Hold(started == group.kv.booked_started, name, " booked_started ", group.kv.booked_started.value, " against ",
          started.value);
+    Hold(pending == group.kv.pending, name, " has ", group.kv.pending.value, " tokens to begin, its requests ",
+         pending.value);
     // What an adopted group was found with is booked whether it fits or not.
     Hold(group.adopted || group.kv.booked <= group.kv.limit, name, " booked ", group.kv.booked.value, " over ",
          group.kv.limit.value);

@@ -237,6 +237,7 @@ struct Fields<KvAccount> {
     v("booked", &T::booked);
     v("booked_started", &T::booked_started);
     v("correction", &T::correction);
+    v("pending", &T::pending);
   }
 };
 template <>
@@ -369,6 +370,7 @@ struct Fields<Request> {
     v("attempt", &T::attempt);
     v("group", &T::group);
     v("booked", &T::booked);
+    v("fresh", &T::fresh);
     v("awaits_group", &T::awaits_group);
     v("started", &T::started);
     v("aborting", &T::aborting);

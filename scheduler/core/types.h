@@ -254,9 +254,9 @@ struct CoreOptions {
   int most_migrations = 8;       // a request that began and lost its group goes on elsewhere this often
   int most_groups_lost = 3;      // that died while they ran it: it may be what kills them
   int prefix_entries = 1 << 18;  // of a model's index of cached beginnings: 16 MiB, for some 10,000 sequences; 0: none
-  int cached_worth = 2;     // tokens of booked KV that a group may have more of, for a token of prompt that it holds
-  int engine_queue = 2;     // bind late: at most this many beyond what an engine runs
-  double overcommit = 1.0;  // booked KV over real KV
+  int cached_worth = 6;  // tokens of booked KV that weigh as much as a token to be computed; 4 to 8 serve traces best
+  int engine_queue = 2;  // bind late: at most this many beyond what an engine runs
+  double overcommit = 1.0;        // booked KV over real KV
   Tokens default_output = {256};  // expected output before the model has any history
   bool sharing = true;            // groups of one rank may live beside others on a device where there is no other room
   int quarantine_after = 3;       // failures of one device within the window; 0: never
