@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import grpc
 import pytest
 
-from harness import MODEL, SLOW, Cluster, eventually
+from harness import MODEL, ROOT, SLOW, Cluster, eventually
 
 
 
@@ -58,6 +60,23 @@ def test_a_refusal_has_its_reason(package, client):
         client.generate("tiny", "a", no_such_argument=1)
     with pytest.raises(ValueError):
         client.generate("tiny", "a", messages=[])
+
+
+def test_the_types_hold(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", "--cache-dir", tmp_path, "tandem_client"],
+                          cwd=ROOT / "client" / "python", capture_output=True, text=True, timeout=120 * SLOW)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("status", [b"\x18\x01", b"\x1a\x02\x08\x01", b"\x1a\x7f", b"\xff"])
+def test_details_of_another_shape_are_passed_over(package, status):
+    class Error(grpc.RpcError):
+        code = staticmethod(lambda: grpc.StatusCode.INTERNAL)
+        details = staticmethod(lambda: "a proxy's")
+        trailing_metadata = staticmethod(lambda: [("grpc-status-details-bin", status)])
+
+    error = package.errors.from_grpc(Error())
+    assert (error.message, error.reason, error.retry_after) == ("a proxy's", "", None)
 
 
 def test_nobody_there_is_told_in_time(package):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import AsyncIterator, Dict, List, Optional, Sequence
+from typing import Any, AsyncGenerator, AsyncIterator, Dict, List, Optional, Sequence, cast
 
 import grpc
 
@@ -23,12 +23,12 @@ class AsyncTokenStream:
     Leaving it early (aclose(), the end of an `async with`, or cancelling the task) cancels the request.
     """
 
-    def __init__(self, stub, session: Session, deadline: float):
+    def __init__(self, stub: inference_pb2_grpc.InferenceServiceStub, session: Session, deadline: float):
         self._stub = stub
         self._session = session
         self._deadline = deadline
         self._chunks: List[types.Chunk] = []
-        self._call = None
+        self._call: Optional[grpc.aio.UnaryStreamCall] = None
         self._error: Optional[TandemError] = None
         self._ended = False
         self._steps = self._run()
@@ -42,7 +42,7 @@ class AsyncTokenStream:
     @property
     def request_id(self) -> str:
         """Empty until the scheduler has said it."""
-        return self._session.accepted.request_id
+        return cast(str, self._session.accepted.request_id)
 
     async def result(self) -> types.Completion:
         """The whole answer. Reads what has not been read; raises what ended the stream."""
@@ -60,10 +60,10 @@ class AsyncTokenStream:
     async def __aenter__(self) -> "AsyncTokenStream":
         return self
 
-    async def __aexit__(self, *unused) -> None:
+    async def __aexit__(self, *unused: object) -> None:
         await self.aclose()
 
-    async def _run(self) -> AsyncIterator[types.Chunk]:
+    async def _run(self) -> AsyncGenerator[types.Chunk, None]:
         try:
             while True:
                 try:
@@ -91,7 +91,7 @@ class AsyncTokenStream:
             asyncio.get_running_loop().create_task(self._abort())
             raise
 
-    def _open(self):
+    def _open(self) -> grpc.aio.UnaryStreamCall:
         method, request = self._session.next_call()
         timeout = None if self._deadline == math.inf else max(0.001, self._deadline - time.monotonic())
         self._call = getattr(self._stub, method)(request, timeout=timeout)
@@ -126,26 +126,28 @@ class AsyncClient:
         self._timeout = timeout
         self._options = options
 
-    def generate(self, model: str, prompt=None, *, timeout: Optional[float] = None, options: Optional[types.Options] = None,
-                 **arguments) -> AsyncTokenStream:
+    def generate(self, model: str, prompt: Optional[requests.Prompt] = None, *, timeout: Optional[float] = None,
+                 options: Optional[types.Options] = None, **arguments: Any) -> AsyncTokenStream:
         """As Client.generate()."""
         request = requests.generate_request(model, prompt, **arguments)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         return AsyncTokenStream(self._stub, Session(request, options or self._options, deadline), deadline)
 
-    async def complete(self, model: str, prompt=None, **arguments) -> types.Completion:
+    async def complete(self, model: str, prompt: Optional[requests.Prompt] = None, **arguments: Any) -> types.Completion:
         async with self.generate(model, prompt, **arguments) as stream:
             return await stream.result()
 
-    async def tokenize(self, model: str, text=None, *, messages=None, no_special_tokens: bool = False, **chat) -> List[int]:
+    async def tokenize(self, model: str, text: Optional[requests.Text] = None, *,
+                       messages: Optional[Sequence[requests.AnyMessage]] = None,
+                       no_special_tokens: bool = False, **chat: Any) -> List[int]:
         request = requests.tokenize_request(model, text, messages, no_special_tokens, **chat)
         return list((await self._ask("Tokenize", request)).token_ids)
 
     async def detokenize(self, model: str, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
         request = pb.DetokenizeRequest(model=model, token_ids=token_ids, keep_special_tokens=keep_special_tokens)
-        return (await self._ask("Detokenize", request)).text.decode()
+        return cast(bytes, (await self._ask("Detokenize", request)).text).decode()
 
-    async def embed(self, model: str, texts=(), **arguments) -> List[List[float]]:
+    async def embed(self, model: str, texts: requests.Texts = (), **arguments: Any) -> List[List[float]]:
         """One vector for each text and each image; see requests.embed_request for what they may be."""
         answer = await self._ask("Embed", requests.embed_request(model, texts, **arguments))
         return [list(embedding.values) for embedding in answer.embeddings]
@@ -168,10 +170,10 @@ class AsyncClient:
     async def __aenter__(self) -> "AsyncClient":
         return self
 
-    async def __aexit__(self, *unused) -> None:
+    async def __aexit__(self, *unused: object) -> None:
         await self.close()
 
-    async def _ask(self, method: str, request):
+    async def _ask(self, method: str, request: Any) -> Any:
         """One call, repeated as often and as late as the scheduler asks."""
         deadline = time.monotonic() + self._timeout
         for attempt in range(self._options.retries + 1):

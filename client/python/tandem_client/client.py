@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Generator, Iterator, List, Optional, Sequence, cast
 
 import grpc
 
@@ -25,7 +25,7 @@ def cancelled() -> TandemError:
     return TandemError(grpc.StatusCode.CANCELLED, "cancelled")
 
 
-def _nothing(state) -> None:
+def _nothing(state: grpc.ChannelConnectivity) -> None:
     pass
 
 
@@ -46,13 +46,14 @@ class TokenStream:
     cancels the request.
     """
 
-    def __init__(self, channel: grpc.Channel, stub, session: Session, timeout: Optional[float]):
+    def __init__(self, channel: grpc.Channel, stub: inference_pb2_grpc.InferenceServiceStub, session: Session,
+                 timeout: Optional[float]):
         self._channel = channel
         self._stub = stub
         self._session = session
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
         self._chunks: List[types.Chunk] = []
-        self._call = None
+        self._call: Optional[grpc.Call] = None
         self._cancelled = threading.Event()
         self._error: Optional[TandemError] = None
         self._ended = False
@@ -67,7 +68,7 @@ class TokenStream:
     @property
     def request_id(self) -> str:
         """Empty until the scheduler has said it."""
-        return self._session.accepted.request_id
+        return cast(str, self._session.accepted.request_id)
 
     @property
     def result(self) -> types.Completion:
@@ -95,10 +96,10 @@ class TokenStream:
     def __enter__(self) -> "TokenStream":
         return self
 
-    def __exit__(self, *unused) -> None:
+    def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def _run(self) -> Iterator[types.Chunk]:
+    def _run(self) -> Generator[types.Chunk, None, None]:
         try:
             while True:
                 try:
@@ -122,7 +123,7 @@ class TokenStream:
             self._end()
             raise
 
-    def _open(self):
+    def _open(self) -> grpc.Call:
         if self._cancelled.is_set():
             raise cancelled()
         method, request = self._session.next_call()
@@ -155,8 +156,8 @@ class Client:
         self._timeout = timeout
         self._options = options
 
-    def generate(self, model: str, prompt=None, *, timeout: Optional[float] = None, options: Optional[types.Options] = None,
-                 **arguments) -> TokenStream:
+    def generate(self, model: str, prompt: Optional[requests.Prompt] = None, *, timeout: Optional[float] = None,
+                 options: Optional[types.Options] = None, **arguments: Any) -> TokenStream:
         """Streams an answer to a prompt (text or token ids) or to messages; see requests.generate_request for the rest.
 
         `timeout` is of the whole, repetitions and resumptions included.
@@ -165,20 +166,22 @@ class Client:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         return TokenStream(self._channel, self._stub, Session(request, options or self._options, deadline), timeout)
 
-    def complete(self, model: str, prompt=None, **arguments) -> types.Completion:
+    def complete(self, model: str, prompt: Optional[requests.Prompt] = None, **arguments: Any) -> types.Completion:
         """The same, whole."""
         with self.generate(model, prompt, **arguments) as stream:
             return stream.result
 
-    def tokenize(self, model: str, text=None, *, messages=None, no_special_tokens: bool = False, **chat) -> List[int]:
+    def tokenize(self, model: str, text: Optional[requests.Text] = None, *,
+                 messages: Optional[Sequence[requests.AnyMessage]] = None,
+                 no_special_tokens: bool = False, **chat: Any) -> List[int]:
         request = requests.tokenize_request(model, text, messages, no_special_tokens, **chat)
         return list(self._ask("Tokenize", request).token_ids)
 
     def detokenize(self, model: str, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
         request = pb.DetokenizeRequest(model=model, token_ids=token_ids, keep_special_tokens=keep_special_tokens)
-        return self._ask("Detokenize", request).text.decode()
+        return cast(bytes, self._ask("Detokenize", request).text).decode()
 
-    def embed(self, model: str, texts=(), **arguments) -> List[List[float]]:
+    def embed(self, model: str, texts: requests.Texts = (), **arguments: Any) -> List[List[float]]:
         """One vector for each text and each image; see requests.embed_request for what they may be."""
         answer = self._ask("Embed", requests.embed_request(model, texts, **arguments))
         return [list(embedding.values) for embedding in answer.embeddings]
@@ -201,10 +204,10 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *unused) -> None:
+    def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def _ask(self, method: str, request):
+    def _ask(self, method: str, request: Any) -> Any:
         """One call, repeated as often and as late as the scheduler asks."""
         deadline = time.monotonic() + self._timeout
         for attempt in range(self._options.retries + 1):
@@ -213,8 +216,7 @@ class Client:
             except grpc.RpcError as error:
                 failure = from_grpc(error)
                 wait = failure.retry_after
-                last = attempt == self._options.retries or wait is None or time.monotonic() + wait >= deadline
-                if last:
+                if attempt == self._options.retries or wait is None or time.monotonic() + wait >= deadline:
                     raise failure from None
                 _wait_and_mend(self._channel, threading.Event(), wait)
         raise AssertionError("not reached")

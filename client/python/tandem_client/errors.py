@@ -34,7 +34,8 @@ class TandemError(Exception):
 
 
 def from_grpc(error: grpc.RpcError) -> TandemError:
-    reason, metadata, retry_after = "", {}, None
+    reason, retry_after = "", None
+    metadata: Dict[str, str] = {}
     for key, value in error.trailing_metadata() or ():
         if key != _DETAILS:
             continue
@@ -63,6 +64,7 @@ def _varint(data: bytes, at: int) -> Tuple[int, int]:
 def _fields(data: bytes) -> Iterator[Tuple[int, Union[int, bytes]]]:
     """The fields of a protobuf message, in order, as (number, value)."""
     at = 0
+    value: Union[int, bytes]
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
@@ -79,22 +81,34 @@ def _fields(data: bytes) -> Iterator[Tuple[int, Union[int, bytes]]]:
         yield number, value
 
 
-def _read_status(data: bytes):
+def _bytes(value: Union[int, bytes]) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("a number where bytes belong")
+    return value
+
+
+def _number(value: Union[int, bytes]) -> int:
+    if isinstance(value, bytes):
+        raise ValueError("bytes where a number belongs")
+    return value
+
+
+def _read_status(data: bytes) -> Tuple[str, Dict[str, str], Optional[float]]:
     reason, metadata, retry_after = "", {}, None
     for number, detail in _fields(data):
         if number != 3:
             continue
-        parts = dict(_fields(detail))
-        kind, value = parts.get(1, b"").decode(), parts.get(2, b"")
+        parts = dict(_fields(_bytes(detail)))
+        kind, value = _bytes(parts.get(1, b"")).decode(), _bytes(parts.get(2, b""))
         if kind == _ERROR_INFO:
             info = list(_fields(value))
             if dict(info).get(2) == b"tandem":
-                reason = dict(info).get(1, b"").decode()
+                reason = _bytes(dict(info).get(1, b"")).decode()
             for field, entry in info:
                 if field == 3:
-                    pair = dict(_fields(entry))
-                    metadata[pair.get(1, b"").decode()] = pair.get(2, b"").decode()
+                    pair = dict(_fields(_bytes(entry)))
+                    metadata[_bytes(pair.get(1, b"")).decode()] = _bytes(pair.get(2, b"")).decode()
         elif kind == _RETRY_INFO:
-            delay = dict(_fields(dict(_fields(value)).get(1, b"")))
-            retry_after = max(0.0, delay.get(1, 0) + delay.get(2, 0) / 1e9)
+            delay = dict(_fields(_bytes(dict(_fields(value)).get(1, b""))))
+            retry_after = max(0.0, _number(delay.get(1, 0)) + _number(delay.get(2, 0)) / 1e9)
     return reason, metadata, retry_after

@@ -11,7 +11,10 @@ from tandem_client import types
 from tandem_client._proto.tandem.v1 import common_pb2, inference_pb2 as pb
 
 Text = Union[str, bytes]
+Prompt = Union[Text, Sequence[int]]
+Texts = Union[Text, Sequence[Union[Text, Sequence[int]]]]
 AnyMessage = Union[types.Message, Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed")
 
@@ -20,15 +23,17 @@ def _bytes(text: Text) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def _part_text(part: Any) -> Text:
+def _part_text(part: Union[Text, Mapping[str, Any]]) -> Text:
     if isinstance(part, Mapping):
         if part.get("type") != "text":
             raise ValueError(f"a content part of type {part.get('type')!r}; text alone is served")
-        return part["text"]
+        text: Text = part["text"]
+        return text
     return part
 
 
-def chat_prompt(messages: Sequence[AnyMessage], tools=None, template_kwargs=None, add_generation_prompt: Optional[bool] = None,
+def chat_prompt(messages: Sequence[AnyMessage], tools: Optional[Tools] = None,
+                template_kwargs: Optional[Mapping[str, Any]] = None, add_generation_prompt: Optional[bool] = None,
                 continue_final_message: bool = False) -> pb.ChatPrompt:
     prompt = pb.ChatPrompt(continue_final_message=continue_final_message)
     for message in messages:
@@ -55,9 +60,9 @@ def chat_prompt(messages: Sequence[AnyMessage], tools=None, template_kwargs=None
 Picture = Union[bytes, "os.PathLike[str]"]
 
 
-def embed_request(model: str, texts: Union[Text, Sequence[Union[Text, Sequence[int]]]] = (), *,
-                  image: Union[Picture, Sequence[Picture], None] = None, dimensions: int = 0,
-                  truncate_tokens: Optional[int] = None, priority: int = 0, tenant: str = "") -> pb.EmbedRequest:
+def embed_request(model: str, texts: Texts = (), *, image: Union[Picture, Sequence[Picture], None] = None,
+                  dimensions: int = 0, truncate_tokens: Optional[int] = None,
+                  priority: int = 0, tenant: str = "") -> pb.EmbedRequest:
     """`texts`: a text, or a list of texts and of lists of token ids. `image`: a PNG or JPEG file's bytes or its path
     (pathlib.Path), or a list of those; they follow the texts. An address elsewhere is not taken: nothing is fetched."""
     request = pb.EmbedRequest(model=model, dimensions=dimensions, priority=priority, tenant=tenant)
@@ -66,8 +71,9 @@ def embed_request(model: str, texts: Union[Text, Sequence[Union[Text, Sequence[i
             request.inputs.add(text=_bytes(text))
         else:
             request.inputs.add().token_ids.ids.extend(text)
-    single = image is None or isinstance(image, (str, bytes, os.PathLike))
-    for picture in ([] if image is None else [image]) if single else image:
+    if image is None:
+        image = []
+    for picture in [image] if isinstance(image, (str, bytes, os.PathLike)) else image:
         if isinstance(picture, str):
             raise TypeError("an image is bytes or a pathlib.Path, not a str")
         request.inputs.add(image=picture if isinstance(picture, bytes) else pathlib.Path(picture).read_bytes())
@@ -76,12 +82,13 @@ def embed_request(model: str, texts: Union[Text, Sequence[Union[Text, Sequence[i
     return request
 
 
-def generate_request(model: str, prompt: Union[Text, Sequence[int], None] = None, *, messages: Optional[Sequence[AnyMessage]] = None,
-                     tools=None, template_kwargs=None, continue_final_message: bool = False, max_tokens: Optional[int] = None,
-                     min_tokens: int = 0, stop: Sequence[str] = (), stop_token_ids: Sequence[int] = (), ignore_eos: bool = False,
+def generate_request(model: str, prompt: Optional[Prompt] = None, *, messages: Optional[Sequence[AnyMessage]] = None,
+                     tools: Optional[Tools] = None, template_kwargs: Optional[Mapping[str, Any]] = None,
+                     continue_final_message: bool = False, max_tokens: Optional[int] = None, min_tokens: int = 0,
+                     stop: Sequence[str] = (), stop_token_ids: Sequence[int] = (), ignore_eos: bool = False,
                      logprobs: Optional[int] = None, priority: int = 0, tenant: str = "", session_id: str = "",
                      idempotency_key: str = "", resume_token_ids: Sequence[int] = (), chunk_interval: float = 0.0,
-                     **sampling) -> pb.GenerateRequest:
+                     **sampling: Optional[float]) -> pb.GenerateRequest:
     request = pb.GenerateRequest(model=model, priority=priority, tenant=tenant, session_id=session_id,
                                  idempotency_key=idempotency_key, chunk_interval_ms=round(chunk_interval * 1000))
     if (prompt is None) == (messages is None):
@@ -112,7 +119,7 @@ def generate_request(model: str, prompt: Union[Text, Sequence[int], None] = None
     return request
 
 
-def _token(logprob) -> types.TokenLogprob:
+def _token(logprob: common_pb2.TokenLogprob) -> types.TokenLogprob:
     return types.TokenLogprob(logprob.token_id, logprob.logprob)
 
 
@@ -149,12 +156,14 @@ def model(message: pb.ServedModel) -> types.Model:
     return types.Model(message.name, tuple(message.aliases), message.task, message.max_model_len, message.revision, message.ready)
 
 
-def tokenize_request(model_name: str, text: Optional[Text], messages, no_special_tokens: bool, **chat) -> pb.TokenizeRequest:
+def tokenize_request(model_name: str, text: Optional[Text], messages: Optional[Sequence[AnyMessage]], no_special_tokens: bool,
+                     **chat: Any) -> pb.TokenizeRequest:
     if (text is None) == (messages is None):
         raise ValueError("give a text or messages, one of them")
     request = pb.TokenizeRequest(model=model_name, no_special_tokens=no_special_tokens)
     if messages is not None:
         request.chat.CopyFrom(chat_prompt(messages, **chat))
     else:
+        assert text is not None
         request.text = _bytes(text)
     return request

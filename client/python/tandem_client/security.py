@@ -7,9 +7,11 @@ import dataclasses
 import os
 import pathlib
 import time
-from typing import Optional
+from typing import Any, Awaitable, Callable, Optional, Sequence, Tuple, Union
 
 import grpc
+
+ChannelOptions = Sequence[Tuple[str, Union[int, str]]]
 
 _READ_AGAIN = 10.0  # seconds a token is kept before its file is looked at again
 
@@ -29,7 +31,7 @@ class Security:
     token: Optional[str] = dataclasses.field(default=None, repr=False)  # where there is no file
     server_name: Optional[str] = None  # in the scheduler's certificate, where it is not the host that is dialled
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if bool(self.cert) != bool(self.key):
             raise ValueError("a certificate and its key belong together; only one of them is given")
         if self.cert and not self.ca:
@@ -43,7 +45,7 @@ class Security:
         return cls(**{field: os.environ.get(name) or None for field, name in names.items()})
 
 
-def open_channel(address: str, security: Security, options) -> grpc.Channel:
+def open_channel(address: str, security: Security, options: ChannelOptions) -> grpc.Channel:
     """Connects when it is first used."""
     bearer = _bearer(address, security)
     if security.ca:
@@ -53,7 +55,7 @@ def open_channel(address: str, security: Security, options) -> grpc.Channel:
     return grpc.intercept_channel(channel, _Bearing(bearer)) if bearer else channel
 
 
-def open_aio_channel(address: str, security: Security, options) -> grpc.aio.Channel:
+def open_aio_channel(address: str, security: Security, options: ChannelOptions) -> grpc.aio.Channel:
     bearer = _bearer(address, security)
     # One class of each kind: grpc.aio asks an interceptor for one kind only.
     interceptors = [_AioUnary(bearer), _AioStream(bearer)] if bearer else []
@@ -63,12 +65,15 @@ def open_aio_channel(address: str, security: Security, options) -> grpc.aio.Chan
     return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 
+def _read(path: Optional[str]) -> Optional[bytes]:
+    return pathlib.Path(path).read_bytes() if path else None
+
+
 def _credentials(security: Security) -> grpc.ChannelCredentials:
-    read = lambda path: pathlib.Path(path).read_bytes() if path else None  # noqa: E731
-    return grpc.ssl_channel_credentials(read(security.ca), read(security.key), read(security.cert))
+    return grpc.ssl_channel_credentials(_read(security.ca), _read(security.key), _read(security.cert))
 
 
-def _named(options, security: Security):
+def _named(options: ChannelOptions, security: Security) -> ChannelOptions:
     if not security.server_name:
         return options
     return [*options, ("grpc.ssl_target_name_override", security.server_name)]
@@ -87,10 +92,10 @@ def _bearer(address: str, security: Security) -> Optional["_Bearer"]:
 class _Bearer:
     def __init__(self, security: Security):
         self._file = security.token_file
-        self._token = pathlib.Path(self._file).read_text().strip() if self._file else security.token.strip()
+        self._token = pathlib.Path(self._file).read_text().strip() if self._file else (security.token or "").strip()
         self._read = time.monotonic()
 
-    def __call__(self, details):
+    def __call__(self, details: grpc.ClientCallDetails) -> "_Details":
         """The call's details with the token among its metadata."""
         if self._file and time.monotonic() - self._read >= _READ_AGAIN:
             self._read = time.monotonic()
@@ -112,10 +117,10 @@ class _Bearing(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
     def __init__(self, bearer: _Bearer):
         self._bearer = bearer
 
-    def intercept_unary_unary(self, continuation, details, request):
+    def intercept_unary_unary(self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Any) -> Any:
         return continuation(self._bearer(details), request)
 
-    def intercept_unary_stream(self, continuation, details, request):
+    def intercept_unary_stream(self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Any) -> Any:
         return continuation(self._bearer(details), request)
 
 
@@ -123,7 +128,8 @@ class _AioUnary(grpc.aio.UnaryUnaryClientInterceptor):
     def __init__(self, bearer: _Bearer):
         self._bearer = bearer
 
-    async def intercept_unary_unary(self, continuation, details, request):
+    async def intercept_unary_unary(self, continuation: Callable[..., Awaitable[Any]], details: grpc.aio.ClientCallDetails,
+                                    request: Any) -> Any:
         return await continuation(_aio(self._bearer(details)), request)
 
 
@@ -131,7 +137,8 @@ class _AioStream(grpc.aio.UnaryStreamClientInterceptor):
     def __init__(self, bearer: _Bearer):
         self._bearer = bearer
 
-    async def intercept_unary_stream(self, continuation, details, request):
+    async def intercept_unary_stream(self, continuation: Callable[..., Awaitable[Any]], details: grpc.aio.ClientCallDetails,
+                                     request: Any) -> Any:
         return await continuation(_aio(self._bearer(details)), request)
 
 

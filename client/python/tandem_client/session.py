@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import grpc
 
@@ -92,7 +92,7 @@ class Session:
 
     # ---- messages
 
-    def on_message(self, message) -> Optional[types.Chunk]:
+    def on_message(self, message: Union[pb.GenerateResponse, pb.ResumeResponse]) -> Optional[types.Chunk]:
         self._heard = True
         kind = message.WhichOneof("event")
         if kind == "accepted":
