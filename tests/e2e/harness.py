@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -25,11 +26,17 @@ SLOW = float(os.environ.get("TANDEM_TEST_SLOW", "1"))
 
 
 def free_ports(count):
+    """Ports that nobody has, and that no connection that dials out is given before they are used: those come from a range."""
+    dialling = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+        ports = []
+        while len(ports) < count:
+            port = random.randrange(10240, dialling) if dialling > 12000 else 0
+            listener = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                ports.append(listener.getsockname()[1])
+        return ports
 
 
 def eventually(check, seconds=10.0, what="condition"):
