@@ -31,7 +31,7 @@ std::string Line(const ClusterState& state, const Request& request, const Moment
     case MomentKind::kQueued:
       return absl::StrCat(when, "had to wait");
     case MomentKind::kCached:
-      return absl::StrCat(when, "chosen", on, " for its cache, which has the first ", moment.number, " prompt tokens");
+      return absl::StrCat(when, "the first ", moment.number, " prompt tokens are in the cache", on);
     case MomentKind::kAssigned:
       return absl::StrCat(when, "assigned", on, ", ", moment.number, " tokens of KV booked");
     case MomentKind::kStarted:
