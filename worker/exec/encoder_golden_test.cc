@@ -44,19 +44,6 @@ class EncoderGoldenTest : public testing::TestWithParam<Case> {
     return {.tokens = golden.ids[i], .sample = true, .second_text_at = golden.second_at[i]};
   }
 
-  static std::vector<std::vector<float>> Run(Executor& executor, const std::vector<SequenceInput>& inputs) {
-    const auto vectors = executor.Run({absl::MakeConstSpan(inputs)});
-    CHECK(vectors.ok()) << vectors.status();
-    const size_t width = static_cast<size_t>(executor.facts().vector_size);
-    CHECK_EQ(vectors->size(), inputs.size() * width);
-    std::vector<std::vector<float>> rows;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      rows.emplace_back(vectors->begin() + static_cast<std::ptrdiff_t>(i * width),
-                        vectors->begin() + static_cast<std::ptrdiff_t>((i + 1) * width));
-    }
-    return rows;
-  }
-
   SoloCommunicator solo_;
 };
 
@@ -66,7 +53,7 @@ TEST_P(EncoderGoldenTest, VectorsEqualTheReference) {
     const auto executor = Load(isa, 1);
     std::vector<SequenceInput> inputs;
     for (size_t i = 0; i < golden.ids.size(); ++i) inputs.push_back(Input(golden, i));
-    const auto rows = Run(*executor, inputs);
+    const auto rows = RunVectors(*executor, inputs);
     for (size_t i = 0; i < rows.size(); ++i) {
       ASSERT_EQ(rows[i].size(), golden.vectors[i].size());
       for (size_t k = 0; k < rows[i].size(); ++k) {
@@ -84,11 +71,11 @@ TEST_P(EncoderGoldenTest, NeighboursAndThreadsChangeNoBit) {
   const auto threaded = Load("auto", 3);
   std::vector<SequenceInput> all;
   for (size_t i = 0; i < golden.ids.size(); ++i) all.push_back(Input(golden, i));
-  const auto together = Run(*executor, all);
-  EXPECT_EQ(Run(*threaded, all), together);
-  for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(Run(*executor, {all[i]})[0], together[i]) << "input " << i;
+  const auto together = RunVectors(*executor, all);
+  EXPECT_EQ(RunVectors(*threaded, all), together);
+  for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(RunVectors(*executor, {all[i]})[0], together[i]) << "input " << i;
   std::reverse(all.begin(), all.end());
-  auto reversed = Run(*executor, all);
+  auto reversed = RunVectors(*executor, all);
   std::reverse(reversed.begin(), reversed.end());
   EXPECT_EQ(reversed, together);
 }
@@ -98,7 +85,7 @@ TEST_P(EncoderGoldenTest, RoundedWeightsStayClose) {
   const EncoderGolden golden = ReadEncoderGolden(folder());
   const auto executor = Load("auto", 1, 256, "bfloat16");
   for (size_t i = 0; i < golden.ids.size(); ++i) {
-    const auto row = Run(*executor, {Input(golden, i)})[0];
+    const auto row = RunVectors(*executor, {Input(golden, i)})[0];
     double error = 0, norm = 0;
     for (size_t k = 0; k < row.size(); ++k) {
       error += std::pow(double{row[k]} - golden.vectors[i][k], 2);
