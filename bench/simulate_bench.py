@@ -25,7 +25,8 @@ MARGIN = 0.02
 def main():
     traces = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared" / "traces")
     if not traces.is_dir():
-        sys.exit(f"simulate_bench: there are no traces in {traces}; give their folder")
+        print(f"skipped: there are no traces in {traces}; give their folder: python3 bench/simulate_bench.py TRACES")
+        return
     print(f"machine: {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} before the start")
     print("command: simulate_bench.py; tandemctl simulate --policy all, 8 x H100, llama-3.1-8b, 2,000 ms and 100 ms")
     worst = 0.0
