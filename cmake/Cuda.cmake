@@ -4,12 +4,17 @@
 #   TANDEM_CUDA=ON     as AUTO, and an error where something is missing
 #   TANDEM_CUDA=OFF    not built; the emulated plugin (tests/emulation) is, since it needs nothing of NVIDIA
 #
+# NCCL may be elsewhere than the toolkit: TANDEM_NCCL_ROOT is a folder with include/ and lib/, such as nvidia/nccl in the
+# site-packages of a Python, whose package has the library without the name that linkers ask for.
+#
 # Sets TANDEM_CUDA_FOUND, and with it the targets CUDA::cudart_static, CUDA::cublasLt and tandem_nccl.
 
 set(TANDEM_CUDA AUTO CACHE STRING "The CUDA plugin: AUTO (where the toolkit is), ON or OFF")
 # One binary for each generation that serves models today, and PTX that later drivers compile for later ones.
 set(TANDEM_CUDA_ARCHITECTURES "80-real;86-real;89-real;90" CACHE STRING
   "Architectures of the CUDA plugin; N-real is a binary, N a binary and PTX")
+
+set(TANDEM_NCCL_ROOT "" CACHE PATH "A folder with NCCL's include/ and lib/, where it is not beside the toolkit")
 
 set(TANDEM_CUDA_FOUND OFF)
 if(TANDEM_CUDA)
@@ -27,8 +32,8 @@ if(TANDEM_CUDA)
     if(NOT TARGET CUDA::cudart_static)
       list(APPEND missing cudart_static)
     endif()
-    find_path(TANDEM_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-    find_library(TANDEM_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+    find_path(TANDEM_NCCL_INCLUDE nccl.h HINTS ${TANDEM_NCCL_ROOT}/include ${CUDAToolkit_INCLUDE_DIRS})
+    find_library(TANDEM_NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${TANDEM_NCCL_ROOT}/lib ${CUDAToolkit_LIBRARY_DIR})
     if(NOT TANDEM_NCCL_INCLUDE OR NOT TANDEM_NCCL_LIBRARY)
       list(APPEND missing NCCL)
     endif()

@@ -50,7 +50,7 @@ int64_t AttentionWorkspace(int64_t sequences, int64_t heads, int64_t head_dim, i
   const int64_t needed = (positions + kMostPartitions - 1) / kMostPartitions;
   const int64_t partition = std::max(kLeastPartition, RoundUp(needed, 64));
   const int64_t partitions = std::max<int64_t>(1, (positions + partition - 1) / partition);
-  return Floats(sequences * heads * partitions * (RoundUp(head_dim, kKvLanes) + 4));
+  return Floats(sequences * heads * partitions * (RoundUp(head_dim, kKvLanes) + 2));
 }
 
 int64_t ArenaBytes(const DecoderConfig& config, const RankShape& shape, const CudaMemoryQuery& query,

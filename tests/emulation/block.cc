@@ -43,12 +43,14 @@ bool Block::Run(const Launch& launch) {
     thread.warp = i / 32;
   }
   warps_.resize(static_cast<size_t>(count_ + 31) / 32);
+  if (CountsAccesses()) counter_ = std::make_unique<LaunchCounter>(launch.kernel);
   bool good = true;
   for (index_.z = 0; good && index_.z < launch.grid.z; ++index_.z) {
     for (index_.y = 0; good && index_.y < launch.grid.y; ++index_.y) {
       for (index_.x = 0; good && index_.x < launch.grid.x; ++index_.x) good = RunOne();
     }
   }
+  counter_.reset();
   return good;
 }
 
@@ -65,8 +67,10 @@ bool Block::RunOne() {
     thread.waits = false;
     thread.begun.clear();
     thread.groups.clear();
+    thread.accesses.clear();
     thread.coroutine.Prepare(&Block::RunThread, nullptr);
   }
+  if (counter_ != nullptr) counter_->BeginBlock();
   current_block = this;
   const bool turned = last_first.load(std::memory_order_relaxed);
   while (ended_ < count_ && !diverged_) {
@@ -86,7 +90,25 @@ bool Block::RunOne() {
   }
   current_thread = nullptr;
   current_block = nullptr;
+  for (size_t warp = 0; counter_ != nullptr && warp < warps_.size(); ++warp) {
+    CountWarp(static_cast<int32_t>(warp), 0xffffffffu);
+  }
   return !diverged_;
+}
+
+// Lanes that have ended before the others met belong to what those did together until then.
+void Block::CountWarp(int32_t warp, uint32_t mask) {
+  std::vector<Access>* lanes[32] = {};
+  for (int32_t lane = 0; lane < 32 && warp * 32 + lane < count_; ++lane) {
+    Thread& thread = *threads_[static_cast<size_t>(warp * 32 + lane)];
+    if ((mask >> lane & 1) != 0 || thread.coroutine.done()) lanes[lane] = &thread.accesses;
+  }
+  counter_->Assemble(lanes);
+}
+
+void Block::NoteShared(AccessKind kind, ptrdiff_t offset, size_t bytes) {
+  counter_->NoteShared(current_thread->accesses, kind, static_cast<size_t>(offset), bytes,
+                       reinterpret_cast<uintptr_t>(__builtin_return_address(0)));
 }
 
 std::string Block::Place() const { return absl::StrCat("block ", index_.x, ",", index_.y, ",", index_.z); }
@@ -123,6 +145,10 @@ void Block::Synchronize(std::source_location where) {
   }
   at_barrier_ = 0;
   shared_.PassBarrier();
+  if (counter_ != nullptr) {
+    counter_->PassBarrier();
+    for (size_t warp = 0; warp < warps_.size(); ++warp) CountWarp(static_cast<int32_t>(warp), 0xffffffffu);
+  }
   for (int32_t i = 0; i < count_; ++i) threads_[static_cast<size_t>(i)]->waits = false;
 }
 
@@ -169,6 +195,7 @@ void Block::Meet(const char* what, uint32_t mask, void* contribution, void (*com
     return;
   }
   complete(meeting->contributions, mask);
+  if (counter_ != nullptr) CountWarp(self.warp, mask);
   for (int32_t lane = 0; lane < 32; ++lane) {
     if (mask >> lane & 1) threads_[static_cast<size_t>(first + lane)]->waits = false;
   }

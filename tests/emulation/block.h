@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/emulation/coroutine.h"
+#include "tests/emulation/launch_counter.h"
 #include "tests/emulation/shared_memory.h"
 #include "tests/emulation/vector_types.h"
 
@@ -36,6 +37,7 @@ struct Thread {
   bool waits = false;
   std::vector<PendingCopy> begun;                // since the last commit
   std::vector<std::vector<PendingCopy>> groups;  // committed, oldest first
+  std::vector<Access> accesses;                  // since its lane last met others, where they are counted
   Coroutine coroutine;
 };
 
@@ -65,7 +67,11 @@ class Block {
   void Meet(const char* what, uint32_t mask, void* contribution, void (*complete)(void* const*, uint32_t),
             std::source_location where);
 
+  // Notes what the running thread does to shared memory, at the place that called; for nothing unless it is counted.
+  [[gnu::noinline]] void NoteShared(AccessKind kind, ptrdiff_t offset, size_t bytes);
+
   SharedMemory& shared() { return shared_; }
+  LaunchCounter* counter() { return counter_.get(); }  // null: nobody counts
   const Launch& launch() const { return *launch_; }
   uint3 index() const { return index_; }
 
@@ -83,6 +89,7 @@ class Block {
 
   static void RunThread(void* thread);
   bool RunOne();
+  void CountWarp(int32_t warp, uint32_t mask);
   std::string Place() const;
   void ReportDeadlock();
 
@@ -96,6 +103,7 @@ class Block {
   std::source_location barrier_where_;
   bool diverged_ = false;
   SharedMemory shared_;
+  std::unique_ptr<LaunchCounter> counter_;
 };
 
 // The thread that runs, for threadIdx and its like.

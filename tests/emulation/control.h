@@ -37,6 +37,10 @@ cudaError_t Enqueue(cudaStream_t stream, std::function<cudaError_t()> work);
 // The device's error until SetMachine: what a kernel that went wrong does.
 void SpoilDevice(int device, cudaError_t error);
 
+// Whether this process has a context on the device: since CUDA 12 every call but a mere question makes one on the
+// thread's current device, cudaSetDevice among them, and it stays, with some hundred MiB.
+bool HasContext(int device);
+
 // Bytes that cudaMalloc has given out on a device, and how often it was called since the start.
 size_t AllocatedBytes(int device);
 int64_t CallsOf(const std::string& call);

@@ -241,6 +241,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *returned = 0;
   if (tandem::emulation::Begin("cublasLtMatmulAlgoGetHeuristic") != cudaSuccess) return CUBLAS_STATUS_INTERNAL_ERROR;
   if (requested < 1) return CUBLAS_STATUS_INVALID_VALUE;
+  // What is chosen there is loaded there, too (runtime.cc).
+  if (tandem::emulation::captures_of_this_thread > 0) {
+    tandem::emulation::Report("cuBLASLt chooses a kernel within a capture");
+  }
   if (!Fits(*a, *b, *d, *description)) return CUBLAS_STATUS_NOT_SUPPORTED;
   results[0] = {};
   results[0].algo.data[0] = kChosen;

@@ -260,6 +260,9 @@ TEST_F(Emulation, AStreamWorksInItsOwnTime) {
 TEST_F(Emulation, AGraphRepeatsWhatWasRecorded) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
+  ASSERT_TRUE(Launch("Sum", &SumOfThreads, {dim3(1), dim3(64)}, stream_, data_).ok()) << "loads it";
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  data_[0] = 0;
   ASSERT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal), cudaSuccess);
   ASSERT_TRUE(Launch("Sum", &SumOfThreads, {dim3(1), dim3(64)}, stream_, data_).ok());
   ASSERT_EQ(cudaMemcpyAsync(data_ + 100, data_, 4, cudaMemcpyDeviceToDevice, stream_), cudaSuccess);
@@ -304,6 +307,17 @@ TEST_F(Emulation, MemoryIsCountedAndEnds) {
   ASSERT_EQ(cudaFree(one), cudaSuccess);
   ASSERT_EQ(cudaMalloc(&two, 5000), cudaSuccess) << "the device is usable as before";
   ASSERT_EQ(cudaFree(two), cudaSuccess);
+}
+
+// The list of driver_types.h: "the process must be terminated and relaunched". Some have no name in older toolkits.
+TEST_F(Emulation, ErrorsAfterWhichAProcessHasToEndAreKnown) {
+  for (const int error : {226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911}) {
+    EXPECT_TRUE(worker::cuda::IsSticky(static_cast<cudaError_t>(error))) << error;
+  }
+  for (const cudaError_t error : {cudaSuccess, cudaErrorNotReady, cudaErrorMemoryAllocation, cudaErrorInvalidValue,
+                                  cudaErrorStreamCaptureInvalidated, cudaErrorPeerAccessUnsupported}) {
+    EXPECT_FALSE(worker::cuda::IsSticky(error)) << error;
+  }
 }
 
 TEST_F(Emulation, ACallFailsWhenItIsToldTo) {

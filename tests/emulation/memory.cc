@@ -1,15 +1,23 @@
 // Memory of the fake runtime: every allocation is one of malloc's, of its exact size, so that AddressSanitizer sees
 // what lies beyond it. New memory is no number in every floating type, as far as filling it is cheap.
+//
+// A copy from the host reads it when the stream comes to it. What the host writes there in between, or gives back
+// before the copy is done, is reported.
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
 
+#include "tests/emulation/findings.h"
 #include "tests/emulation/runtime.h"
 
 namespace {
 
 using tandem::emulation::Enqueue;
+using tandem::emulation::Report;
 using tandem::emulation::Result;
 using tandem::emulation::Runtime;
 using tandem::emulation::TheRuntime;
@@ -18,6 +26,60 @@ constexpr size_t kAlignment = 256;
 constexpr size_t kPage = 4096;  // What is large begins at one, so that it can be shared (ipc_memory.cc).
 constexpr size_t kLarge = size_t{64} << 10;
 constexpr size_t kFilled = size_t{64} << 20;
+
+// The host's side of copies that are on their way.
+std::mutex under_way_mutex;
+std::multimap<uintptr_t, size_t> under_way;  // Guarded by under_way_mutex.
+
+class HostSide {
+ public:
+  // Of `rows` rows of `width` bytes.
+  HostSide(const void* from, size_t pitch, size_t width, size_t rows)
+      : from_(static_cast<const char*>(from)), pitch_(pitch), width_(width), rows_(rows), before_(Sum()) {
+    const std::lock_guard<std::mutex> lock(under_way_mutex);
+    place_ = under_way.emplace(reinterpret_cast<uintptr_t>(from), rows == 0 ? 0 : (rows - 1) * pitch + width);
+  }
+  ~HostSide() {
+    const std::lock_guard<std::mutex> lock(under_way_mutex);
+    under_way.erase(place_);
+  }
+  HostSide(const HostSide&) = delete;
+
+  void Check() const {
+    if (Sum() != before_) Report("host memory was written to between the call of a copy from it and the copy");
+  }
+
+ private:
+  uint64_t Sum() const {
+    uint64_t sum = 14695981039346656037u;
+    for (size_t row = 0; row < rows_; ++row) {
+      for (size_t i = 0; i < width_; ++i) {
+        sum = (sum ^ static_cast<unsigned char>(from_[row * pitch_ + i])) * 1099511628211u;
+      }
+    }
+    return sum;
+  }
+
+  const char* const from_;
+  const size_t pitch_, width_, rows_;
+  const uint64_t before_;
+  std::multimap<uintptr_t, size_t>::iterator place_;
+};
+
+// For a copy that is put on a stream and reads the host's memory; null for others. Captured copies read what is there
+// when the graph runs.
+std::shared_ptr<HostSide> WatchHost(const void* from, size_t pitch, size_t width, size_t rows, cudaMemcpyKind kind,
+                                    cudaStream_t stream) {
+  if (kind != cudaMemcpyHostToDevice || stream == nullptr || stream->capture != nullptr) return nullptr;
+  return std::make_shared<HostSide>(from, pitch, width, rows);
+}
+
+bool UnderWay(const void* pointer, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(under_way_mutex);
+  const auto begin = reinterpret_cast<uintptr_t>(pointer);
+  return std::any_of(under_way.begin(), under_way.end(),
+                     [&](const auto& one) { return one.first < begin + bytes && begin < one.first + one.second; });
+}
 
 void* Take(size_t bytes) {
   void* pointer = nullptr;
@@ -96,8 +158,18 @@ cudaError_t cudaFreeHost(void* pointer) {
   EMULATED_CALL("cudaFreeHost");
   if (pointer == nullptr) return cudaSuccess;
   Runtime& runtime = TheRuntime();
-  const std::lock_guard<std::mutex> lock(runtime.mutex);
-  if (runtime.host_memory.erase(pointer) == 0) return Result(cudaErrorInvalidValue);
+  size_t bytes = 0;
+  {
+    const std::lock_guard<std::mutex> lock(runtime.mutex);
+    const auto found = runtime.host_memory.find(pointer);
+    if (found == runtime.host_memory.end()) return Result(cudaErrorInvalidValue);
+    bytes = found->second;
+    runtime.host_memory.erase(found);
+  }
+  if (UnderWay(pointer, bytes)) {
+    Report("host memory was given back before a copy from it was done");
+    cudaDeviceSynchronize();
+  }
   std::free(pointer);
   return cudaSuccess;
 }
@@ -123,9 +195,11 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   EMULATED_CALL("cudaMemcpyAsync");
+  const auto host = WatchHost(from, bytes, bytes, 1, kind, stream);
   return Result(Enqueue(stream, [=] {
+    if (host != nullptr) host->Check();
     if (bytes > 0) std::memmove(to, from, bytes);
     return cudaSuccess;
   }));
@@ -141,10 +215,12 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind)
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind, cudaStream_t stream) {
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
   EMULATED_CALL("cudaMemcpy2DAsync");
   if (width > to_pitch || width > from_pitch) return Result(cudaErrorInvalidValue);
+  const auto host = WatchHost(from, from_pitch, width, height, kind, stream);
   return Result(Enqueue(stream, [=] {
+    if (host != nullptr) host->Check();
     for (size_t row = 0; row < height; ++row) {
       std::memmove(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
     }

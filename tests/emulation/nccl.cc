@@ -2,12 +2,19 @@
 //
 // As NCCL does: the unique id names a meeting place; coming up is not blocking and ends when all ranks are there; calls
 // enqueue on a stream and may be captured; a peer that died is waited for without end, and only an abort on this rank
-// ends what this rank waits for, silently.
+// ends what this rank waits for, silently. And where NCCL may do a thing sooner or later, here it is always the one
+// that a caller is more likely to have forgotten:
+//   - A call that enqueues returns ncclInProgress, and a thread of NCCL's own puts the work on the stream a while
+//   after;
+//     until then the communicator takes no other call, and a capture that ends has nothing of it.
+//   - To finalize, to destroy and to abort wait until no graph holds an operation of the communicator.
+//   - An abort takes its thread to the communicator's device, and back to the one that it was on.
 //
 // TANDEM_FAKE_NCCL orders faults, separated by ";", each with the rank that it befalls, or "*" for all. Operations of a
 // communicator are counted from 1; the self-test of NcclCommunicator is the first two.
 //   R:init-error  R:init-hang   R:error@N     an error that ncclCommGetAsyncError tells while operation N stands still
 //   R:hang@N      R:wrong@N     R:slow=MS     R:abort-blocks
+//   R:finalize-hang   finalizing waits for peers that never come to it, until an abort
 //   R:slow-plain=MS   of sums outside of windows   R:window-none   R:window-error, which spoils the communicator
 #include <fcntl.h>
 #include <nccl.h>
@@ -22,6 +29,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <sstream>
@@ -31,6 +39,7 @@
 
 #include "base/model/dtype.h"
 #include "tests/emulation/control.h"
+#include "tests/emulation/runtime.h"
 
 namespace {
 
@@ -57,7 +66,8 @@ struct Segment {
 };
 
 struct Faults {
-  bool init_error = false, init_hang = false, abort_blocks = false, window_none = false, window_error = false;
+  bool init_error = false, init_hang = false, finalize_hang = false, abort_blocks = false, window_none = false,
+       window_error = false;
   int64_t error_at = 0, hang_at = 0, wrong_at = 0, slow_ms = 0, slow_plain_ms = 0;
 
   static Faults Of(int rank) {
@@ -73,6 +83,7 @@ struct Faults {
       };
       faults.init_error |= what == "init-error";
       faults.init_hang |= what == "init-hang";
+      faults.finalize_hang |= what == "finalize-hang";
       faults.abort_blocks |= what == "abort-blocks";
       faults.window_none |= what == "window-none";
       faults.window_error |= what == "window-error";
@@ -194,6 +205,37 @@ class State {
     }
   }
 
+  // Of the device that was current when it was made.
+  int device() const { return device_; }
+
+  // Marks that a call is under way, until `then` has been done by another thread. False: one is already.
+  bool Later(std::function<ncclResult_t()> then, std::shared_ptr<State> self) {
+    int idle = ncclSuccess;
+    if (!result_.compare_exchange_strong(idle, ncclInProgress)) return false;
+    ++pending_;
+    std::thread([this, self = std::move(self), then = std::move(then)] {
+      emulation::current_device = device_;
+      Pause();
+      const ncclResult_t done = then();
+      int busy = ncclInProgress;  // unless something went wrong meanwhile
+      result_.compare_exchange_strong(busy, done);
+      --pending_;
+    }).detach();
+    return true;
+  }
+
+  // An operation in a captured graph, until the graph is destroyed.
+  std::shared_ptr<void> HoldByGraph(std::shared_ptr<State> self) {
+    ++in_graphs_;
+    return std::shared_ptr<void>(nullptr, [this, self = std::move(self)](void*) { --in_graphs_; });
+  }
+  void AwaitGraphs() const {
+    while (in_graphs_.load() > 0) Pause();
+  }
+  void AwaitPeersEnd() const {
+    while (faults_.finalize_hang && Goes()) Pause();
+  }
+
   ncclResult_t result() const { return static_cast<ncclResult_t>(result_.load()); }
   const char* words() const { return words_.load(); }
   // One at a time, while nothing is on a stream.
@@ -210,6 +252,7 @@ class State {
   void Abort() {
     aborted_.store(true);
     while (faults_.abort_blocks) std::this_thread::sleep_for(std::chrono::hours(1));
+    while (in_graphs_.load() > 0 || pending_.load() > 0) Pause();
   }
 
  private:
@@ -247,6 +290,7 @@ class State {
 
   const int size_, rank_;
   const Faults faults_;
+  const int device_ = emulation::current_device;
   Segment* segment_ = nullptr;
   const uint8_t* window_begin_ = nullptr;
   const uint8_t* window_end_ = nullptr;
@@ -254,6 +298,8 @@ class State {
   std::atomic<int> result_{ncclInProgress};
   std::atomic<const char*> words_{""};
   std::atomic<bool> aborted_{false};
+  std::atomic<int> in_graphs_{0};
+  std::atomic<int> pending_{0};  // calls under way
 };
 
 // Sends and receives between ncclGroupStart and ncclGroupEnd of this thread.
@@ -265,12 +311,18 @@ struct Group {
 };
 thread_local Group group;
 
-ncclResult_t Enqueue(cudaStream_t stream, std::function<void()> work) {
-  const cudaError_t error = emulation::Enqueue(stream, [work = std::move(work)] {
-    work();
-    return cudaSuccess;
-  });
-  return error == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+// Puts the work on the stream, later.
+ncclResult_t Enqueue(const std::shared_ptr<State>& state, cudaStream_t stream, std::function<void()> work) {
+  const auto put = [state, stream, work = std::move(work)] {
+    std::shared_ptr<void> hold;
+    if (stream->capture != nullptr) hold = state->HoldByGraph(state);
+    const cudaError_t error = emulation::Enqueue(stream, [work, hold] {
+      work();
+      return cudaSuccess;
+    });
+    return error == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+  };
+  return state->Later(put, state) ? ncclInProgress : ncclInvalidUsage;
 }
 
 }  // namespace
@@ -345,23 +397,36 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   return ncclSuccess;
 }
 
-ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclSuccess; }
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  const auto state = comm->state;
+  const auto wait = [state] {
+    state->AwaitGraphs();
+    state->AwaitPeersEnd();
+    return ncclSuccess;
+  };
+  return state->Later(wait, state) ? ncclInProgress : ncclInvalidUsage;
+}
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  if (comm->state->result() == ncclInProgress) return ncclInvalidUsage;
+  comm->state->AwaitGraphs();
   delete comm;
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  const int before = emulation::current_device;
+  cudaSetDevice(comm->state->device());
   comm->state->Abort();
   delete comm;
+  cudaSetDevice(before);
   return ncclSuccess;
 }
 
 ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t comm, cudaStream_t stream) {
   if (comm->state->result() == ncclInProgress) return ncclInvalidUsage;
-  return Enqueue(stream, [=, state = comm->state] {
+  return Enqueue(comm->state, stream, [=, state = comm->state] {
     state->Sum(static_cast<const uint8_t*>(send), static_cast<uint8_t*>(receive), count, type);
   });
 }
@@ -394,8 +459,12 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* memory, size_t bytes,
   if (comm->state->result() == ncclInProgress || flags != NCCL_WIN_COLL_SYMMETRIC) return ncclInvalidUsage;
   bool registered = false;
   const ncclResult_t result = comm->state->SetWindow(static_cast<const uint8_t*>(memory), bytes, &registered);
-  if (registered) *window = &known;
-  return result;
+  if (result != ncclSuccess) return result;
+  const auto tell = [=] {
+    if (registered) *window = &known;
+    return ncclSuccess;
+  };
+  return comm->state->Later(tell, comm->state) ? ncclInProgress : ncclInvalidUsage;
 }
 
 ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {
@@ -412,5 +481,6 @@ ncclResult_t ncclGroupEnd() {
   if (--group.depth > 0 || group.pieces.empty()) return ncclSuccess;
   std::vector<Piece> pieces;
   pieces.swap(group.pieces);
-  return Enqueue(group.stream, [pieces = std::move(pieces), state = group.comm->state] { state->Move(pieces); });
+  const auto state = group.comm->state;
+  return Enqueue(state, group.stream, [pieces = std::move(pieces), state] { state->Move(pieces); });
 }

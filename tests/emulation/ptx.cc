@@ -64,6 +64,11 @@ void CheckAligned(const void* address, size_t bytes) {
 
 void BeginCopy(const SharedMemory::Array& array, ptrdiff_t offset, const void* source, bool valid) {
   if (valid) CheckAligned(source, 16);
+  if (LaunchCounter* const counter = current_block->counter(); counter != nullptr) {
+    const auto place = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
+    counter->NoteShared(current_thread->accesses, AccessKind::kSharedWrite, static_cast<size_t>(offset), 16, place);
+    if (valid) counter->NoteGlobal(current_thread->accesses, AccessKind::kGlobalRead, source, 16, place);
+  }
   // From here to the end of the copy the place holds nothing; nobody may look, and nobody may still be looking.
   const uint32_t nothing[4] = {~0u, ~0u, ~0u, ~0u};
   if (!current_block->shared().Write(array, offset, nothing, 16, 16)) return;

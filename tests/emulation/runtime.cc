@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -64,6 +65,11 @@ bool Stays(cudaError_t error) {
          error == cudaErrorUnknown || error == cudaErrorNvlinkUncorrectable;
 }
 
+// Questions that the driver answers without a context.
+bool AsksOnly(std::string_view call) {
+  return call.starts_with("cudaGetDevice") || call.starts_with("cudaDeviceGet") || call == "cudaDeviceCanAccessPeer";
+}
+
 int64_t NumberFrom(const char* variable, int64_t otherwise) {
   const char* const text = std::getenv(variable);
   int64_t number = 0;
@@ -99,6 +105,8 @@ void Arrange(Runtime& runtime, const Machine& machine) {
   runtime.devices.assign(runtime.visible.size(), Device());
   runtime.calls.clear();
   runtime.failures.clear();
+  runtime.shared_bytes.clear();
+  runtime.loaded.clear();
 }
 
 }  // namespace
@@ -154,12 +162,19 @@ void SpoilDevice(int device, cudaError_t error) {
   if (spoiled == cudaSuccess) spoiled = error;
 }
 
+bool HasContext(int device) {
+  Runtime& runtime = TheRuntime();
+  const std::lock_guard<std::mutex> lock(runtime.mutex);
+  return runtime.devices[static_cast<size_t>(device)].context;
+}
+
 cudaError_t Begin(const char* call) {
   Runtime& runtime = TheRuntime();
   const std::lock_guard<std::mutex> lock(runtime.mutex);
   const int64_t number = ++runtime.calls[call];
   if (runtime.devices.empty()) return cudaErrorNoDevice;
   Device& device = runtime.devices[static_cast<size_t>(current_device)];
+  if (!AsksOnly(call)) device.context = true;
   if (device.spoiled != cudaSuccess) return device.spoiled;
   const auto planned = runtime.failures.find(call);
   if (planned == runtime.failures.end()) return cudaSuccess;
@@ -181,31 +196,37 @@ cudaError_t SetSharedBytes(const void* kernel, int bytes) {
   if (bytes < 0 || static_cast<size_t>(bytes) > SharedMemory::kMostBytes) return Result(cudaErrorInvalidValue);
   Runtime& runtime = TheRuntime();
   const std::lock_guard<std::mutex> lock(runtime.mutex);
-  runtime.shared_bytes[kernel] = static_cast<size_t>(bytes);
+  runtime.shared_bytes[{kernel, current_device}] = static_cast<size_t>(bytes);
   return cudaSuccess;
 }
 
-std::optional<size_t> AskedSharedBytes(const void* kernel) {
-  Runtime& runtime = TheRuntime();
-  const std::lock_guard<std::mutex> lock(runtime.mutex);
-  const auto found = runtime.shared_bytes.find(kernel);
-  if (found == runtime.shared_bytes.end()) return std::nullopt;
-  return found->second;
-}
-
-cudaError_t LaunchKernel(dim3 grid, dim3 block, size_t dynamic_shared_bytes, std::optional<size_t> asked_shared_bytes,
-                         cudaStream_t stream, std::function<void()> body) {
+cudaError_t LaunchKernel(const void* kernel, dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t stream,
+                         std::function<void()> body) {
   EMULATED_CALL("cudaLaunchKernel");
-  const char* const name = std::exchange(next_launch, nullptr);
+  const char* const named = std::exchange(next_launch, nullptr);
+  const char* const name = named == nullptr ? "a kernel" : named;
+  const int device = current_device;
+  size_t most = SharedMemory::kStaticBytes;
+  size_t most_dynamic = most;
+  {
+    Runtime& runtime = TheRuntime();
+    const std::lock_guard<std::mutex> lock(runtime.mutex);
+    // What was asked for comes on top of the static arrays; what was not is shared with them.
+    if (const auto asked = runtime.shared_bytes.find({kernel, device}); asked != runtime.shared_bytes.end()) {
+      most = SharedMemory::kMostBytes;
+      most_dynamic = asked->second;
+    }
+    // A module is loaded when a kernel of it is first launched, for which the driver may wait for the whole device.
+    if (runtime.loaded.insert({kernel, device}).second && stream != nullptr && stream->capture != nullptr) {
+      Report(absl::StrCat(name, ": launched for the first time within a capture"));
+    }
+  }
   const size_t threads = size_t{block.x} * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > 1024 ||
-      block.z > 64 || dynamic_shared_bytes > asked_shared_bytes.value_or(SharedMemory::kStaticBytes)) {
+      block.z > 64 || dynamic_shared_bytes > most_dynamic) {
     return Result(cudaErrorInvalidConfiguration);
   }
-  const int device = current_device;
-  // What was asked for comes on top of the static arrays; what was not is shared with them.
-  const size_t most = asked_shared_bytes.has_value() ? SharedMemory::kMostBytes : SharedMemory::kStaticBytes;
-  Block::Launch launch{name == nullptr ? "a kernel" : name, grid, block, dynamic_shared_bytes, most, std::move(body)};
+  Block::Launch launch{name, grid, block, dynamic_shared_bytes, most, std::move(body)};
   return Result(Enqueue(stream, [launch = std::move(launch), device]() -> cudaError_t {
     thread_local Block block_of_this_thread;
     current_device = device;

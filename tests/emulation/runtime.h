@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/emulation/control.h"
@@ -17,6 +19,7 @@ namespace tandem::emulation {
 struct Device {
   cudaError_t spoiled = cudaSuccess;
   size_t allocated = 0;
+  bool context = false;  // some call of this process had to make one
   std::vector<cudaStream_t> streams;
 };
 
@@ -34,7 +37,8 @@ struct Runtime {
   std::map<void*, size_t> host_memory;  // page-locked
   std::map<std::string, int64_t> calls;
   std::map<std::string, std::map<int64_t, cudaError_t>> failures;  // by the number of the call
-  std::map<const void*, size_t> shared_bytes;                      // by kernel, where asked for
+  std::map<std::pair<const void*, int>, size_t> shared_bytes;      // by kernel and device, where asked for
+  std::set<std::pair<const void*, int>> loaded;                    // kernels, by device
   int global_captures = 0;
 };
 

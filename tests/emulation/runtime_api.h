@@ -243,11 +243,9 @@ namespace tandem::emulation {
 // Says what the next launch of this thread is called in findings.
 void NameNextLaunch(const char* kernel);
 
-// `asked_shared_bytes`: of dynamic shared memory, by cudaFuncSetAttribute.
-cudaError_t LaunchKernel(dim3 grid, dim3 block, size_t dynamic_shared_bytes, std::optional<size_t> asked_shared_bytes,
-                         cudaStream_t stream, std::function<void()> body);
+cudaError_t LaunchKernel(const void* kernel, dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t stream,
+                         std::function<void()> body);
 cudaError_t SetSharedBytes(const void* kernel, int bytes);
-std::optional<size_t> AskedSharedBytes(const void* kernel);
 
 }  // namespace tandem::emulation
 
@@ -264,9 +262,8 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, v
     return std::tuple<std::remove_cv_t<Params>...>(*static_cast<std::remove_cv_t<Params>*>(arguments[I])...);
   }
   (std::index_sequence_for<Params...>());
-  return tandem::emulation::LaunchKernel(grid, block, shared_bytes,
-                                         tandem::emulation::AskedSharedBytes(reinterpret_cast<const void*>(kernel)),
-                                         stream, [kernel, copy] { std::apply(kernel, copy); });
+  return tandem::emulation::LaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream,
+                                         [kernel, copy] { std::apply(kernel, copy); });
 }
 
 #endif  // TANDEM_TESTS_EMULATION_RUNTIME_API_H_

@@ -7,6 +7,12 @@
 #include "tests/emulation/runtime.h"
 
 namespace tandem::emulation {
+namespace {
+
+// How long work lies on a stream that nobody asks after. Longer than a host needs to go on after a call.
+constexpr std::chrono::milliseconds kLag{2};
+
+}  // namespace
 
 void Marker::Set() {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -37,6 +43,8 @@ void Queue::Serve() {
   while (true) {
     changed_.wait(lock, [this] { return closed_ || !work_.empty(); });
     if (work_.empty()) return;
+    changed_.wait_for(lock, kLag, [this] { return closed_ || urged_; });
+    urged_ = true;  // Until all is done.
     const Work work = std::move(work_.front());
     work_.pop_front();
     busy_ = true;
@@ -44,6 +52,7 @@ void Queue::Serve() {
     if (const cudaError_t failed = work(); failed != cudaSuccess) SpoilDevice(device_, failed);
     lock.lock();
     busy_ = false;
+    if (work_.empty()) urged_ = false;
     changed_.notify_all();
   }
 }
@@ -54,12 +63,21 @@ void Queue::Put(Work work) {
   changed_.notify_all();
 }
 
-bool Queue::Idle() const {
+bool Queue::Idle() {
+  Urge();
   const std::lock_guard<std::mutex> lock(mutex_);
   return work_.empty() && !busy_;
 }
 
-void Queue::AwaitIdle() const {
+void Queue::Urge() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (work_.empty() || urged_) return;
+  urged_ = true;
+  changed_.notify_all();
+}
+
+void Queue::AwaitIdle() {
+  Urge();
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [this] { return work_.empty() && !busy_; });
 }
@@ -224,7 +242,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
   EMULATED_CALL("cudaEventCreate");
-  *event = new CUevent_st{flags, nullptr, nullptr};
+  *event = new CUevent_st{flags, nullptr, nullptr, nullptr};
   return cudaSuccess;
 }
 
@@ -245,6 +263,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     marker->Set();
     return cudaSuccess;
   };
+  event->queue = stream == nullptr ? nullptr : stream->queue;
   if (stream == nullptr) return Result(tandem::emulation::Enqueue(nullptr, set));
   stream->queue->Put(set);  // On a spoiled device too: nobody waits for ever.
   return cudaSuccess;
@@ -253,6 +272,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   EMULATED_CALL("cudaEventQuery");
   if (event->capture != nullptr) return Result(cudaErrorStreamCaptureUnsupported);
+  if (event->queue != nullptr) event->queue->Urge();
   if (event->marker != nullptr && !event->marker->IsSet()) return cudaErrorNotReady;
   return Result(tandem::emulation::Spoiled());
 }
@@ -261,6 +281,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   EMULATED_CALL("cudaEventSynchronize");
   if (event->capture != nullptr) return Result(cudaErrorStreamCaptureUnsupported);
   if (const cudaError_t failed = OutsideOfCaptures(); failed != cudaSuccess) return Result(failed);
+  if (event->queue != nullptr) event->queue->Urge();
   if (event->marker != nullptr) event->marker->Await();
   return Result(tandem::emulation::Spoiled());
 }

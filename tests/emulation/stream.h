@@ -1,7 +1,9 @@
 // Streams, events and captures behind the runtime's handles.
 //
 // A stream is a thread of its own that does what was put on it, in order: a host that reads a result too early meets
-// the same surprise as on a device. Handles are counted: a stream that is destroyed finishes its work first.
+// the same surprise as on a device. It begins late: when the host asks how far it is, or a while after the work came.
+// So a host that goes on as if a copy had been taken along with the call is wrong every time, and not once in a while.
+// Handles are counted: a stream that is destroyed finishes its work first.
 #ifndef TANDEM_TESTS_EMULATION_STREAM_H_
 #define TANDEM_TESTS_EMULATION_STREAM_H_
 
@@ -51,8 +53,9 @@ class Queue {
   static std::shared_ptr<Queue> Start(int device);
 
   void Put(Work work);
-  bool Idle() const;
-  void AwaitIdle() const;
+  bool Idle();
+  void AwaitIdle();
+  void Urge();   // The host waits for what was put here so far.
   void Close();  // No work comes any more.
 
  private:
@@ -60,10 +63,11 @@ class Queue {
   void Serve();
 
   const int device_;
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
   std::deque<Work> work_;
   bool busy_ = false;
+  bool urged_ = false;
   bool closed_ = false;
 };
 
@@ -78,6 +82,7 @@ struct CUstream_st {
 
 struct CUevent_st {
   unsigned int flags = 0;
+  std::shared_ptr<tandem::emulation::Queue> queue;      // of the last record
   std::shared_ptr<tandem::emulation::Marker> marker;    // of the last record; null: never recorded
   std::shared_ptr<tandem::emulation::Capture> capture;  // recorded in one
 };

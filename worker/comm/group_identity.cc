@@ -7,14 +7,19 @@ namespace tandem::worker {
 namespace {
 
 constexpr size_t kMaxEndpointBytes = 256;
-constexpr size_t kMaxBootstrapBytes = 64 << 10;
 constexpr absl::Duration kMaxDeadline = absl::Minutes(10);
 
 }  // namespace
 
 std::string GroupEpoch::ToString() const { return absl::StrCat(leader, ".", counter); }
 
-std::string GroupIdentity::ToString() const { return absl::StrCat("group ", group_id, " epoch ", epoch.ToString()); }
+std::string DescribeGroup(uint64_t group_id, GroupEpoch epoch) {
+  const uint64_t leader = group_id >> 32;
+  const std::string name = absl::StrCat(leader == 0 ? "" : absl::StrCat(leader, "."), group_id & 0xffffffff);
+  return absl::StrCat("group ", name, " epoch ", epoch.ToString());
+}
+
+std::string GroupIdentity::ToString() const { return DescribeGroup(group_id, epoch); }
 
 absl::Status GroupIdentity::Validate() const {
   if (size < 1 || size > kMaxRanks) {
@@ -33,10 +38,6 @@ absl::Status GroupIdentity::Validate() const {
       return absl::InvalidArgumentError(absl::StrFormat("%s: endpoint of rank %d has %d bytes, 1 to %d are allowed",
                                                         ToString(), i, endpoints[i].size(), kMaxEndpointBytes));
     }
-  }
-  if (bootstrap.size() > kMaxBootstrapBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %d bootstrap bytes, at most %d are allowed", ToString(),
-                                                      bootstrap.size(), kMaxBootstrapBytes));
   }
   if (deadline <= absl::ZeroDuration() || deadline > kMaxDeadline) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: deadline is %s, it must be above 0 and at most %s",

@@ -14,7 +14,7 @@
 namespace tandem::worker {
 
 // A group of one host has at most this many ranks; masks of ranks are 32-bit words.
-inline constexpr int kMaxRanks = 8;
+inline constexpr int kMaxRanks = 16;
 
 // Grows each time the group forms anew. `leader` grows with every start of the scheduler, `counter` within one start.
 struct GroupEpoch {
@@ -25,6 +25,9 @@ struct GroupEpoch {
   std::string ToString() const;  // "3.17"
 };
 
+// "group 3.7 epoch 3.7", as the scheduler names it: an id is the leader's epoch above 32 bits and a count below.
+std::string DescribeGroup(uint64_t group_id, GroupEpoch epoch);
+
 // Equal on every rank, except `rank`.
 struct GroupIdentity {
   uint64_t group_id = 0;
@@ -34,7 +37,6 @@ struct GroupIdentity {
   std::array<uint8_t, 16> secret{};    // Never logged.
   std::vector<std::string> endpoints;  // One per rank, as Rendezvous::endpoint() gave them.
   absl::Duration deadline = absl::Seconds(10);
-  std::string bootstrap;  // Opaque here; the unique id of a GPU communicator, for instance.
 
   std::string ToString() const;  // "group 7 epoch 3.17"
 

@@ -36,9 +36,6 @@ class PlanRing final : public PlanQueue {
 
   uint64_t max_message_bytes() const;
 
-  // The step that must come next.
-  uint64_t next_step() const { return next_step_; }
-
  private:
   struct Header;
 

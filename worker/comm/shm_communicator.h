@@ -1,4 +1,4 @@
-// The communicator of 2 to 8 ranks on one host, through shared memory.
+// The communicator of 2 to 16 ranks on one host, through shared memory.
 //
 // Everything is made of phases. In phase p a rank lays its data into its own slot (half p % 2), raises `arrived` to p,
 // waits until the peers whose data it needs have arrived at p too, and reads their slots. Raising `arrived` to p also

@@ -25,8 +25,16 @@ absl::StatusCode CodeOf(cudaError_t error) {
 
 }  // namespace
 
+// Those of which driver_types.h says that the process must be ended and launched again, and what the memory or a link
+// of the device has spoiled.
 bool IsSticky(cudaError_t error) {
-  switch (error) {
+  switch (static_cast<int>(error)) {
+    // By number, since older toolkits do not name them: cudaErrorContained, cudaErrorTensorMemoryLeak,
+    // cudaErrorMpsClientTerminated, cudaErrorExternalDevice.
+    case 226:
+    case 721:
+    case 810:
+    case 911:
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:

@@ -66,7 +66,10 @@ enum class WindowState : uint8_t { kFailed = 0, kNone = 1, kThere = 2 };
 // but this.
 class NcclCommunicator::Handle {
  public:
-  explicit Handle(const NcclOptions& options) : limit_(options.abort_limit), on_lost_(options.on_lost) {}
+  // Of the calling thread's current device.
+  explicit Handle(const NcclOptions& options) : limit_(options.abort_limit), on_lost_(options.on_lost) {
+    if (cudaGetDevice(&device_) != cudaSuccess) device_ = 0;
+  }
 
   // Under the lock, unless it is spent. NCCL's calls do not block here, so the lock is held for microseconds.
   template <typename Call>
@@ -116,6 +119,9 @@ class NcclCommunicator::Handle {
       return;
     }
     std::thread([self, comm = self->comm_] {
+      // NCCL goes back to the device that it found the thread on. A new thread is on device 0, where that would make a
+      // context, on a card that belongs to another worker.
+      cudaSetDevice(self->device_);
       ncclCommAbort(comm);
       self->End();
     }).detach();
@@ -132,14 +138,16 @@ class NcclCommunicator::Handle {
     return false;
   }
 
-  // Only for a communicator in good order: ends it with its peers. False: not in time, or not in order.
-  bool Finalize() {
-    const absl::Time deadline = absl::Now() + limit_;
+  // Only for a communicator in good order: ends it with its peers. False: not in time, or not in order, or a peer is
+  // gone as `control` knows.
+  bool Finalize(Communicator& control, absl::Duration limit) {
+    const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(limit);
     if (!Do("finalizing", [](ncclComm_t comm) { return ncclCommFinalize(comm); }).ok()) return false;
     while (true) {
       const absl::StatusOr<bool> settled = Settled("finalizing");
-      if (!settled.ok() || absl::Now() > deadline) return false;
+      if (!settled.ok()) return false;
       if (*settled) break;
+      if (std::chrono::steady_clock::now() > deadline || !control.Health().ok()) return false;
       std::this_thread::sleep_for(kPoll);
     }
     std::lock_guard lock(mu_);
@@ -161,6 +169,7 @@ class NcclCommunicator::Handle {
 
   const absl::Duration limit_;
   const std::function<void(absl::string_view)> on_lost_;
+  int device_ = 0;
   ncclComm_t comm_ = nullptr;  // fixed once it is put
 
   std::mutex mu_;
@@ -176,6 +185,8 @@ NcclCommunicator::NcclCommunicator(Communicator* control, NcclOptions options, s
 
 absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Join(Communicator* control, NcclOptions options) {
   CHECK(options.on_lost != nullptr);
+  // Peers may still read their weights; the control plane watches over them, and the deadline is for what comes after.
+  if (absl::Status met = control->Barrier(); !met.ok()) return met;
   const absl::Time deadline = absl::Now() + options.init_limit;
   const absl::StatusOr<bool> direct = ChooseNcclPath(*control, deadline);
   if (!direct.ok()) return direct.status();
@@ -234,7 +245,7 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Start(Commun
 NcclCommunicator::~NcclCommunicator() {
   if (!handle_->Spent() && control_.Health().ok()) {
     ForgetWindow();
-    if (handle_->Finalize()) return;
+    if (handle_->Finalize(control_, options_.finalize_limit)) return;
   }
   Handle::BeginAbort(handle_);
   if (!handle_->AwaitAbort("leaving the group")) window_memory_.Leak();

@@ -7,9 +7,10 @@
 // windows, sums of a few sizes are timed in one and outside, and those that are faster get room there (sum_window.h). A
 // window that can not be registered may spoil the communicator: then the ranks start another one, without.
 //
-// How it ends. Healthy, it is finalized and destroyed. After any error it is aborted: by a thread of its own, since
-// ncclCommAbort may itself hang in the driver. What hangs longer than `abort_limit` holds the device for good, so
-// `on_lost` is told, and only the end of the process frees it. Nothing here waits without a limit.
+// How it ends. Healthy, it is finalized and destroyed, with its peers and within `finalize_limit`. After any error it
+// is aborted: by a thread of its own, since ncclCommAbort may itself hang in the driver. What hangs longer than
+// `abort_limit` holds the device for good, so `on_lost` is told, and only the end of the process frees it. Nothing here
+// waits without a limit.
 //
 // The calls that enqueue belong to the engine thread; Abort() and Health() are for any.
 #ifndef TANDEM_WORKER_CUDA_NCCL_COMMUNICATOR_H_
@@ -30,8 +31,11 @@
 namespace tandem::worker::cuda {
 
 struct NcclOptions {
-  absl::Duration init_limit = absl::Seconds(60);  // of coming up, all steps together
+  absl::Duration init_limit = absl::Seconds(60);  // of coming up, all steps together, from when all ranks are there
   absl::Duration call_limit = absl::Seconds(30);  // of one call being accepted: the first one connects the ranks
+  // Of a group in order ending with its peers, who may have died meanwhile: then this rank aborts alone. Well within
+  // what the scheduler gives a rank to leave (leave_deadline), or a planned end would be taken for a fault.
+  absl::Duration finalize_limit = absl::Seconds(2);
   absl::Duration abort_limit = absl::Seconds(10);
   int64_t window_bytes = 0;  // of the largest sum that a window is tried for; 0: none is
   // The device is lost to this process, as CudaExecutorOptions::on_lost. Told once at most, from any thread. Required.

@@ -19,6 +19,7 @@
 #include "worker/comm/forked_group_for_test.h"
 #include "worker/cuda/device_memory.h"
 #include "worker/cuda/device_road.h"
+#include "worker/cuda/nccl_path.h"
 #include "worker/cuda/peer_check.h"
 #include "worker/cuda/stream.h"
 
@@ -67,7 +68,10 @@ bool Exchange(NcclCommunicator& nccl) {
 
 class NcclCommunicatorTest : public testing::Test {
  protected:
-  void SetUp() override { Order(""); }
+  void SetUp() override {
+    Order("");
+    ForgetLinksForTest();
+  }
   void TearDown() override {
     Order("");
     unsetenv("NCCL_P2P_DISABLE");
@@ -89,7 +93,7 @@ class NcclCommunicatorTest : public testing::Test {
 };
 
 TEST_F(NcclCommunicatorTest, SumsAndGathers) {
-  for (const int ranks : {2, 3}) {
+  for (const int ranks : {2, 3, 4}) {
     ForkedGroup group(ranks, {}, Child(true, Exchange));
     const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
     ASSERT_TRUE(nccl.ok()) << nccl.status();
@@ -125,6 +129,21 @@ TEST_F(NcclCommunicatorTest, ComingUpHasADeadline) {
   ForkedGroup group(2, {}, Child(false, nullptr));
   const auto nccl = NcclCommunicator::Join(&group.channel().communicator(), hasty);
   EXPECT_EQ(nccl.status().code(), absl::StatusCode::kDeadlineExceeded) << nccl.status();
+  EXPECT_TRUE(group.Join(1));
+}
+
+// Its weights come from a slower disk.
+TEST_F(NcclCommunicatorTest, APeerMayComeLaterThanTheDeadlineForComingUp) {
+  NcclOptions hasty = Patient();
+  hasty.init_limit = absl::Seconds(1);
+  ForkedGroup group(2, {}, [join = Child(true, Exchange)](GroupChannel& channel) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    return join(channel);
+  });
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), hasty);
+  ASSERT_TRUE(nccl.ok()) << nccl.status();
+  EXPECT_TRUE(Exchange(**nccl));
+  EXPECT_TRUE(group.channel().communicator().Barrier().ok());
   EXPECT_TRUE(group.Join(1));
 }
 
@@ -184,6 +203,22 @@ TEST_F(NcclCommunicatorTest, AKilledPeerEndsTheWait) {
   EXPECT_EQ(cudaStreamSynchronize(stream.get()), cudaSuccess);
 }
 
+// NCCL's abort goes back to the device that its thread was on; a context there would be one on another worker's card.
+TEST_F(NcclCommunicatorTest, AnAbortTouchesNoOtherDevice) {
+  const auto on_device_one = [](GroupChannel& channel) {
+    emulation::SetMachine({.devices = 2});
+    cudaSetDevice(1);
+    auto nccl = NcclCommunicator::Join(&channel.communicator(), Patient());
+    if (!nccl.ok()) return false;
+    (*nccl)->Abort("by the test");
+    nccl->reset();
+    return emulation::HasContext(1) && !emulation::HasContext(0);
+  };
+  ForkedGroup group(2, {}, on_device_one);
+  auto nccl = NcclCommunicator::Join(&group.channel().communicator(), Patient());
+  EXPECT_TRUE(group.Join(1));
+}
+
 TEST_F(NcclCommunicatorTest, AnAbortThatHangsLosesTheDevice) {
   Order("0:abort-blocks");
   std::atomic<int> lost{0};
@@ -208,6 +243,39 @@ TEST_F(NcclCommunicatorTest, AnAbortThatHangsLosesTheDevice) {
   nccl->reset();
   EXPECT_EQ(lost, 1);
   EXPECT_THAT(why, HasSubstr("did not end within 200ms"));
+  EXPECT_TRUE(group.Join(1));
+}
+
+// How long a rank takes to end in order; a year where it did not even begin.
+std::chrono::steady_clock::duration TimeToLeave(GroupChannel& channel, absl::Duration finalize_limit) {
+  NcclOptions options = Patient();
+  options.finalize_limit = finalize_limit;
+  auto nccl = NcclCommunicator::Join(&channel.communicator(), options);
+  if (!nccl.ok() || !channel.communicator().Barrier().ok()) return std::chrono::hours(24 * 365);
+  const auto begin = std::chrono::steady_clock::now();
+  nccl->reset();
+  return std::chrono::steady_clock::now() - begin;
+}
+
+// A planned end: the scheduler gives a rank 5 s to leave, and takes who needs longer for lost.
+TEST_F(NcclCommunicatorTest, APeerThatDoesNotFinalizeHoldsUpNoOrderlyEnd) {
+  Order("*:finalize-hang");
+  const auto leaves = [](GroupChannel& channel) {
+    return TimeToLeave(channel, absl::Milliseconds(50)) < std::chrono::seconds(4);
+  };
+  ForkedGroup group(2, {}, leaves);
+  EXPECT_TRUE(leaves(group.channel()));
+  EXPECT_TRUE(group.Join(1));
+}
+
+TEST_F(NcclCommunicatorTest, APeerThatDiedBeforeItFinalizedIsNotWaitedFor) {
+  Order("*:finalize-hang");
+  ForkedGroup group(2, {}, [](GroupChannel& channel) {
+    const auto nccl = NcclCommunicator::Join(&channel.communicator(), Patient());
+    if (!nccl.ok() || !channel.communicator().Barrier().ok()) return false;
+    _exit(0);
+  });
+  EXPECT_LT(TimeToLeave(group.channel(), absl::Hours(1)), std::chrono::minutes(1));
   EXPECT_TRUE(group.Join(1));
 }
 
@@ -314,9 +382,11 @@ class PeerCheckTest : public NcclCommunicatorTest {
 };
 
 TEST_F(PeerCheckTest, WhatIsWrittenArrives) {
-  ForkedGroup group(2, {}, [](GroupChannel& channel) { return Check(channel.communicator()).empty(); });
-  EXPECT_EQ(Check(group.channel().communicator()), "");
-  EXPECT_TRUE(group.Join(1));
+  for (const int ranks : {2, 3}) {
+    ForkedGroup group(ranks, {}, [](GroupChannel& channel) { return Check(channel.communicator()).empty(); });
+    EXPECT_EQ(Check(group.channel().communicator()), "");
+    for (int rank = 1; rank < ranks; ++rank) EXPECT_TRUE(group.Join(rank)) << rank;
+  }
 }
 
 TEST_F(PeerCheckTest, AllRanksAgreeOnTheFirstReason) {

@@ -5,7 +5,10 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -38,41 +41,95 @@ int64_t FreeSharedMemory() {
   return static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize);
 }
 
+// What this process has made of NCCL's switch, which NCCL reads once.
+enum class Links : int32_t {
+  kOpen,  // NCCL has not been started
+  kUsed,  // it was, and may use links
+  kNone,  // they were switched off, by ChooseNcclPath
+};
+std::atomic<Links> links_of_process{Links::kOpen};
+
+constexpr size_t kChoiceBytes = 64;
+
 // What the ranks tell each other first. Fixed size, the same build on all ranks.
 struct Introduction {
   int32_t nccl_version = 0;
-  int32_t has_choice = 0;  // the operator has set NCCL_P2P_DISABLE or NCCL_P2P_LEVEL
+  Links links = Links::kOpen;
   int64_t shm_free = 0;
+  char choice[kChoiceBytes] = "";  // an operator's, in words that can be compared; empty: none
 };
 
+// An operator's choice for or against links.
+void ReadChoice(char (&choice)[kChoiceBytes]) {
+  const char* const disable = std::getenv("NCCL_P2P_DISABLE");
+  const char* const level = std::getenv("NCCL_P2P_LEVEL");
+  if (disable == nullptr && level == nullptr) return;
+  std::snprintf(choice, kChoiceBytes, "NCCL_P2P_DISABLE=%.20s NCCL_P2P_LEVEL=%.20s", disable == nullptr ? "" : disable,
+                level == nullptr ? "" : level);
+}
+
+// Why the devices do not use their links, equal on all ranks; empty: they do.
+absl::StatusOr<std::string> WhyNoLinks(Communicator& control, const std::vector<Introduction>& all,
+                                       absl::Time deadline) {
+  const auto first_with = [&all](Links links) {
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const Introduction& one) { return one.links == links; });
+    return found == all.end() ? -1 : static_cast<int>(found - all.begin());
+  };
+  std::string reason;
+  if (const int without = first_with(Links::kNone); without >= 0) {
+    reason = absl::StrCat("rank ", without, " was in a group that had none");
+  } else {
+    absl::StatusOr<std::string> found = CheckPeerWrites(control, deadline);
+    if (!found.ok() || found->empty()) return found;
+    reason = *std::move(found);
+  }
+  if (const int used = first_with(Links::kUsed); used >= 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(reason, "; and rank ", used,
+                     " has started NCCL with direct access before, which a process can not take back: start the "
+                     "workers with NCCL_P2P_DISABLE=1"));
+  }
+  return reason;
+}
+
 }  // namespace
+
+void ForgetLinksForTest() { links_of_process.store(Links::kOpen); }
 
 std::string NcclVersionName(int version) {
   return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 
 absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline) {
-  Introduction mine{.shm_free = FreeSharedMemory()};
+  Introduction mine{.links = links_of_process.load(), .shm_free = FreeSharedMemory()};
   ncclGetVersion(&mine.nccl_version);
-  mine.has_choice = std::getenv("NCCL_P2P_DISABLE") != nullptr || std::getenv("NCCL_P2P_LEVEL") != nullptr;
+  if (mine.links != Links::kNone) ReadChoice(mine.choice);
   const absl::StatusOr<std::vector<Introduction>> all = ExchangeFacts(control, mine);
   if (!all.ok()) return all.status();
-  bool has_choice = false;
+  bool switched_off = false;
+  for (const Introduction& theirs : *all) switched_off |= theirs.links == Links::kNone;
   for (int p = 0; p < control.size(); ++p) {
     const Introduction& theirs = (*all)[p];
-    has_choice |= theirs.has_choice != 0;
-    if (theirs.nccl_version == mine.nccl_version) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat("rank ", p, " has NCCL ", NcclVersionName(theirs.nccl_version), ", rank ", control.rank(), " has ",
-                     NcclVersionName(mine.nccl_version), "; the ranks of a group need the same"));
+    if (theirs.nccl_version != mine.nccl_version) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("rank ", p, " has NCCL ", NcclVersionName(theirs.nccl_version), ", rank ", control.rank(),
+                       " has ", NcclVersionName(mine.nccl_version), "; the ranks of a group need the same"));
+    }
+    if (!switched_off && std::strncmp(theirs.choice, mine.choice, kChoiceBytes) != 0) {
+      const auto said = [](const Introduction& rank) { return *rank.choice == '\0' ? "neither" : rank.choice; };
+      return absl::FailedPreconditionError(absl::StrCat("of NCCL_P2P_DISABLE and NCCL_P2P_LEVEL rank ", p, " has ",
+                                                        said(theirs), ", rank ", control.rank(), " has ", said(mine),
+                                                        "; the ranks of a group need the same"));
+    }
   }
   std::string reason = "an operator's choice (NCCL_P2P_DISABLE or NCCL_P2P_LEVEL)";
-  if (!has_choice) {
-    absl::StatusOr<std::string> found = CheckPeerWrites(control, deadline);
+  if (switched_off || *mine.choice == '\0') {
+    absl::StatusOr<std::string> found = WhyNoLinks(control, *all, deadline);
     if (!found.ok()) return found.status();
     reason = *std::move(found);
-    // NCCL reads it once in a process: the choice stays for the groups that come later, too.
     if (!reason.empty()) setenv("NCCL_P2P_DISABLE", "1", 1);
+    links_of_process.store(reason.empty() ? Links::kUsed : Links::kNone);
   }
   const bool through_host = !reason.empty();
   if (control.rank() == 0) {

@@ -31,9 +31,17 @@ absl::StatusOr<std::vector<T>> ExchangeFacts(Communicator& control, const T& min
 }
 
 // Makes all ranks choose the same way between their devices' links and the host's memory. True: the links, and no
-// operator said otherwise. FAILED_PRECONDITION where the ranks differ in their NCCL, or /dev/shm is too small for the
-// way through the host; in words what to do.
+// operator said otherwise. FAILED_PRECONDITION where the ranks differ in their NCCL or in what an operator set, where
+// /dev/shm is too small for the way through the host, or where this process can not go back to it (see below); in words
+// what to do.
+//
+// NCCL reads NCCL_P2P_DISABLE once in a process. So a process that was made to do without links does so for good, and
+// tells the ranks of later groups, which then do without, too: two ends of one connection that choose differently hang.
+// And one that has started NCCL with links can not be made to do without.
 absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline);
+
+// As in a process that has started no NCCL.
+void ForgetLinksForTest();
 
 }  // namespace tandem::worker::cuda
 

@@ -10,6 +10,7 @@ set(TANDEM_CUDA_OP_SOURCES
   worker/cuda/ops/embedding.cu
   worker/cuda/ops/gather.cu
   worker/cuda/ops/gemv.cu
+  worker/cuda/ops/kernel_work.cc
   worker/cuda/ops/norm.cu
   worker/cuda/ops/patches.cu
   worker/cuda/ops/pool.cu

@@ -40,7 +40,7 @@ inline float WidenHalf(uint16_t bits) { return tandem::model::FloatFromFloat16(b
 
 namespace tandem::worker::cuda {
 
-inline uint4 LoadOnce16(const void* address) {
+__forceinline__ uint4 LoadOnce16(const void* address) {
   emulation::CheckAligned(address, 16);
   return *static_cast<const uint4*>(address);
 }
@@ -58,7 +58,7 @@ inline void MultiplyAdd(float (&sum)[4], const uint32_t (&a)[4], const uint32_t 
 }
 
 template <class T>
-void LoadMatrices(uint32_t (&result)[4], Shared<T> row, bool transposed, std::source_location where) {
+__forceinline__ void LoadMatrices(uint32_t (&result)[4], Shared<T> row, bool transposed, std::source_location where) {
   emulation::MatrixLoad mine{};
   mine.transposed = transposed;
   mine.result = result;
@@ -68,18 +68,19 @@ void LoadMatrices(uint32_t (&result)[4], Shared<T> row, bool transposed, std::so
 }
 
 template <class T>
-void LoadMatrices(uint32_t (&result)[4], Shared<T> row, std::source_location where = std::source_location::current()) {
+__forceinline__ void LoadMatrices(uint32_t (&result)[4], Shared<T> row,
+                                  std::source_location where = std::source_location::current()) {
   LoadMatrices(result, row, false, where);
 }
 
 template <class T>
-void LoadMatricesTransposed(uint32_t (&result)[4], Shared<T> row,
-                            std::source_location where = std::source_location::current()) {
+__forceinline__ void LoadMatricesTransposed(uint32_t (&result)[4], Shared<T> row,
+                                            std::source_location where = std::source_location::current()) {
   LoadMatrices(result, row, true, where);
 }
 
 template <class T>
-void CopyAsync16(Shared<T> to, const void* from, bool valid) {
+__forceinline__ void CopyAsync16(Shared<T> to, const void* from, bool valid) {
   emulation::BeginCopy(to.array(), to.offset(), from, valid);
 }
 

@@ -18,16 +18,27 @@ class SharedReference {
   SharedReference(const SharedMemory::Array& array, ptrdiff_t offset) : array_(array), offset_(offset) {}
   SharedReference(const SharedReference&) = default;
 
-  operator Value() const { return Get(); }  // NOLINT: it stands for the value
-  const SharedReference& operator=(const Value& value) const {
+  // All of these are inlined, so that what is noted has the kernel's own place.
+  [[gnu::always_inline]] operator Value() const { return Get(); }  // NOLINT: it stands for the value
+  [[gnu::always_inline]] const SharedReference& operator=(const Value& value) const {
+    if (current_block->counter() != nullptr) {
+      current_block->NoteShared(AccessKind::kSharedWrite, offset_, sizeof(Value));
+    }
     current_block->shared().Write(array_, offset_, &value, sizeof(Value), alignof(Value));
     return *this;
   }
-  const SharedReference& operator=(const SharedReference& other) const { return *this = other.Get(); }
-  const SharedReference& operator+=(const Value& value) const { return *this = static_cast<Value>(Get() + value); }
+  [[gnu::always_inline]] const SharedReference& operator=(const SharedReference& other) const {
+    return *this = other.Get();
+  }
+  [[gnu::always_inline]] const SharedReference& operator+=(const Value& value) const {
+    return *this = static_cast<Value>(Get() + value);
+  }
 
  private:
-  Value Get() const {
+  [[gnu::always_inline]] Value Get() const {
+    if (current_block->counter() != nullptr) {
+      current_block->NoteShared(AccessKind::kSharedRead, offset_, sizeof(Value));
+    }
     Value value;
     std::memset(static_cast<void*>(&value), 0xff, sizeof(Value));
     current_block->shared().Read(array_, offset_, &value, sizeof(Value), alignof(Value));

@@ -65,13 +65,19 @@ absl::Status StartGatedOrNot(const ActivationArgs& args, cudaStream_t stream) {
   return args.gated ? Start<kKind, true, T>(args, stream) : Start<kKind, false, T>(args, stream);
 }
 
-template <class T>
+template <class T, int kWide>
 __global__ void BiasKernel(T* values, int64_t stride, const float* bias, int64_t rows, int64_t columns) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWide;
   if (i >= rows * columns) return;
   const int64_t column = i % columns;
   T* const value = values + i / columns * stride + column;
-  *value = FromFloat<T>(ToFloat(*value) + bias[column]);
+  if constexpr (kWide == 4) {
+    const float4 x = LoadFour(value);
+    const float4 b = LoadFour(bias + column);
+    StoreFour(value, make_float4(x.x + b.x, x.y + b.y, x.z + b.z, x.w + b.w));
+  } else {
+    *value = FromFloat<T>(ToFloat(*value) + bias[column]);
+  }
 }
 
 }  // namespace
@@ -100,8 +106,14 @@ absl::Status Activate(const ActivationArgs& args, cudaStream_t stream) {
 absl::Status AddBias(const BiasArgs& args, cudaStream_t stream) {
   return ForAnyElement("AddBias", args.type, [&](auto type) {
     using T = decltype(type);
-    return Launch("AddBias", &BiasKernel<T>, {dim3(BlocksFor(args.rows * args.columns, kThreads)), dim3(kThreads)},
-                  stream, static_cast<T*>(args.values), args.stride, args.bias, args.rows, args.columns);
+    T* const values = static_cast<T*>(args.values);
+    const int64_t count = args.rows * args.columns;
+    if (args.columns % 4 == 0 && args.stride % 4 == 0 && AlignedTo(values, 4 * sizeof(T)) && AlignedTo(args.bias, 16)) {
+      return Launch("AddBias", &BiasKernel<T, 4>, {dim3(BlocksFor(count, 4 * kThreads)), dim3(kThreads)}, stream,
+                    values, args.stride, args.bias, args.rows, args.columns);
+    }
+    return Launch("AddBias", &BiasKernel<T, 1>, {dim3(BlocksFor(count, kThreads)), dim3(kThreads)}, stream, values,
+                  args.stride, args.bias, args.rows, args.columns);
   });
 }
 

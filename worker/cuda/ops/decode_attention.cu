@@ -11,6 +11,9 @@
 //
 // So the loads of a block of tokens are in flight together, and a warp needs neither shared memory nor barriers until
 // the warps of a partition are put together. Softmax is kept in float32, in powers of two.
+//
+// A head of 256 has no registers for all of that: there the queries, which all warps have alike, are read from shared
+// memory each time, and the values are fetched when the scores are there.
 #include <algorithm>
 
 #include "worker/cuda/launch.h"
@@ -32,14 +35,8 @@ constexpr int32_t kMostPartitions = 64;
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kNothing = -INFINITY;
 
-// Tokens of a partition: a multiple of the 64 that the warps of a block take together.
-int32_t PartitionTokens(int32_t max_context) {
-  const int32_t needed = (max_context + kMostPartitions - 1) / kMostPartitions;
-  return std::max(kLeastPartition, (needed + 63) / 64 * 64);
-}
-
 int32_t Partitions(int32_t max_context) {
-  const int32_t tokens = PartitionTokens(max_context);
+  const int32_t tokens = DecodePartitionTokens(max_context);
   return std::max(1, (max_context + tokens - 1) / tokens);
 }
 
@@ -51,11 +48,19 @@ struct DecodeKernelArgs {
   float scale;         // of scores, in powers of two
 };
 
-// A partition's result for one head: the output so far, unnormalised, then the largest score and the sum of weights.
-__device__ __forceinline__ float* PartialOf(const DecodeKernelArgs& args, int32_t sequence, int32_t head,
-                                            int32_t partition) {
+// A partition's result for one head: the output so far, unnormalised, of `padded` floats; and the largest score with
+// the sum of weights, behind all outputs, which start at a sector each so.
+struct Partial {
+  float* output;
+  float2* top_and_total;
+};
+__device__ __forceinline__ Partial PartialOf(const DecodeKernelArgs& args, int32_t sequence, int32_t head,
+                                             int32_t partition) {
+  const int64_t all = int64_t{args.in.sequences} * args.in.heads * args.partitions;
   const int64_t index = (int64_t{sequence} * args.in.heads + head) * args.partitions + partition;
-  return args.in.workspace + index * (args.in.kv.padded() + 4);
+  float* const outputs = args.in.workspace;
+  const int64_t padded = args.in.kv.padded();
+  return {outputs + index * padded, reinterpret_cast<float2*>(outputs + all * padded) + index};
 }
 
 // Eight elements from `from` on, zeros where there is nothing.
@@ -86,13 +91,42 @@ template <class T, int kDim>
 struct Part {
   static constexpr int kKeySteps = kDim / 32;           // loads of a lane along a key
   static constexpr int kValueSteps = (kDim + 63) / 64;  // and along the values
-  float output[kValueSteps * 8][4] = {};                // tile s * 8 + j: columns 64 s + 8 g' + j of heads g and g + 8
+  static constexpr bool kSparing = kDim > 128;          // of registers
+  // A head's output of one warp in shared memory: as in the registers, and 8 more, so that the heads of half a warp's
+  // stores are in different banks.
+  static constexpr int kStride = kValueSteps * 64 + 8;
+  float output[kValueSteps * 8][4] = {};  // tile s * 8 + j: columns 64 s + 8 g' + j of heads g and g + 8
   float top[2] = {kNothing, kNothing};
   float total[2] = {};
 
-  // Takes in the sixteen tokens at `keys`, of which those in [from, to) count.
+  // Where lane (g, q) puts the columns of tile t that it has, of which the first is 64 (t / 8) + 16 q + t % 8. Every
+  // other group of four tiles is turned by four, for those who read columns one after the other.
+  __device__ __forceinline__ static int PlaceOf(int tile, int q) { return tile * 8 + (2 * q + tile / 4 % 2 * 4) % 8; }
+  __device__ __forceinline__ static int PlaceOfColumn(int column) {
+    const int tile = column / 64 * 8 + column % 8;
+    return PlaceOf(tile, column / 16 % 4) + column / 8 % 2;
+  }
+
+  __device__ __forceinline__ void LoadValues(uint4 (&value)[kValueSteps][4], const T* values, int32_t padded, int from,
+                                             int to) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int s = 0; s < kValueSteps; ++s) {
+      const int column = s * 64 + lane / 4 * 8;
+#pragma unroll
+      for (int t = 0; t < 4; ++t) {
+        const int token = 2 * (lane % 4) + t % 2 + t / 2 * 8;
+        // Not even weighed with zero: a place that no token of the sequence has may hold no number.
+        const bool counts = token >= from && token < to;
+        value[s][t] = LoadEight(counts && column < padded, values + token * padded + column);
+      }
+    }
+  }
+
+  // Takes in the sixteen tokens at `keys`, of which those in [from, to) count. `query(s, row)` gives the queries.
+  template <class Query>
   __device__ __forceinline__ void Take(const T* keys, int32_t padded, int from, int to, float scale,
-                                       const uint4 (&query)[kKeySteps][2]) {
+                                       const Query& query) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int g = lane / 4;
     const int q = lane % 4;
@@ -105,23 +139,15 @@ struct Part {
     }
     const T* const values = keys + kTile * padded;
     uint4 value[kValueSteps][4];
-#pragma unroll
-    for (int s = 0; s < kValueSteps; ++s) {
-      const int column = s * 64 + g * 8;
-#pragma unroll
-      for (int t = 0; t < 4; ++t) {
-        const int token = 2 * q + t % 2 + t / 2 * 8;
-        // Not even weighed with zero: a place that no token of the sequence has may hold no number.
-        const bool counts = token >= from && token < to;
-        value[s][t] = LoadEight(counts && column < padded, values + token * padded + column);
-      }
-    }
+    if constexpr (!kSparing) LoadValues(value, values, padded, from, to);
 
     float score[2][4] = {};  // of the tokens 0..7 and 8..15
 #pragma unroll
     for (int s = 0; s < kKeySteps; ++s) {
-      const uint32_t first[4] = {query[s][0].x, query[s][1].x, query[s][0].y, query[s][1].y};
-      const uint32_t second[4] = {query[s][0].z, query[s][1].z, query[s][0].w, query[s][1].w};
+      const uint4 low = query(s, 0);
+      const uint4 high = query(s, 1);
+      const uint32_t first[4] = {low.x, high.x, low.y, high.y};
+      const uint32_t second[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint32_t first_key[2] = {key[s][half].x, key[s][half].y};
@@ -131,6 +157,7 @@ struct Part {
       }
     }
 
+    if constexpr (kSparing) LoadValues(value, values, padded, from, to);
     uint32_t weights[4];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
@@ -182,46 +209,30 @@ template <class T, int kDim>
 __device__ void Finish(const DecodeKernelArgs& args, Part<T, kDim>& part, Shared<float> outputs, Shared<float> tops,
                        Shared<float> totals, int32_t sequence, int32_t first_head, int32_t heads, int32_t partition,
                        bool only) {
-  constexpr int kStride = kDim + 4;
+  constexpr int kStride = Part<T, kDim>::kStride;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4;
   const int q = lane % 4;
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
+    const int head = g + 8 * row;
     float sum = part.total[row];
     sum += __shfl_xor_sync(kWholeWarp, sum, 1);
     sum += __shfl_xor_sync(kWholeWarp, sum, 2);
+    if (head >= heads) continue;
     if (q == 0) {
-      tops[warp * kHeadTile + g + 8 * row] = part.top[row];
-      totals[warp * kHeadTile + g + 8 * row] = sum;
+      tops[warp * kHeadTile + head] = part.top[row];
+      totals[warp * kHeadTile + head] = sum;
+    }
+    const Shared<float> to = outputs + (warp * heads + head) * kStride;
+#pragma unroll
+    for (int tile = 0; tile < Part<T, kDim>::kValueSteps * 8; ++tile) {
+      SharedCast<float2>(to + Part<T, kDim>::PlaceOf(tile, q))[0] =
+          make_float2(part.output[tile][2 * row], part.output[tile][2 * row + 1]);
     }
   }
   __syncthreads();
-#pragma unroll 1
-  for (int turn = 0; turn < kWarps; ++turn) {
-    if (warp == turn) {
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const int head = g + 8 * row;
-        float most = kNothing;
-        for (int w = 0; w < kWarps; ++w) most = fmaxf(most, tops[w * kHeadTile + head]);
-        const float factor = part.top[row] == kNothing ? 0.0f : exp2f(part.top[row] - most);
-#pragma unroll
-        for (int tile = 0; tile < Part<T, kDim>::kValueSteps * 8; ++tile) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const int column = tile / 8 * 64 + (2 * q + i) * 8 + tile % 8;
-            if (column >= kDim) continue;
-            const float x = part.output[tile][2 * row + i] * factor;
-            const int place = head * kStride + column;
-            outputs[place] = turn == 0 ? x : outputs[place] + x;
-          }
-        }
-      }
-    }
-    __syncthreads();
-  }
   const int32_t head_dim = args.in.kv.head_dim;
   for (int i = static_cast<int>(threadIdx.x); i < heads * kDim; i += 32 * kWarps) {
     const int head = i / kDim;
@@ -230,30 +241,30 @@ __device__ void Finish(const DecodeKernelArgs& args, Part<T, kDim>& part, Shared
     float most = kNothing;
     for (int w = 0; w < kWarps; ++w) most = fmaxf(most, tops[w * kHeadTile + head]);
     float total = 0;
+    float x = 0;
+    const int place = Part<T, kDim>::PlaceOfColumn(column);
+#pragma unroll
     for (int w = 0; w < kWarps; ++w) {
       const float top = tops[w * kHeadTile + head];
-      total += top == kNothing ? 0.0f : totals[w * kHeadTile + head] * exp2f(top - most);
+      const float factor = top == kNothing ? 0.0f : exp2f(top - most);
+      total += totals[w * kHeadTile + head] * factor;
+      x += outputs[(w * heads + head) * kStride + place] * factor;
     }
-    const float x = outputs[head * kStride + column];
     if (only) {
       T* const to = static_cast<T*>(args.in.output) + sequence * args.in.output_stride;
       to[(first_head + head) * head_dim + column] = FromFloat<T>(x / total);
       continue;
     }
-    float* const to = PartialOf(args, sequence, first_head + head, partition);
-    to[column] = x;
-    if (column == 0) {
-      to[args.in.kv.padded()] = most;
-      to[args.in.kv.padded() + 1] = total;
-    }
+    const Partial to = PartialOf(args, sequence, first_head + head, partition);
+    to.output[column] = x;
+    if (column == 0) *to.top_and_total = make_float2(most, total);
   }
-  __syncthreads();  // The next partition writes to the same places.
 }
 
 // Blocks: (tiles of heads of all KV heads, sequences, partitions taken in turns).
 template <class T, int kDim>
 __global__ void __launch_bounds__(32 * kWarps) DecodeKernel(DecodeKernelArgs args) {
-  TANDEM_SHARED(float, outputs, kHeadTile*(kDim + 4));
+  TANDEM_DYNAMIC_SHARED(float, outputs);  // [warps][heads][Part::kStride]
   TANDEM_SHARED(float, tops, kWarps* kHeadTile);
   TANDEM_SHARED(float, totals, kWarps* kHeadTile);
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -281,16 +292,33 @@ __global__ void __launch_bounds__(32 * kWarps) DecodeKernel(DecodeKernelArgs arg
 
   const T* const queries =
       static_cast<const T*>(args.in.queries) + sequence * args.in.query_stride + int64_t{first_head} * head_dim;
-  uint4 query[Part<T, kDim>::kKeySteps][2];
+  const auto load_query = [&](int s, int row) {
+    const int head = lane / 4 + 8 * row;
+    uint4 eight = make_uint4(0, 0, 0, 0);
+    if (head < heads) eight = LoadQuery(queries + head * head_dim, s * 32 + lane % 4 * 8, head_dim);
+    return eight;
+  };
+  constexpr int kKeySteps = Part<T, kDim>::kKeySteps;
+  constexpr bool kSparing = Part<T, kDim>::kSparing;
+  TANDEM_SHARED(uint4, shared_query, kSparing ? kKeySteps * 2 * 32 : 1);
+  uint4 query[kSparing ? 1 : kKeySteps][2];
+  if constexpr (kSparing) {
+    for (int i = warp; i < kKeySteps * 2; i += kWarps) shared_query[i * 32 + lane] = load_query(i / 2, i % 2);
+    __syncthreads();
+  } else {
 #pragma unroll
-  for (int s = 0; s < Part<T, kDim>::kKeySteps; ++s) {
+    for (int s = 0; s < kKeySteps; ++s) {
 #pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      const int head = lane / 4 + 8 * row;
-      query[s][row] = make_uint4(0, 0, 0, 0);
-      if (head < heads) query[s][row] = LoadQuery(queries + head * head_dim, s * 32 + lane % 4 * 8, head_dim);
+      for (int row = 0; row < 2; ++row) query[s][row] = load_query(s, row);
     }
   }
+  const auto query_of = [&](int s, int row) -> uint4 {
+    if constexpr (kSparing) {
+      return shared_query[(s * 2 + row) * 32 + lane];
+    } else {
+      return query[s][row];
+    }
+  };
 
   const T* const pool = static_cast<const T*>(args.in.kv.layer) + kv_head * args.in.kv.head_stride();
   const int32_t* const table = args.in.block_tables + sequence * args.in.table_stride;
@@ -303,8 +331,9 @@ __global__ void __launch_bounds__(32 * kWarps) DecodeKernel(DecodeKernelArgs arg
     for (int32_t token = begin + warp * kTile; token < end; token += kWarps * kTile) {
       if (token + kTile <= first_token) continue;
       const T* const keys = pool + int64_t{table[token / kTile]} * args.in.kv.block_stride();
-      part.Take(keys, padded, first_token - token, end - token, args.scale, query);
+      part.Take(keys, padded, first_token - token, end - token, args.scale, query_of);
     }
+    if (partition != first_partition + static_cast<int32_t>(blockIdx.z)) __syncthreads();  // All have read the last.
     Finish(args, part, outputs, tops, totals, sequence, first_head, heads, partition,
            first_partition == last_partition);
   }
@@ -322,21 +351,20 @@ __global__ void CombineKernel(DecodeKernelArgs args) {
   if (context <= 0 || first == last) return;
   const int32_t head_dim = args.in.kv.head_dim;
   const int32_t padded = args.in.kv.padded();
+  const float2* const weighed = PartialOf(args, sequence, head, 0).top_and_total;
   float most = kNothing;
-  for (int32_t p = first; p <= last; ++p) most = fmaxf(most, PartialOf(args, sequence, head, p)[padded]);
+  for (int32_t p = first; p <= last; ++p) most = fmaxf(most, weighed[p].x);
   float total = 0;
   for (int32_t p = first; p <= last; ++p) {
-    const float* const partial = PartialOf(args, sequence, head, p);
-    total += partial[padded + 1] * exp2f(partial[padded] - most);
+    const float2 one = weighed[p];
+    total += one.y * exp2f(one.x - most);
   }
+  const float* const outputs = PartialOf(args, sequence, head, 0).output;
   T* const to = static_cast<T*>(args.in.output) + sequence * args.in.output_stride + int64_t{head} * head_dim;
   for (int32_t column = static_cast<int32_t>(threadIdx.x); column < head_dim;
        column += static_cast<int32_t>(blockDim.x)) {
     float sum = 0;
-    for (int32_t p = first; p <= last; ++p) {
-      const float* const partial = PartialOf(args, sequence, head, p);
-      sum += partial[column] * exp2f(partial[padded] - most);
-    }
+    for (int32_t p = first; p <= last; ++p) sum += outputs[p * padded + column] * exp2f(weighed[p].x - most);
     to[column] = FromFloat<T>(sum / total);
   }
 }
@@ -350,11 +378,12 @@ absl::Status Start(const DecodeKernelArgs& args, cudaStream_t stream) {
   const int32_t columns = args.in.kv.kv_heads * tiles;
   const int32_t per_partition = std::max(1, columns * args.in.sequences);
   const int32_t turns = std::clamp(kBlocksWanted / per_partition, 1, args.partitions);
+  const int32_t heads = std::min(args.group, kHeadTile);
   const absl::Status started =
       Launch("DecodeAttention", &DecodeKernel<T, kDim>,
              {dim3(static_cast<unsigned int>(columns), static_cast<unsigned int>(args.in.sequences),
                    static_cast<unsigned int>(turns)),
-              dim3(32 * kWarps)},
+              dim3(32 * kWarps), static_cast<size_t>(kWarps * heads * Part<T, kDim>::kStride) * sizeof(float)},
              stream, args);
   if (!started.ok() || args.partitions == 1) return started;
   return Launch("DecodeCombine", &CombineKernel<T>,
@@ -365,14 +394,20 @@ absl::Status Start(const DecodeKernelArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
+// A multiple of the 64 that the warps of a block take together.
+int32_t DecodePartitionTokens(int32_t max_context) {
+  const int32_t needed = (max_context + kMostPartitions - 1) / kMostPartitions;
+  return std::max(kLeastPartition, (needed + 63) / 64 * 64);
+}
+
 int64_t DecodeWorkspaceBytes(int32_t sequences, int32_t heads, int32_t head_dim, int32_t max_context) {
-  const int64_t partial = (head_dim + 15) / 16 * 16 + 4;
+  const int64_t partial = (head_dim + 15) / 16 * 16 + 2;
   return int64_t{sequences} * heads * Partitions(max_context) * partial * static_cast<int64_t>(sizeof(float));
 }
 
 absl::Status DecodeAttention(const DecodeAttentionArgs& args, cudaStream_t stream) {
   const DecodeKernelArgs kernel_args{args, args.heads / std::max(1, args.kv.kv_heads),
-                                     PartitionTokens(args.max_context), Partitions(args.max_context),
+                                     DecodePartitionTokens(args.max_context), Partitions(args.max_context),
                                      args.scale * kLog2E};
   return ForSixteenBits("DecodeAttention", args.kv.type, [&](auto type) {
     using T = decltype(type);

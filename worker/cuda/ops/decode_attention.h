@@ -33,6 +33,9 @@ struct DecodeAttentionArgs {
   float* workspace = nullptr;  // DecodeWorkspaceBytes, 16-byte aligned; its contents mean nothing between calls
 };
 
+// Tokens of a partition.
+int32_t DecodePartitionTokens(int32_t max_context);
+
 // Bytes of workspace for up to `sequences` at once.
 int64_t DecodeWorkspaceBytes(int32_t sequences, int32_t heads, int32_t head_dim, int32_t max_context);
 

@@ -84,6 +84,8 @@ TEST_F(DecodeAttentionTest, HeadSizesAndGroups) {
 TEST_F(DecodeAttentionTest, MoreQueryHeadsThanATile) {
   Check(AttentionCase(1, model::DType::kBFloat16, 20, 1, 32, {33, 5}), 0, 40);
   Check(AttentionCase(2, model::DType::kFloat16, 32, 2, 16, {16}), 0, 40);
+  // The most shared memory that a block asks for: 66 KiB beside the static arrays.
+  Check(AttentionCase(6, model::DType::kBFloat16, 17, 1, 256, {300, 5}), 0, 600);
 }
 
 TEST_F(DecodeAttentionTest, ContextsOfSeveralPartitions) {

@@ -26,7 +26,7 @@ constexpr int kWarps = 8;
 constexpr int kTile = 16;  // weight rows of a block
 constexpr int kStep = 32;  // inner elements of one load by the four lanes of a row
 constexpr int kUnroll = 4;
-constexpr int kSumStride = kGemvMaxRows + 1;  // in shared memory, odd: writes of a warp do not collide
+constexpr int kSumStride = kTile + 4;  // of a row's sums in shared memory: 2q rows and g columns are in different banks
 
 template <class T>
 struct Inputs {
@@ -63,7 +63,7 @@ template <class T, class Out>
 __global__ void __launch_bounds__(32 * kWarps)
     GemvKernel(Inputs<T> input, const T* weight, const float* bias, Out* output, int64_t output_stride, bool accumulate,
                int64_t columns, int64_t inner) {
-  TANDEM_SHARED(float, sums, kWarps* kTile* kSumStride);
+  TANDEM_SHARED(float, sums, kWarps* kGemvMaxRows* kSumStride);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int g = lane / 4;
@@ -106,18 +106,19 @@ __global__ void __launch_bounds__(32 * kWarps)
   }
 
   // Lane (g, q) has the columns g and g + 8 for the input rows 2q and 2q + 1.
-  const Shared<float> mine = sums + warp * kTile * kSumStride;
-  mine[g * kSumStride + 2 * q] = sum[0];
-  mine[g * kSumStride + 2 * q + 1] = sum[1];
-  mine[(g + 8) * kSumStride + 2 * q] = sum[2];
-  mine[(g + 8) * kSumStride + 2 * q + 1] = sum[3];
+  const Shared<float> mine = sums + warp * kGemvMaxRows * kSumStride;
+  mine[2 * q * kSumStride + g] = sum[0];
+  mine[(2 * q + 1) * kSumStride + g] = sum[1];
+  mine[2 * q * kSumStride + g + 8] = sum[2];
+  mine[(2 * q + 1) * kSumStride + g + 8] = sum[3];
   __syncthreads();
-  const int column = static_cast<int>(threadIdx.x) % kTile;
-  const int row = static_cast<int>(threadIdx.x) / kTile;
-  if (row >= input.count || first_column + column >= columns) return;
+  // Half of the warps put the sums together, each those of two rows that are half of the banks apart.
+  const int column = lane % kTile;
+  const int row = warp + lane / kTile * (kGemvMaxRows / 2);
+  if (warp >= kGemvMaxRows / 2 || row >= input.count || first_column + column >= columns) return;
   float total = bias != nullptr ? bias[first_column + column] : 0.0f;
 #pragma unroll
-  for (int i = 0; i < kWarps; ++i) total += sums[(i * kTile + column) * kSumStride + row];
+  for (int i = 0; i < kWarps; ++i) total += sums[(i * kGemvMaxRows + row) * kSumStride + column];
   Out* const to = output + row * output_stride + first_column + column;
   if (accumulate) total += ToFloat(*to);
   *to = FromFloat<Out>(total);

@@ -63,8 +63,14 @@ __global__ void __launch_bounds__(1024) AddNormKernel(NormKernelArgs args) {
     mean = sum / static_cast<float>(hidden);
     float square = 0;
     for (int i = begin; i < hidden; i += step) {
-      for (int j = 0; j < kWide; ++j) {
-        const float centred = row[i + j] - mean;
+      if constexpr (kWide == 4) {
+        const float4 x = SharedCast<const float4>(row)[i / 4];
+        square += (x.x - mean) * (x.x - mean);
+        square += (x.y - mean) * (x.y - mean);
+        square += (x.z - mean) * (x.z - mean);
+        square += (x.w - mean) * (x.w - mean);
+      } else {
+        const float centred = row[i] - mean;
         square += centred * centred;
       }
     }
@@ -73,25 +79,29 @@ __global__ void __launch_bounds__(1024) AddNormKernel(NormKernelArgs args) {
 
   T* const output = static_cast<T*>(args.output) + out_row * hidden;
   for (int i = begin; i < hidden; i += step) {
-    float y[kWide];
-#pragma unroll
-    for (int j = 0; j < kWide; ++j) {
-      y[j] = (row[i + j] - mean) * scale * args.weight[i + j];
-      if (kNorm == model::Norm::kLayer && args.bias != nullptr) y[j] += args.bias[i + j];
-    }
     if constexpr (kWide == 4) {
-      StoreFour(output + i, make_float4(y[0], y[1], y[2], y[3]));
-      if (args.normed_residual) StoreFour(residual + i, make_float4(y[0], y[1], y[2], y[3]));
+      const float4 x = SharedCast<const float4>(row)[i / 4];
+      const float4 w = LoadFour(args.weight + i);
+      float4 y = make_float4((x.x - mean) * scale * w.x, (x.y - mean) * scale * w.y, (x.z - mean) * scale * w.z,
+                             (x.w - mean) * scale * w.w);
+      if (kNorm == model::Norm::kLayer && args.bias != nullptr) {
+        const float4 b = LoadFour(args.bias + i);
+        y = make_float4(y.x + b.x, y.y + b.y, y.z + b.z, y.w + b.w);
+      }
+      StoreFour(output + i, y);
+      if (args.normed_residual) StoreFour(residual + i, y);
     } else {
-      output[i] = FromFloat<T>(y[0]);
-      if (args.normed_residual) residual[i] = y[0];
+      float y = (row[i] - mean) * scale * args.weight[i];
+      if (kNorm == model::Norm::kLayer && args.bias != nullptr) y += args.bias[i];
+      output[i] = FromFloat<T>(y);
+      if (args.normed_residual) residual[i] = y;
     }
   }
 }
 
 template <model::Norm kNorm, class Delta, class T>
 absl::Status Start(const NormArgs& args, cudaStream_t stream) {
-  const bool wide = args.hidden % 4 == 0;
+  const bool wide = args.hidden % 4 == 0 && AlignedTo(args.weight, 16) && AlignedTo(args.bias, 16);
   const int64_t steps = wide ? args.hidden / 4 : args.hidden;
   const unsigned int threads = static_cast<unsigned int>(steps >= 1024 ? 1024 : (steps + 31) / 32 * 32);
   const LaunchShape shape{dim3(static_cast<unsigned int>(args.rows)), dim3(threads),

@@ -1,12 +1,15 @@
 // A block computes 64 rows of one KV head of one sequence: a row is one query head of one new token, and rows run over
 // the heads of the group first, so that keys and values are read once for all of them. Each of its four warps has
-// sixteen rows. Keys and values come in tiles of 64 tokens:
+// sixteen rows. Keys and values come in tiles of 64 tokens (32 where heads are larger than 128):
 //
 //   wait for the keys of tile n | begin the values of n | scores of n | wait for the values | begin the keys of n + 1 |
 //   output += weights * values of n
 //
 // so that one of the two is always on its way while the other is used, with one buffer for each. Rows in shared memory
-// are 16 bytes longer than the head, which puts eight of them into different banks for a load of matrices.
+// are 16 bytes longer than the head, which puts eight of them into different banks for a load of matrices. Queries come
+// through the buffer of the values while the first keys are on their way, and the output leaves through that of the
+// keys: a warp has its own rows there, so that neither needs a barrier. (With tiles of 32 both need the whole room, and
+// do.)
 //
 // A tile that a row does not see at all changes nothing of that row, to the bit; so what is computed for a row does not
 // depend on the rows that share its block.
@@ -23,8 +26,8 @@ namespace tandem::worker::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kRows = 16 * kWarps;
-constexpr int kKeys = 64;  // tokens of a tile
+constexpr int kWarpRows = 16;
+constexpr int kRows = kWarpRows * kWarps;
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kNothing = -INFINITY;
 
@@ -39,8 +42,12 @@ struct Place {
 
 template <int kDim>
 struct Tile {
-  static constexpr int kStride = kDim + 8;  // elements
+  static constexpr int kStride = kDim + 8;             // elements
+  static constexpr int kKeys = kDim <= 128 ? 64 : 32;  // tokens; a head of 256 has no registers for the scores of more
   static constexpr int kElements = kKeys * kStride;
+  // Whether the room of keys (or values) alone holds all rows of the block.
+  static constexpr bool kHoldsRows = kKeys >= kRows;
+  static_assert(2 * kKeys >= kRows);
 };
 
 // Begins to copy the keys (or values) of the tile into shared memory. Columns beyond the head, and tokens beyond the
@@ -53,7 +60,7 @@ __device__ __forceinline__ void BeginTile(const PrefillAttentionArgs& args, Shar
   const T* const pool =
       static_cast<const T*>(args.kv.layer) + kv_head * args.kv.head_stride() + (values ? kKvBlockTokens * padded : 0);
 #pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kChunks; i += 32 * kWarps) {
+  for (int i = static_cast<int>(threadIdx.x); i < Tile<kDim>::kKeys * kChunks; i += 32 * kWarps) {
     const int token = i / kChunks;
     const int column = i % kChunks * 8;
     const int32_t at = position + token;
@@ -66,17 +73,17 @@ __device__ __forceinline__ void BeginTile(const PrefillAttentionArgs& args, Shar
   CommitCopies();
 }
 
-// The queries of the block's rows, into the place where keys will be. Rows of queries are only as aligned as head_dim
-// is, so they are copied by element where 16 bytes do not fit.
+// The queries of a warp's rows, from `first_row` on. Rows of queries are only as aligned as head_dim is, so they are
+// copied by element where 16 bytes do not fit.
 template <class T, int kDim>
 __device__ __forceinline__ void StageQueries(const PrefillAttentionArgs& args, const Place& place, int32_t kv_head,
-                                             Shared<T> stage) {
+                                             int32_t first_row, Shared<T> stage) {
   const int32_t head_dim = args.kv.head_dim;
   const bool wide = head_dim % 8 == 0 && args.query_stride % 8 == 0;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * (kDim / 8); i += 32 * kWarps) {
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < kWarpRows * (kDim / 8); i += 32) {
     const int row = i / (kDim / 8);
     const int column = i % (kDim / 8) * 8;
-    const int32_t at = place.first_row + row;
+    const int32_t at = first_row + row;
     uint4 bits = make_uint4(0, 0, 0, 0);
     if (at < place.rows) {
       const T* const from = static_cast<const T*>(args.queries) +
@@ -96,9 +103,35 @@ __device__ __forceinline__ void StageQueries(const PrefillAttentionArgs& args, c
   }
 }
 
+// The other way: from the warp's room to its rows.
+template <class T, int kDim>
+__device__ __forceinline__ void StoreOutput(const PrefillAttentionArgs& args, const Place& place, int32_t kv_head,
+                                            int32_t first_row, Shared<T> stage) {
+  const int32_t head_dim = args.kv.head_dim;
+  const bool wide = head_dim % 8 == 0 && args.output_stride % 8 == 0;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < kWarpRows * (kDim / 8); i += 32) {
+    const int row = i / (kDim / 8);
+    const int column = i % (kDim / 8) * 8;
+    const int32_t at = first_row + row;
+    if (at >= place.rows || column >= head_dim) continue;
+    T* const to = static_cast<T*>(args.output) + (place.first_token + at / place.group) * args.output_stride +
+                  (kv_head * place.group + at % place.group) * head_dim + column;
+    const Shared<T> from = stage + (row * Tile<kDim>::kStride + column);
+    if (wide) {
+      const uint4 bits = SharedCast<const uint4>(from)[0];
+      *reinterpret_cast<uint4*>(to) = bits;
+    } else {
+      for (int j = 0; j < 8 && column + j < head_dim; ++j) to[j] = from[j];
+    }
+  }
+}
+
 template <class T, int kDim>
 __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArgs args) {
   constexpr int kStride = Tile<kDim>::kStride;
+  constexpr int kKeys = Tile<kDim>::kKeys;
+  constexpr bool kHoldsRows = Tile<kDim>::kHoldsRows;
   constexpr int kSteps = kDim / 16;  // of the product of queries and keys
   TANDEM_DYNAMIC_SHARED(T, shared);
   const Shared<T> keys = shared;
@@ -125,15 +158,21 @@ __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArg
   const int32_t begin = first_seen / kKeys * kKeys;
   const int32_t* const table = args.block_tables + sequence * args.table_stride;
 
-  // Queries go through the room of the keys into registers.
-  StageQueries<T, kDim>(args, place, kv_head, keys);
-  __syncthreads();
+  if constexpr (kHoldsRows) BeginTile<T, kDim>(args, keys, table, kv_head, false, begin, end);
+  const int32_t first_row = place.first_row + warp * kWarpRows;
+  const Shared<T> queries = (kHoldsRows ? values : shared) + warp * kWarpRows * kStride;
+  StageQueries<T, kDim>(args, place, kv_head, first_row, queries);
+  __syncwarp();
   uint32_t query[kSteps][4];
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    LoadMatrices(query[s], keys + ((warp * 16 + lane % 16) * kStride + s * 16 + lane / 16 * 8));
+    LoadMatrices(query[s], queries + (lane % 16 * kStride + s * 16 + lane / 16 * 8));
   }
-  __syncthreads();
+
+  if constexpr (!kHoldsRows) {
+    __syncthreads();
+    BeginTile<T, kDim>(args, keys, table, kv_head, false, begin, end);
+  }
 
   float output[kDim / 8][4] = {};
   float top[2] = {kNothing, kNothing};
@@ -141,15 +180,14 @@ __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArg
   int32_t position[2];  // of this lane's rows
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    position[r] = args.both_ways ? end - 1 : place.start + (place.first_row + warp * 16 + g + 8 * r) / group;
+    position[r] = args.both_ways ? end - 1 : place.start + (first_row + g + 8 * r) / group;
   }
   const float scale = args.scale * kLog2E;
 
-  BeginTile<T, kDim>(args, keys, table, kv_head, false, begin, end);
 #pragma unroll 1
   for (int32_t tile = begin; tile < end; tile += kKeys) {
     AwaitCopies<0>();
-    __syncthreads();  // Keys are here, and nobody reads the values of the tile before.
+    __syncthreads();  // Keys are here, and nobody reads the values of the tile before, or queries.
     BeginTile<T, kDim>(args, values, table, kv_head, true, tile, end);
 
     float score[kKeys / 8][4] = {};
@@ -234,26 +272,23 @@ __global__ void __launch_bounds__(32 * kWarps) PrefillKernel(PrefillAttentionArg
     }
   }
 
-  const int32_t head_dim = args.kv.head_dim;
+  // Nobody has read keys since the last barrier; values somebody may still read.
+  if constexpr (!kHoldsRows) __syncthreads();
+  const Shared<T> stage = shared + warp * kWarpRows * kStride;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sum = total[r];
     sum += __shfl_xor_sync(kWholeWarp, sum, 1);
     sum += __shfl_xor_sync(kWholeWarp, sum, 2);
     const float factor = 1.0f / sum;
-    const int32_t at = place.first_row + warp * 16 + g + 8 * r;
-    if (at >= place.rows) continue;
-    T* const to = static_cast<T*>(args.output) + (place.first_token + at / group) * args.output_stride +
-                  (kv_head * group + at % group) * head_dim;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int column = n * 8 + 2 * q + i;
-        if (column < head_dim) to[column] = FromFloat<T>(output[n][2 * r + i] * factor);
-      }
+      SharedCast<uint32_t>(stage + ((g + 8 * r) * kStride + n * 8 + 2 * q))[0] =
+          PackPair(output[n][2 * r] * factor, output[n][2 * r + 1] * factor, T{});
     }
   }
+  __syncwarp();
+  StoreOutput<T, kDim>(args, place, kv_head, first_row, stage);
 }
 
 template <class T, int kDim>

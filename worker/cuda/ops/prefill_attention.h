@@ -1,10 +1,10 @@
 // Attention of many new tokens per sequence over the paged cache, on tensor cores.
 //
 // The keys and values of the new tokens are in the cache already (CacheKv). A query at position p sees the positions
-// (p - window, p], or [0, p] without a window. Scores are taken in tiles of 64 positions from 0, softmax is rescaled
-// tile by tile in float32; weights are rounded to the cache's type before they meet the values. A row's result depends
-// on its own sequence only, not on the batch nor on where a prompt was cut. With both_ways, for encoders, every query
-// sees all positions of its sequence.
+// (p - window, p], or [0, p] without a window. Scores are taken in tiles of 64 positions from 0 (32 for heads beyond
+// 128), softmax is rescaled tile by tile in float32; weights are rounded to the cache's type before they meet the
+// values. A row's result depends on its own sequence only, not on the batch nor on where a prompt was cut. With
+// both_ways, for encoders, every query sees all positions of its sequence.
 #ifndef TANDEM_WORKER_CUDA_OPS_PREFILL_ATTENTION_H_
 #define TANDEM_WORKER_CUDA_OPS_PREFILL_ATTENTION_H_
 

@@ -99,6 +99,10 @@ TEST_F(PrefillAttentionTest, WindowsBeginAnywhere) {
   for (const int32_t window : {1, 7, 16, 64, 100}) {
     Check(AttentionCase(2, model::DType::kBFloat16, 3, 1, 16, {20, 150, 260}), {20, 150, 60}, window);
   }
+  // Heads whose tiles are smaller than the rows of a block.
+  for (const int32_t window : {0, 40}) {
+    Check(AttentionCase(7, model::DType::kBFloat16, 2, 1, 256, {100, 70}), {85, 70}, window);
+  }
 }
 
 TEST_F(PrefillAttentionTest, BothWaysEveryTokenSeesTheWholeText) {

@@ -1,7 +1,9 @@
 // Instructions that the language has no words for, as functions. Nowhere else stands inline PTX, so that the kernels
 // can also be built for the host, where tests/emulation has the same functions.
 //
-// All of them are there from compute capability 8.0 on.
+// All of them are there from compute capability 8.0 on. What a whole warp does together is volatile: an asm statement
+// that is not may be moved (the CUDA guide's words on inline PTX), and into a branch that not all lanes take it must
+// not be.
 #ifndef TANDEM_WORKER_CUDA_OPS_PTX_H_
 #define TANDEM_WORKER_CUDA_OPS_PTX_H_
 
@@ -35,14 +37,16 @@ __device__ __forceinline__ uint4 LoadOnce16(const void* address) {
 //   of sum: (g, 2q), (g, 2q + 1), (g + 8, 2q), (g + 8, 2q + 1).
 __device__ __forceinline__ void MultiplyAdd(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                                             __nv_bfloat16) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 __device__ __forceinline__ void MultiplyAdd(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], __half) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

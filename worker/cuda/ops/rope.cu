@@ -46,8 +46,9 @@ __global__ void RopeAnglesKernel(RopeAnglesArgs args) {
 
 constexpr int kHeadsPerBlock = 4;
 
-// A row of threads for a head of a token: query heads, then key heads, then value heads, as they lie in memory.
-template <class T>
+// A row of threads for a head of a token: query heads, then key heads, then value heads, as they lie in memory. A
+// thread turns kWide neighbours with those that are half a head further.
+template <class T, int kWide>
 __global__ void CacheKvKernel(CacheKvArgs args) {
   const int64_t token = blockIdx.x;
   const int32_t head = static_cast<int32_t>(blockIdx.y) * kHeadsPerBlock + static_cast<int32_t>(threadIdx.y);
@@ -60,26 +61,42 @@ __global__ void CacheKvKernel(CacheKvArgs args) {
   T* const from = static_cast<T*>(args.qkv) + token * args.qkv_stride + int64_t{head} * head_dim;
   const bool is_query = head < args.heads;
   const bool is_value = head >= args.heads + kv_heads;
+  const int32_t lane = static_cast<int32_t>(threadIdx.x);
 
   T* to = from;
   if (!is_query) {
     const int32_t kv_head = is_value ? head - args.heads - kv_heads : head - args.heads;
     to = static_cast<T*>(args.kv.layer) + int64_t{slot / kKvBlockTokens} * args.kv.block_stride() +
          kv_head * args.kv.head_stride() + (is_value ? kKvBlockTokens * padded : 0) + slot % kKvBlockTokens * padded;
-    for (int32_t i = head_dim + static_cast<int32_t>(threadIdx.x); i < padded; i += 32) to[i] = FromFloat<T>(0.0f);
+    for (int32_t i = head_dim + lane; i < padded; i += 32) to[i] = FromFloat<T>(0.0f);
   }
   if (is_value || args.angles == nullptr) {
     if (is_query) return;
-    for (int32_t i = static_cast<int32_t>(threadIdx.x); i < head_dim; i += 32) to[i] = from[i];
+    if constexpr (kWide == 2) {
+      for (int32_t i = lane * 4; i < head_dim; i += 128) {
+        *reinterpret_cast<uint2*>(to + i) = *reinterpret_cast<const uint2*>(from + i);
+      }
+    } else {
+      for (int32_t i = lane; i < head_dim; i += 32) to[i] = from[i];
+    }
     return;
   }
   const float* const cosines = args.angles + token * head_dim;
   const float* const sines = cosines + half;
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < half; i += 32) {
-    const float a = ToFloat(from[i]);
-    const float b = ToFloat(from[half + i]);
-    to[i] = FromFloat<T>(a * cosines[i] - b * sines[i]);
-    to[half + i] = FromFloat<T>(b * cosines[i] + a * sines[i]);
+  for (int32_t i = lane * kWide; i < half; i += 32 * kWide) {
+    if constexpr (kWide == 2) {
+      const float2 a = UnpackPair(*reinterpret_cast<const uint32_t*>(from + i), T{});
+      const float2 b = UnpackPair(*reinterpret_cast<const uint32_t*>(from + half + i), T{});
+      const float2 c = *reinterpret_cast<const float2*>(cosines + i);
+      const float2 s = *reinterpret_cast<const float2*>(sines + i);
+      *reinterpret_cast<uint32_t*>(to + i) = PackPair(a.x * c.x - b.x * s.x, a.y * c.y - b.y * s.y, T{});
+      *reinterpret_cast<uint32_t*>(to + half + i) = PackPair(b.x * c.x + a.x * s.x, b.y * c.y + a.y * s.y, T{});
+    } else {
+      const float a = ToFloat(from[i]);
+      const float b = ToFloat(from[half + i]);
+      to[i] = FromFloat<T>(a * cosines[i] - b * sines[i]);
+      to[half + i] = FromFloat<T>(b * cosines[i] + a * sines[i]);
+    }
   }
 }
 
@@ -93,11 +110,14 @@ absl::Status RopeAngles(const RopeAnglesArgs& args, cudaStream_t stream) {
 
 absl::Status CacheKv(const CacheKvArgs& args, cudaStream_t stream) {
   return ForSixteenBits("CacheKv", args.kv.type, [&](auto type) {
-    return Launch(
-        "CacheKv", &CacheKvKernel<decltype(type)>,
-        {dim3(static_cast<unsigned int>(args.tokens), BlocksFor(args.heads + 2 * args.kv.kv_heads, kHeadsPerBlock)),
-         dim3(32, kHeadsPerBlock)},
-        stream, args);
+    using T = decltype(type);
+    const LaunchShape shape{
+        dim3(static_cast<unsigned int>(args.tokens), BlocksFor(args.heads + 2 * args.kv.kv_heads, kHeadsPerBlock)),
+        dim3(32, kHeadsPerBlock)};
+    const bool wide = args.kv.head_dim % 4 == 0 && args.qkv_stride % 4 == 0 && AlignedTo(args.qkv, 8) &&
+                      AlignedTo(args.kv.layer, 8) && AlignedTo(args.angles, 8);
+    return wide ? Launch("CacheKv", &CacheKvKernel<T, 2>, shape, stream, args)
+                : Launch("CacheKv", &CacheKvKernel<T, 1>, shape, stream, args);
   });
 }
 

@@ -182,31 +182,64 @@ TEST_F(SimpleOps, ActivationsGatedAndAlone) {
 }
 
 TEST_F(SimpleOps, ABiasIsAddedWithinItsColumns) {
-  const std::vector<float> values = Noise(8, 3 * 10, model::DType::kBFloat16);
-  const std::vector<float> bias = Noise(9, 7, model::DType::kBFloat16);
-  const OnDevice<uint16_t> bits(BitsOf(values, model::DType::kBFloat16));
-  const OnDevice<float> bias_values(bias);
-  ASSERT_DONE(
-      AddBias({.values = bits.data(), .stride = 10, .bias = bias_values.data(), .rows = 3, .columns = 7}, stream_));
-  const std::vector<uint16_t> got = bits.Read();
-  for (size_t i = 0; i < 30; ++i) {
-    const float wanted = values[i] + (i % 10 < 7 ? bias[i % 10] : 0.0f);
-    ASSERT_EQ(got[i], BitsOf(wanted, model::DType::kBFloat16)) << i;
+  for (const model::DType type : {model::DType::kBFloat16, model::DType::kFloat16, model::DType::kFloat32}) {
+    for (const auto& [columns, stride] : {std::pair<size_t, size_t>{7, 10}, {8, 12}, {8, 9}, {1028, 1028}}) {
+      const bool wide = type == model::DType::kFloat32;
+      const std::vector<float> values = Noise(8, 3 * stride, model::DType::kBFloat16);
+      const std::vector<float> bias = Noise(9, columns, model::DType::kBFloat16);
+      const OnDevice<uint16_t> bits(wide ? std::vector<uint16_t>() : BitsOf(values, type));
+      const OnDevice<float> floats(wide ? values : std::vector<float>());
+      const OnDevice<float> bias_values(bias);
+      ASSERT_DONE(AddBias({.values = wide ? static_cast<void*>(floats.data()) : bits.data(),
+                           .stride = static_cast<int64_t>(stride),
+                           .type = type,
+                           .bias = bias_values.data(),
+                           .rows = 3,
+                           .columns = static_cast<int64_t>(columns)},
+                          stream_));
+      const std::vector<float> got = wide ? floats.Read() : FromBits(bits.Read(), type);
+      for (size_t i = 0; i < 3 * stride; ++i) {
+        const float wanted = values[i] + (i % stride < columns ? bias[i % stride] : 0.0f);
+        ASSERT_EQ(got[i], wide ? wanted : FromBits(BitsOf(wanted, type), type)) << columns << " of " << stride;
+      }
+    }
   }
 }
 
+// Rows of any width, in the widest pieces that they allow.
 TEST_F(SimpleOps, RowsAreGathered) {
-  const OnDevice<float> input({0, 1, 2, 10, 11, 12, 20, 21, 22});
-  const OnDevice<int32_t> rows({2, -1, 0});
-  const OnDevice<float> output(9, 5.0f);
-  ASSERT_DONE(GatherRows({.input = input.data(),
-                          .row_index = rows.data(),
-                          .output = output.data(),
-                          .type = model::DType::kFloat32,
-                          .rows = 3,
-                          .columns = 3},
-                         stream_));
-  EXPECT_THAT(output.Read(), ElementsAre(20, 21, 22, 0, 0, 0, 0, 1, 2));
+  for (const int64_t columns : {3, 4, 8, 1036}) {
+    const auto width = static_cast<size_t>(columns);
+    std::vector<float> rows(3 * width);
+    std::vector<uint16_t> half_rows(3 * width);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      rows[i] = static_cast<float>(i + 1);
+      half_rows[i] = static_cast<uint16_t>(i + 1);
+    }
+    const OnDevice<int32_t> index({2, -1, 0});
+    const OnDevice<float> input(rows), output(3 * width, 5.0f);
+    const OnDevice<uint16_t> half_input(half_rows), half_output(3 * width, 5);
+    GatherArgs args{.input = input.data(),
+                    .row_index = index.data(),
+                    .output = output.data(),
+                    .type = model::DType::kFloat32,
+                    .rows = 3,
+                    .columns = columns};
+    ASSERT_DONE(GatherRows(args, stream_));
+    args.input = half_input.data();
+    args.output = half_output.data();
+    args.type = model::DType::kFloat16;
+    ASSERT_DONE(GatherRows(args, stream_));
+    const std::vector<float> got = output.Read();
+    const std::vector<uint16_t> half_got = half_output.Read();
+    for (size_t i = 0; i < width; ++i) {
+      for (size_t row = 0; row < 3; ++row) {
+        const size_t wanted = row == 0 ? 2 * width + i + 1 : row == 1 ? 0 : i + 1;
+        ASSERT_EQ(got[row * width + i], static_cast<float>(wanted)) << columns << ": " << row << ", " << i;
+        ASSERT_EQ(half_got[row * width + i], wanted) << columns << ": " << row << ", " << i;
+      }
+    }
+  }
 }
 
 TEST_F(SimpleOps, AnglesAreThoseOfTheCpu) {
@@ -241,8 +274,9 @@ TEST_F(SimpleOps, AnglesAreThoseOfTheCpu) {
 
 TEST_F(SimpleOps, QueriesTurnAndKeysAndValuesGoToTheirSlots) {
   for (const model::DType type : kSixteenBits) {
-    for (const int32_t head_dim : {8, 12, 16, 66}) {
+    for (const int32_t head_dim : {7, 8, 12, 16, 66}) {
       for (const bool rotary : {true, false}) {
+        if (rotary && head_dim % 2 != 0) continue;
         constexpr int32_t kHeads = 6, kKvHeads = 2;
         const size_t width = static_cast<size_t>((kHeads + 2 * kKvHeads) * head_dim);
         const std::vector<int32_t> slots = {33, -1, 0, 47};  // blocks 2, none, 0, 2
