@@ -126,6 +126,7 @@ class Loader {
       const std::string name = key.name;
       const size_t field = name.rfind('.');
       if (!absl::StartsWith(name, "security.") || origins_.count(name) > 0) continue;
+      if (absl::StartsWith(name, "security.http.")) continue;
       const auto common = origins_.find(absl::StrCat("security", field == std::string::npos ? "" : name.substr(field)));
       if (common != origins_.end() && !key.write(loaded_.config).empty()) origins_[name] = common->second;
     }
@@ -234,26 +235,29 @@ class Loader {
       const char* key;
       const std::string& address;
       const security::DoorSettings* tls;  // null: speaks plain text, always
+      const char* cure;
+      bool dialled;  // by our own programs, of other machines too
     };
-    const Door doors[] = {{"server.clients", server.clients, &security.clients},
-                          {"server.workers", server.workers, &security.workers},
-                          {"server.admin", server.admin, &security.admin},
-                          {"server.http", server.http, nullptr},
-                          {"server.metrics", server.metrics, nullptr}};
+    constexpr char kGrpc[] = "set security.certificate and security.key for TLS";
+    constexpr char kHttp[] = "set security.http.certificate and security.http.key for TLS";
+    constexpr char kProxy[] = "put a proxy with TLS before it";
+    const Door doors[] = {{"server.clients", server.clients, &security.clients, kGrpc, true},
+                          {"server.workers", server.workers, &security.workers, kGrpc, true},
+                          {"server.admin", server.admin, &security.admin, kGrpc, true},
+                          {"server.http", server.http, &security.http, kHttp, false},
+                          {"server.metrics", server.metrics, nullptr, kProxy, false}};
     std::map<int, const char*> ports;
-    for (const auto& [key, address, tls] : doors) {
+    for (const auto& [key, address, tls, cure, dialled] : doors) {
       const auto endpoint = ParseEndpoint(address);
       if (!endpoint.ok()) return endpoint.status();
       const auto origin = origins_.find(key);
       const std::string from = origin == origins_.end() ? kDefault : origin->second;
       // Where programs dial over TLS, the address may be another machine's; who opens a door asks CheckServed().
-      const bool encrypted = tls != nullptr && (tls->encrypted() || security.dial.encrypted());
+      const bool encrypted = (tls != nullptr && tls->encrypted()) || (dialled && security.dial.encrypted());
       if (!endpoint->IsLoopback() && !encrypted && !server.plaintext_beyond_loopback) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            from, ": ", key, ": other machines can reach ", address,
-            ", and nothing on it is encrypted; use 127.0.0.1, ",
-            tls != nullptr ? "set security.certificate and security.key for TLS" : "put a proxy with TLS before it",
-            ", or set server.plaintext_beyond_loopback: true"));
+        return absl::InvalidArgumentError(absl::StrCat(from, ": ", key, ": other machines can reach ", address,
+                                                       ", and nothing on it is encrypted; use 127.0.0.1, ", cure,
+                                                       ", or set server.plaintext_beyond_loopback: true"));
       }
       if (endpoint->port == 0) continue;
       const auto [it, fresh] = ports.insert({endpoint->port, key});

@@ -26,14 +26,17 @@ struct ServerConfig {
   std::string admin = "127.0.0.1:50052";
   std::string http = "127.0.0.1:8000";
   std::string metrics = "127.0.0.1:9464";
-  std::string api_keys_file;               // of the gateway: NAME:KEY lines; empty = none
-  bool plaintext_beyond_loopback = false;  // without it, other machines can reach an address over TLS only
+  std::string api_keys_file;                      // of the gateway: NAME:KEY lines; empty = none
+  bool plaintext_beyond_loopback = false;         // without it, other machines can reach an address over TLS only
+  absl::Duration stop_grace = absl::Seconds(30);  // what runs when a program is told to end gets so long to end
+  std::string reflection = "loopback";            // loopback, always, never: where gRPC says which services it has
 };
 
-// TLS and roles at the three doors of gRPC. docs/security.md has the whole.
+// TLS at the doors, and roles at the three of gRPC. docs/security.md has the whole.
 struct SecurityConfig {
-  security::DoorSettings all;                      // of every door, where its own say nothing
+  security::DoorSettings all;                      // of every door of gRPC, where its own say nothing
   security::DoorSettings clients, workers, admin;  // after the load: whole, with what `all` gave
+  security::DoorSettings http;                     // of the gateway; nothing of `all`, since others come to it
   std::vector<security::IdentityRule> identities;  // what certificates may do
   std::string tokens;                              // a file: what the bearers of tokens may do
   absl::Duration refresh = absl::Minutes(1);       // certificates, keys and tokens are read again so often
@@ -67,7 +70,7 @@ struct ModelConfig {
   uint64_t kv_memory_bytes = 0;     // cap of each rank's KV pool; 0 = what fits
   int max_num_seqs = 0;             // 0 = the scheduler's default
   std::string goal = "throughput";  // throughput, latency: what `tensor_parallel: auto` makes the most of
-  int priority = 0;                 // added to a request's own, -100 to 100
+  int priority = 0;                 // of placement, and of spare replicas; -100 to 100
   std::string chat_template;        // a file; empty = the model's own
 };
 
@@ -84,6 +87,7 @@ struct SchedulingConfig {
   std::string device_health;                        // a table of one's own (device_health.h), before the shipped one
   double overcommit = 1.0;                          // booked KV over real KV
   absl::Duration client_stall = absl::Seconds(60);  // a client that takes no message for so long is let go; 0: never
+  int remembered = 2048;                            // ended requests that can still be explained
   absl::Duration step_budget = absl::Milliseconds(200);  // prefill is cut so that a step takes about this long
   bool prefix_cache = true;
   bool sharing = true;      // groups of one rank may live beside others on a device where there is no other room

@@ -88,6 +88,7 @@ TEST_F(ClusterConfigTest, ReadsEveryKey) {
 state_dir: state
 model_root: /models
 time_scale: 2.5
+server: {stop_grace: 90s, reflection: never}
 devices:
   select: [cpu:0, "cpu:1", cuda:GPU-12ab, sim:A100]
   cpu_memory: 4GiB
@@ -112,6 +113,8 @@ models:
   EXPECT_EQ(config.state_dir, (folder_ / "state").string()) << "relative to the file, not to the working folder";
   EXPECT_EQ(config.model_root, "/models");
   EXPECT_DOUBLE_EQ(config.time_scale, 2.5);
+  EXPECT_EQ(config.server.stop_grace, absl::Seconds(90));
+  EXPECT_EQ(config.server.reflection, "never");
   EXPECT_THAT(config.devices.select, ElementsAre("cpu:0", "cpu:1", "cuda:GPU-12ab", "sim:A100"));
   EXPECT_EQ(config.devices.cpu_memory_bytes, 4ull << 30);
   EXPECT_EQ(config.devices.cpu_threads, 3);

@@ -163,9 +163,8 @@ absl::Status ReadIdentities(absl::string_view text, std::vector<security::Identi
   return absl::OkStatus();
 }
 std::string WriteIdentities(const std::vector<security::IdentityRule>& rules) {
-  return absl::StrJoin(rules, ",", [](std::string* out, const security::IdentityRule& rule) {
-    absl::StrAppend(out, rule.name, "=", rule.roles.ToString());
-  });
+  return absl::StrJoin(
+      rules, ",", [](std::string* out, const security::IdentityRule& rule) { absl::StrAppend(out, rule.ToString()); });
 }
 
 absl::Status ReadRefresh(absl::string_view text, absl::Duration& into) {
@@ -174,6 +173,14 @@ absl::Status ReadRefresh(absl::string_view text, absl::Duration& into) {
   if (*value < absl::Seconds(1) || *value > absl::Hours(24)) {
     return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not from 1s to 24h"));
   }
+  into = *value;
+  return absl::OkStatus();
+}
+
+absl::Status ReadStopGrace(absl::string_view text, absl::Duration& into) {
+  const auto value = ParseDuration(text);
+  if (!value.ok()) return value.status();
+  if (*value > absl::Hours(1)) return absl::InvalidArgumentError(absl::StrCat(text, " is out of range; 0 to 1h"));
   into = *value;
   return absl::OkStatus();
 }
@@ -235,6 +242,13 @@ constexpr ClusterKey kClusterKeys[] = {
     {"server.plaintext_beyond_loopback", Shape::kScalar,
      [](Text t, Config& c) { return ReadBool(t, c.server.plaintext_beyond_loopback); },
      [](const Config& c) { return Truth(c.server.plaintext_beyond_loopback); }},
+    {"server.stop_grace", Shape::kScalar, [](Text t, Config& c) { return ReadStopGrace(t, c.server.stop_grace); },
+     [](const Config& c) { return absl::FormatDuration(c.server.stop_grace); }},
+    {"server.reflection", Shape::kScalar,
+     [](Text t, Config& c) {
+       return ReadWord(t, {"loopback", "always", "never"}, c.server.reflection);
+     },
+     [](const Config& c) { return c.server.reflection; }},
     SecurityPath<&Security::all, &Door::certificate>("security.certificate"),
     SecurityPath<&Security::all, &Door::key>("security.key"),
     SecurityPath<&Security::all, &Door::client_ca>("security.client_ca"),
@@ -251,6 +265,10 @@ constexpr ClusterKey kClusterKeys[] = {
     SecurityPath<&Security::admin, &Door::key>("security.admin.key"),
     SecurityPath<&Security::admin, &Door::client_ca>("security.admin.client_ca"),
     ClientCertificates<&Security::admin>("security.admin.client_certificates"),
+    SecurityPath<&Security::http, &Door::certificate>("security.http.certificate"),
+    SecurityPath<&Security::http, &Door::key>("security.http.key"),
+    SecurityPath<&Security::http, &Door::client_ca>("security.http.client_ca"),
+    ClientCertificates<&Security::http>("security.http.client_certificates"),
     {"security.identities", Shape::kList, [](Text t, Config& c) { return ReadIdentities(t, c.security.identities); },
      [](const Config& c) { return WriteIdentities(c.security.identities); }},
     {"security.tokens", Shape::kPath, [](Text t, Config& c) { return ReadPath(t, c.security.tokens); },
@@ -338,6 +356,9 @@ constexpr ClusterKey kClusterKeys[] = {
     {"scheduling.overcommit", Shape::kScalar,
      [](Text t, Config& c) { return Read(t, 0.0, 10.0, c.scheduling.overcommit); },
      [](const Config& c) { return Number(c.scheduling.overcommit); }},
+    {"scheduling.remembered", Shape::kScalar,
+     [](Text t, Config& c) { return Read(t, int64_t{16}, 20000, c.scheduling.remembered); },
+     [](const Config& c) { return absl::StrCat(c.scheduling.remembered); }},
     {"scheduling.client_stall", Shape::kScalar,
      [](Text t, Config& c) {
        const auto time = ParseDuration(t);

@@ -86,9 +86,36 @@ TEST_F(SecurityConfigTest, TlsServesOtherMachinesWithoutTheFlagForPlainText) {
   EXPECT_EQ(Wrong(rack + "security: {certificate: s, key: k, client_ca: c}\n"), "");
   // One door alone does not open the others.
   EXPECT_THAT(Wrong(rack + "security: {clients: {certificate: s, key: k}}\n"), HasSubstr("server.workers"));
-  // HTTP and metrics have no TLS of their own.
-  EXPECT_THAT(Wrong("server: {http: 0.0.0.0:1}\nsecurity: {certificate: s, key: k}\n"),
+  // Metrics have no TLS of their own.
+  EXPECT_THAT(Wrong("server: {metrics: 0.0.0.0:1}\nsecurity: {certificate: s, key: k}\n"),
               HasSubstr("put a proxy with TLS before it"));
+}
+
+TEST_F(SecurityConfigTest, TheGatewaysTlsIsItsOwn) {
+  const std::string grpc = "server: {http: 0.0.0.0:1}\nsecurity: {certificate: s, key: k, client_ca: c, dial: {ca: c}";
+  EXPECT_THAT(Wrong(grpc + "}\n"), AllOf(HasSubstr("server.http: other machines can reach"),
+                                         HasSubstr("set security.http.certificate and security.http.key")))
+      << "what gRPC's doors show is not what a browser asks for";
+  EXPECT_EQ(Wrong(grpc + ", http: {certificate: w, key: x}}\n"), "");
+  const LoadedConfig loaded = Good(grpc + ", client_certificates: optional, http: {certificate: w, key: x}}\n");
+  EXPECT_EQ(loaded.config.security.http.client_ca, "");
+  EXPECT_EQ(Origin(loaded, "security.http.certificate"), folder_ + "/w from file " + folder_ + "/c.yaml:2");
+  EXPECT_EQ(Origin(loaded, "security.http.client_certificates"), "off from default");
+  EXPECT_THAT(loaded.warnings, IsEmpty());
+  EXPECT_EQ(Good("", {{"TANDEM_SECURITY_HTTP_CERTIFICATE", "/w"}, {"TANDEM_SECURITY_HTTP_KEY", "/x"}})
+                .config.security.http.key,
+            "/x");
+  EXPECT_EQ(Good("security: {http: {certificate: w, key: x, client_ca: y}}\n").config.security.http.client_certificates,
+            "required");
+  EXPECT_THAT(Wrong("security: {http: {certificate: w}}\n"), HasSubstr("security.http: a certificate and its key"));
+  EXPECT_THAT(Wrong("security: {http: {client_ca: y}}\n"), HasSubstr("need TLS"));
+}
+
+TEST_F(SecurityConfigTest, KeysThatTravelInTheOpenAreWarnedOf) {
+  const std::string open = "server: {http: 0.0.0.0:1, plaintext_beyond_loopback: true, api_keys_file: k}\n";
+  EXPECT_THAT(Good(open).warnings, ElementsAre(HasSubstr("API keys that are sent to 0.0.0.0:1 can be read")));
+  EXPECT_THAT(Good(open + "security: {http: {certificate: w, key: x}}\n").warnings, IsEmpty());
+  EXPECT_THAT(Good("server: {api_keys_file: k}\n").warnings, IsEmpty());
 }
 
 TEST_F(SecurityConfigTest, WhoDialsOverTlsMayNameAnotherMachineButNotServeThere) {

@@ -37,19 +37,27 @@ absl::Status Bad(absl::string_view key, absl::string_view why) {
   return absl::InvalidArgumentError(absl::StrCat("security.", key, ": ", why));
 }
 
-absl::Status CheckDoor(const NamedDoor& named, const SecurityConfig& security) {
-  const DoorSettings& door = security.*named.door;
+bool AsksForCertificates(const DoorSettings& door) { return door.client_certificates != "off"; }
+
+absl::Status CheckTls(const char* name, const DoorSettings& door) {
   if (door.certificate.empty() != door.key.empty()) {
-    return Bad(named.name, "a certificate and its key belong together; only one of them is given");
+    return Bad(name, "a certificate and its key belong together; only one of them is given");
   }
-  const bool asks = door.client_certificates != "off";
+  const bool asks = AsksForCertificates(door);
   if (asks && !door.encrypted()) {
-    return Bad(named.name, "clients' certificates need TLS: set certificate and key of the door, too");
+    return Bad(name, "clients' certificates need TLS: set certificate and key of the door, too");
   }
   if (asks && door.client_ca.empty()) {
-    return Bad(named.name, absl::StrCat("client_certificates is ", door.client_certificates,
-                                        ", but no client_ca says who signs them"));
+    return Bad(name, absl::StrCat("client_certificates is ", door.client_certificates,
+                                  ", but no client_ca says who signs them"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDoor(const NamedDoor& named, const SecurityConfig& security) {
+  const DoorSettings& door = security.*named.door;
+  if (absl::Status status = CheckTls(named.name, door); !status.ok()) return status;
+  const bool asks = AsksForCertificates(door);
   if (security.roles() && security.tokens.empty() && !asks) {
     return Bad(named.name,
                "roles are given by security.identities alone, and this door asks for no certificate: nobody could "
@@ -62,12 +70,14 @@ absl::Status CheckDoor(const NamedDoor& named, const SecurityConfig& security) {
 
 void InheritDoors(SecurityConfig& security) {
   for (const NamedDoor& named : kDoors) Inherit(security.all, security.*named.door);
+  Inherit({}, security.http);
 }
 
 absl::Status CheckSecurity(const SecurityConfig& security) {
   for (const NamedDoor& named : kDoors) {
     if (const absl::Status status = CheckDoor(named, security); !status.ok()) return status;
   }
+  if (absl::Status status = CheckTls("http", security.http); !status.ok()) return status;
   const security::DialSettings& dial = security.dial;
   if (dial.certificate.empty() != dial.key.empty()) {
     return Bad("dial", "a certificate and its key belong together; only one of them is given");
@@ -94,7 +104,16 @@ std::vector<std::string> SecurityWarnings(const ServerConfig& server, const Secu
                                       " may do all that is behind it; set security.client_ca or security.tokens"));
     }
   }
+  const auto http = ParseEndpoint(server.http);
+  if (http.ok() && !http->IsLoopback() && !security.http.encrypted() && !server.api_keys_file.empty()) {
+    warnings.push_back(KeysInTheOpen(server.http));
+  }
   return warnings;
+}
+
+std::string KeysInTheOpen(const std::string& address) {
+  return absl::StrCat("server.http: API keys that are sent to ", address,
+                      " can be read on the way; set security.http.certificate and security.http.key");
 }
 
 absl::Status CheckServed(const ClusterConfig& config) {

@@ -21,10 +21,14 @@ absl::Status CheckSecurity(const SecurityConfig& security);
 // One sentence each on what lets in more than its author may think.
 std::vector<std::string> SecurityWarnings(const ServerConfig& server, const SecurityConfig& security);
 
+// Of a gateway that has keys and whose address other machines reach in plain text. Keys of a file are looked at by
+// SecurityWarnings; what else a gateway has, it alone knows.
+std::string KeysInTheOpen(const std::string& address);
+
 // For whoever opens the doors: none is plain text that other machines can reach, unless that is asked for.
 absl::Status CheckServed(const ClusterConfig& config);
 
-// For the scheduler before it opens its doors, and `config validate`: the files of the doors and of the tokens.
+// For the scheduler before it opens its doors, and `config validate`: the files of gRPC's doors and of the tokens.
 absl::Status CheckDoorFiles(const SecurityConfig& security, absl::Time now, std::vector<std::string>* warnings);
 
 }  // namespace tandem::config

@@ -22,11 +22,13 @@ ServiceProgram::ServiceProgram(std::string name, const std::string& what, const 
     : name_(std::move(name)), app_(what) {
   app_.set_version_flag("--version", version);
   app_.add_option("--config", config_path_, "YAML file; see config/");
-  app_.add_option("--shutdown-grace", grace_s_, "Seconds that what is under way gets after SIGTERM (10)")
-      ->check(CLI::Range(0.0, 3600.0));
   app_.add_option("--log-level", log_level_, "0 all, 1 warnings, 2 errors (0)")->check(CLI::Range(0, 2));
   Layered("--log-format", "log.format", "text or json (text)");
   app_.add_flag("--die-with-parent", die_with_parent_, "End when the process that started this one does");
+}
+
+void ServiceProgram::DoorFlags() {
+  Layered("--stop-grace", "server.stop_grace", "How long what is under way gets after SIGTERM, as 10s (30s)");
   app_.add_flag_callback(
       "--insecure-non-loopback",
       [this] {
@@ -54,10 +56,14 @@ std::optional<int> ServiceProgram::Begin(int argc, char** argv) {
   const pid_t parent = getppid();
   try {
     app_.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app_.exit(e);
   } catch (const CLI::ParseError& e) {
-    return app_.exit(e) == 0 ? 0 : kExitUsage;
+    Fail(e.what());
+    return kExitUsage;
   }
   FLAGS_minloglevel = log_level_;
+  notifier_ = std::make_shared<Notifier>();
   if (die_with_parent_) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) return Fail("the process that started this one has ended");
@@ -65,7 +71,9 @@ std::optional<int> ServiceProgram::Begin(int argc, char** argv) {
   sigemptyset(&ends_);
   sigaddset(&ends_, SIGTERM);
   sigaddset(&ends_, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ends_, nullptr);
+  sigset_t kept = ends_;  // SIGUSR1 would end a program that does not wait for it
+  sigaddset(&kept, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &kept, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
   auto loaded = LoadClusterConfig(config_path_, flags_);
@@ -81,10 +89,20 @@ int ServiceProgram::Fail(absl::string_view why) const {
   return 1;
 }
 
-void ServiceProgram::AwaitEnd() const {
+int ServiceProgram::AwaitEnd(bool finishes_first) {
+  sigset_t awaited = ends_;
+  if (finishes_first) sigaddset(&awaited, SIGUSR1);
   int number = 0;
-  sigwait(&ends_, &number);
-  LOG(INFO) << "signal " << number << ": what is under way gets up to " << grace_s_ << " s";
+  sigwait(&awaited, &number);
+  LOG(INFO) << "signal " << number << ": what is under way gets up to " << absl::FormatDuration(stop_grace())
+            << "; another signal ends that";
+  return number;
+}
+
+bool ServiceProgram::HurriedOn() {
+  const timespec at_once = {};
+  hurried_on_ = hurried_on_ || sigtimedwait(&ends_, nullptr, &at_once) > 0;
+  return hurried_on_;
 }
 
 }  // namespace tandem::config

@@ -20,6 +20,7 @@
 #include "base/security/pem_files.h"
 #include "base/security/secret_file.h"
 #include "base/security/token_file.h"
+#include "base/steady_wait.h"
 
 namespace tandem::security {
 namespace {
@@ -35,12 +36,12 @@ bool StaysOnThisMachine(absl::string_view address) {
 // The token as its file has it now, or as it was when the file was last readable.
 class Token {
  public:
-  Token(std::string file, std::string token) : file_(std::move(file)), token_(std::move(token)), read_(absl::Now()) {}
+  Token(std::string file, std::string token) : file_(std::move(file)), token_(std::move(token)) {}
 
   std::string Header() {
     absl::MutexLock lock(&mu_);
-    if (!file_.empty() && absl::Now() - read_ >= kReadAgain) {
-      read_ = absl::Now();
+    if (!file_.empty() && SteadySince(read_) >= kReadAgain) {
+      read_ = std::chrono::steady_clock::now();
       if (const auto text = ReadBounded("token file", file_); text.ok()) {
         if (auto token = ParseOwnToken(*text, file_); token.ok()) token_ = *std::move(token);
       }
@@ -52,7 +53,7 @@ class Token {
   const std::string file_;  // empty: it stays as it is
   absl::Mutex mu_;
   std::string token_ ABSL_GUARDED_BY(mu_);
-  absl::Time read_ ABSL_GUARDED_BY(mu_);
+  SteadyTime read_ ABSL_GUARDED_BY(mu_) = std::chrono::steady_clock::now();
 };
 
 // gRPC's own call credentials refuse a channel without TLS, on loopback too.

@@ -31,9 +31,22 @@ TEST(IdentityRules, ANameIsMetAsAWholeOrUpToItsStar) {
 
 TEST(IdentityRules, AllRulesOfANameCount) {
   const std::vector<IdentityRule> rules = {Rule("*.rack7=viewer"), Rule("head.rack7=worker+client")};
-  EXPECT_EQ(RolesOf(rules, "head.rack7").ToString(), "client+worker+viewer");
-  EXPECT_EQ(RolesOf(rules, "other.rack7").ToString(), "viewer");
-  EXPECT_TRUE(RolesOf(rules, "head.rack8").empty());
+  EXPECT_EQ(GrantOf(rules, "head.rack7").roles.ToString(), "client+worker+viewer");
+  EXPECT_EQ(GrantOf(rules, "other.rack7").roles.ToString(), "viewer");
+  EXPECT_TRUE(GrantOf(rules, "head.rack8").roles.empty());
+}
+
+TEST(IdentityRules, ABoundOfPriorityStandsBehindTheRoles) {
+  EXPECT_EQ(Rule("a=client").highest_priority, kHighestPriority);
+  const IdentityRule nightly = Rule("CN of two words=client  highest_priority=-10");
+  EXPECT_EQ(nightly.name, "CN of two words");
+  EXPECT_EQ(nightly.highest_priority, -10);
+  EXPECT_EQ(nightly.ToString(), "CN of two words=client highest_priority=-10");
+  EXPECT_EQ(Rule("a=client").ToString(), "a=client");
+  const std::vector<IdentityRule> rules = {Rule("*.rack7=viewer"), Rule("a.rack7=client highest_priority=-10"),
+                                           Rule("a.*=client highest_priority=5")};
+  EXPECT_EQ(GrantOf(rules, "a.rack7").highest_priority, 5) << "the highest, but not that of who may only look";
+  EXPECT_EQ(GrantOf(rules, "a.rack8").highest_priority, 5);
 }
 
 TEST(IdentityRules, WhatIsNoRuleIsSaid) {

@@ -1,16 +1,14 @@
 #include "base/security/pem_files.h"
 
 #include <openssl/asn1.h>
-#include <openssl/bio.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
 #include <ctime>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "base/security/openssl_objects.h"
 #include "base/security/secret_file.h"
 #include "base/security/token_file.h"
 
@@ -19,26 +17,10 @@ namespace {
 
 constexpr absl::Duration kEndsSoon = absl::Hours(14 * 24);
 
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using Bio = std::unique_ptr<BIO, Freer<BIO_free>>;
-using Certificate = std::unique_ptr<X509, Freer<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
-
-Bio Over(const std::string& text) { return Bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
-
 absl::Status Bad(const std::string& what, const std::string& path, absl::string_view why) {
   ERR_clear_error();  // of this thread, which gRPC's handshakes may share
   return absl::InvalidArgumentError(absl::StrCat(what, " ", path, ": ", why));
 }
-
-// A key with a password has none here: nobody is there to be asked.
-int NoPassword(char*, int, int, void*) { return 0; }
 
 absl::Time FromAsn1(const ASN1_TIME* time) {
   std::tm parts{};

@@ -2,18 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/security/test_pair.h"
 
 namespace tandem::security {
 namespace {
@@ -24,41 +17,10 @@ using ::testing::IsEmpty;
 
 class PemFilesTest : public ::testing::Test {
  protected:
-  PemFilesTest() {
-    char name[] = "/tmp/pem_files_XXXXXX";
-    folder_ = mkdtemp(name);
-  }
-  ~PemFilesTest() override { std::filesystem::remove_all(folder_); }
-
-  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
-
-  std::string Write(const std::string& name, const std::string& text) {
-    std::ofstream(Path(name)) << text;
-    chmod(Path(name).c_str(), 0600);
-    return Path(name);
-  }
-
-  // NAME.crt, signed by itself, and NAME.key.
-  DoorSettings Make(const std::string& name, absl::Duration from, absl::Duration until) {
-    EVP_PKEY* key = EVP_EC_gen("P-256");
-    X509* certificate = X509_new();
-    X509_set_pubkey(certificate, key);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), absl::ToInt64Seconds(from));
-    X509_gmtime_adj(X509_getm_notAfter(certificate), absl::ToInt64Seconds(until));
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_ASC,
-                               reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
-    X509_set_issuer_name(certificate, X509_get_subject_name(certificate));
-    X509_sign(certificate, key, EVP_sha256());
-    DoorSettings door{.certificate = Write(name + ".crt", ""), .key = Write(name + ".key", "")};
-    std::FILE* out = std::fopen(door.certificate.c_str(), "w");
-    PEM_write_X509(out, certificate);
-    std::fclose(out);
-    out = std::fopen(door.key.c_str(), "w");
-    PEM_write_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr);
-    std::fclose(out);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-    return door;
+  std::string Path(const std::string& name) const { return folder_.Path(name); }
+  std::string Write(const std::string& name, const std::string& text) const { return folder_.Write(name, text); }
+  DoorSettings Make(const std::string& name, absl::Duration from, absl::Duration until) const {
+    return folder_.Make(name, from, until);
   }
 
   std::string Wrong(const DoorSettings& door) {
@@ -66,7 +28,7 @@ class PemFilesTest : public ::testing::Test {
   }
 
   const absl::Duration day_ = absl::Hours(24);
-  std::string folder_;
+  TestFolder folder_;
   std::vector<std::string> warnings_;
 };
 
@@ -85,7 +47,7 @@ TEST_F(PemFilesTest, WhatIsWrongIsNamedWithItsFile) {
   const DoorSettings good = Make("server", -day_, 100 * day_), other = Make("other", -day_, 100 * day_);
   EXPECT_THAT(Wrong({.certificate = Path("none.crt"), .key = good.key}),
               AllOf(HasSubstr("certificate " + Path("none.crt")), HasSubstr("No such file")));
-  EXPECT_THAT(Wrong({.certificate = folder_, .key = good.key}), HasSubstr("not a file"));
+  EXPECT_THAT(Wrong({.certificate = Path(""), .key = good.key}), HasSubstr("not a file"));
   EXPECT_THAT(Wrong({.certificate = Write("text", "hello\n"), .key = good.key}),
               HasSubstr("no certificate in PEM form"));
   EXPECT_THAT(Wrong({.certificate = good.certificate, .key = good.certificate}),

@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<TokenEntry>> ParseTokenFile(absl::string_view text, c
     };
     const std::vector<absl::string_view> words = absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
     if (words.empty() || words[0][0] == '#') continue;
-    if (words.size() != 3) {
+    if (words.size() != 3 && words.size() != 4) {
       return bad(absl::StrCat("a line is NAME ROLES TOKEN, this one has ", words.size(),
                               words.size() == 1 ? " word" : " words"));
     }
@@ -84,7 +84,9 @@ absl::StatusOr<std::vector<TokenEntry>> ParseTokenFile(absl::string_view text, c
     if (!digest.ok()) return bad(digest.status().message());
     const auto [it, fresh] = lines.emplace(*digest, number);
     if (!fresh) return bad(absl::StrCat("the token of line ", it->second, " again"));
-    entries.push_back({std::string(words[0]), *roles, *digest});
+    const auto highest = words.size() == 4 ? ReadHighestPriority(words[3]) : kHighestPriority;
+    if (!highest) return bad("behind a token may stand highest_priority=N with N from -100 to 100, and nothing else");
+    entries.push_back({std::string(words[0]), *roles, *digest, *highest});
   }
   return entries;
 }

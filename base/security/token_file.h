@@ -3,6 +3,7 @@
 //   # who        may         token, or its SHA-256
 //   gateway-1    client      3f9c...                  (at least 16 of letters, digits and - . _ ~ + / =)
 //   prometheus   viewer      sha256:9f86d081884c7d65...
+//   nightly      client      77d2...  highest_priority=-10     its requests wait for others'
 //
 // A token is kept as its SHA-256, also where the file has it in the clear: what is compared, and what a memory dump
 // shows, is the digest. No message holds a token or a part of one.
@@ -17,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "base/security/priority_bound.h"
 #include "base/security/role.h"
 
 namespace tandem::security {
@@ -27,6 +29,7 @@ struct TokenEntry {
   std::string name;  // for logs and messages
   RoleSet roles;
   TokenDigest digest;
+  int32_t highest_priority = kHighestPriority;  // of its requests
 };
 
 TokenDigest DigestOf(absl::string_view token);

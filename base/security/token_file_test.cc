@@ -40,13 +40,23 @@ TEST(TokenFile, TheDigestStandsForTheToken) {
   }
 }
 
+TEST(TokenFile, ABoundOfPriorityMayStandBehindTheToken) {
+  const auto entries =
+      ParseTokenFile(absl::StrCat("a client ", kOne, "\nb client ", kTwo, "\thighest_priority=-10\r\n"), "tokens");
+  ASSERT_TRUE(entries.ok()) << entries.status();
+  EXPECT_EQ((*entries)[0].highest_priority, kHighestPriority);
+  EXPECT_EQ((*entries)[1].highest_priority, -10);
+}
+
 TEST(TokenFile, OneNameMayHaveAnOldTokenAndANewOne) {
   EXPECT_EQ(Wrong(absl::StrCat("ops admin ", kOne, "\nops admin ", kTwo, "\n")), "nothing");
 }
 
 TEST(TokenFile, WhatIsWrongIsSaidByLineAndWithoutTheToken) {
   EXPECT_THAT(Wrong(absl::StrCat("\nops ", kOne)), HasSubstr("tokens:2: a line is NAME ROLES TOKEN, this one has 2"));
-  EXPECT_THAT(Wrong(absl::StrCat("ops admin ", kOne, " x")), HasSubstr("this one has 4 words"));
+  EXPECT_THAT(Wrong(absl::StrCat("ops admin ", kOne, " x")), HasSubstr("behind a token may stand highest_priority=N"));
+  EXPECT_THAT(Wrong(absl::StrCat("ops admin ", kOne, " highest_priority=101")), HasSubstr("from -100 to 100"));
+  EXPECT_THAT(Wrong(absl::StrCat("ops admin ", kOne, " highest_priority=1 x")), HasSubstr("this one has 5 words"));
   EXPECT_THAT(Wrong("ops admin short"), HasSubstr("16 to 512 characters, this one has 5"));
   EXPECT_THAT(Wrong("ops admin " + std::string(513, 'a')), HasSubstr("this one has 513"));
   EXPECT_THAT(Wrong("ops admin aaaaaaaaaaaaaaaa\"aaaa"), HasSubstr("made of letters"));
