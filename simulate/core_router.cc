@@ -61,10 +61,14 @@ void CoreRouter::Hear(int64_t now, uint32_t, const worker::RequestUpdate& update
   const core::RequestId id = CoreId(RequestOf(update.id));
   const core::Attempt attempt{update.id.attempt.leader, update.id.attempt.counter};
   if (const auto* started = std::get_if<worker::Started>(&update.what)) {
+    computing_.insert(RequestOf(update.id));
     Step(now, core::RequestStarted{id, attempt, {started->cached_tokens}, {}}, out);
+  } else if (std::holds_alternative<worker::Produced>(update.what)) {
+    if (computing_.erase(RequestOf(update.id)) > 0) Step(now, core::RequestComputed{id, attempt}, out);
   } else if (std::holds_alternative<worker::Preempted>(update.what)) {
     Step(now, core::RequestPreempted{id, attempt}, out);
   } else if (const auto* ended = std::get_if<worker::Ended>(&update.what)) {
+    computing_.erase(RequestOf(update.id));
     Step(now, core::RequestEnded{id, attempt, HowOf(ended->how), {ended->output_tokens}, ended->message}, out);
   }
 }

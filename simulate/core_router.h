@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "simulate/fleet.h"
 #include "simulate/router.h"
 #include "simulate/sim_group.h"
@@ -35,6 +36,7 @@ class CoreRouter : public Router {
   const std::vector<std::unique_ptr<SimGroup>>& groups_;
   const int64_t begin_us_;                        // of the core's clock
   std::map<core::GroupId, uint32_t> group_of_;    // place in `groups`
+  absl::flat_hash_set<uint32_t> computing_;       // requests that have started, and no token came since
   std::vector<std::vector<uint32_t>> groups_on_;  // by DeviceId
   core::Event arrival_, beat_;                    // changed in place
   size_t beating_ = 0;                            // whose turn it is

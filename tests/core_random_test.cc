@@ -23,6 +23,7 @@
 #include "scheduler/core/kept.h"
 #include "scheduler/core/words.h"
 #include "tests/kept.h"
+#include "tests/landmarks.h"
 #include "tests/scenario_worker.h"
 
 namespace tandem::core {
@@ -198,6 +199,7 @@ class World {
     if (Chance(200)) event.priority = Draw(3);
     if (Chance(600)) event.tenant = absl::StrCat("t", Draw(3));
     event.bytes = {event.prompt.value * 4 + Draw(1000)};
+    if (Chance(500)) event.prefix = LandmarksOf(Draw(3), event.prompt);
     clients_[event.request];
     Step(event);
   }
@@ -232,10 +234,12 @@ class World {
     std::advance(it, Draw(static_cast<int>(work.size())));
     const RequestId id = it->first;
     if (!it->second.started)
-      return Chance(50) ? worker.process->End(id, EndedHow::kRefused, {}) : worker.process->Start(id);
+      return Chance(50) ? worker.process->End(id, EndedHow::kRefused, {}) : worker.process->Start(id, Chance(50));
     const int die = Draw(100);
     const Attempt attempt = it->second.attempt;
-    if (die < 10) {
+    if (die < 4) {
+      worker.process->Report(RequestComputed{id, attempt});  // once more, perhaps
+    } else if (die < 10) {
       it->second.started = false;
       worker.process->Report(RequestPreempted{id, attempt});
     } else if (die < 20) {

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "scheduler/core/dump.h"
 #include "scheduler/core/event_fields.h"
 #include "scheduler/core/format.h"
 #include "scheduler/core/invariants.h"
@@ -85,7 +86,8 @@ std::string ScenarioEnv::Run(const std::string& line) {
   output_.clear();
   const Command command = Split(line);
   const std::string& verb = command.verb;
-  static const std::set<std::string> kOfRequests = {"started", "preempted", "finished", "stopped", "cancel"};
+  static const std::set<std::string> kOfRequests = {"started", "computed", "preempted", "finished",
+                                                    "stopped", "spoiled",  "cancel"};
   static const std::set<std::string> kOfWorkers = {
       "freeze",      "thaw",   "detach",   "return",  "restart", "impostor", "fail",        "free-blocks",
       "memory-free", "cordon", "uncordon", "undrain", "link",    "step",     "stand-still", "health"};
@@ -124,6 +126,10 @@ std::string ScenarioEnv::Run(const std::string& line) {
       Drain(command);
     } else if (verb == "explain") {
       Explain(command.words.at(0));
+    } else if (verb == "reload") {
+      auto state = LoadState(DumpState(core_->state()));
+      if (!state.ok()) throw std::invalid_argument(std::string(state.status().message()));
+      core_ = std::make_unique<Core>(*std::move(state));
     } else if (verb == "show") {
       Show(command.words.at(0));
     } else if (verb == "event") {
@@ -278,6 +284,7 @@ void ScenarioEnv::RequestVerb(const Command& command) {
   if (command.verb == "cancel") {
     return Step(RequestCancelled{id, EnumNamed<CancelCause>(command.Key("cause", "client-left"))});
   }
+  if (command.verb == "spoiled") return Step(RequestSpoiled{id, command.Key("message", "a token is missing")});
   const Request* request = std::as_const(*core_).state().Find(id);
   if (request == nullptr) throw std::invalid_argument("no such request");
   const Attempt attempt{
@@ -285,6 +292,7 @@ void ScenarioEnv::RequestVerb(const Command& command) {
       static_cast<uint32_t>(std::stoul(command.Key("attempt", absl::StrCat(request->attempt.counter))))};
   const Tokens tokens{std::stoll(command.Key("tokens", "0"))};
   if (command.verb == "stopped") return Step(RequestStopped{id, attempt, tokens});
+  if (command.verb == "computed") return Step(RequestComputed{id, attempt});
   if (command.verb == "preempted") return Step(RequestPreempted{id, attempt});
   ScenarioWorker* worker = WorkerOf(id);
   if (command.verb == "started") {
@@ -429,9 +437,16 @@ void ScenarioEnv::Show(const std::string& what) {
   } else if (what == "groups") {
     for (const auto& [id, group] : state.groups) {
       Say(absl::StrCat(Name(id), " ", Words(group.state), " of ", Name(state.At(group.model)), " on ",
-                       List(state, DevicesOf(group)), ", ", group.requests.size(), " requests, ", group.kv.booked.value,
-                       "+", group.kv.correction.value, " of ", group.kv.limit.value, " tokens"));
+                       List(state, DevicesOf(group)), ", ", group.requests.size(), " requests, ",
+                       group.kv.Booked().value, "+", group.kv.correction.value, " of ", group.kv.limit.value,
+                       " tokens"));
     }
+  } else if (what == "homes") {
+    for (const auto& [serial, request] : state.requests) {
+      if (request->home.value != 0) Say(absl::StrCat(Name(request->id), " waits for ", Name(request->home)));
+    }
+    Say(absl::StrCat("homes: ", state.counters.homes_reached, " reached, ", state.counters.homes_given_up,
+                     " given up, ", state.counters.homes_left, " left"));
   } else if (what == "requests") {
     const auto say = [&](const Request& request) {
       Say(absl::StrCat(
@@ -500,11 +515,10 @@ std::string ScenarioEnv::Readable(std::string line) const {
     }
     line = result.append(from, line.cend());
   };
-  static const std::regex kGroupName(R"(groups/(\d+))"), kGroup(R"(\bg1\.(\d+))"), kDevice(R"(\bd(\d+)\b)");
+  static const std::regex kGroupName(R"(groups/(\d+)\.(\d+))"), kGroup(R"(\bg1\.(\d+))"), kDevice(R"(\bd(\d+)\b)");
   static const std::regex kHex(R"((?:requests/)?\b([0-9a-f]{16})([0-9a-f]{16})\b)"), kModel(R"(\bmodel=m(\d+))");
   replace(kGroupName, [](const std::smatch& m) {
-    const uint64_t id = std::stoull(m[1]);
-    return id >> 32 == 1 ? absl::StrCat("g", id & 0xffffffff) : absl::StrCat("g", id >> 32, ".", id & 0xffffffff);
+    return m[1] == "1" ? absl::StrCat("g", m[2].str()) : absl::StrCat("g", m[1].str(), ".", m[2].str());
   });
   replace(kGroup, [](const std::smatch& m) { return "g" + m[1].str(); });
   replace(kModel, [&](const std::smatch& m) { return "model=" + models_[std::stoul(m[1])].name; });

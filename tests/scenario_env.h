@@ -24,7 +24,8 @@
 //   [on=migrate|wait|abort] [force] [reason=..] leader epoch=2 [expected=N] [recall]                  a new scheduler;
 //   the workers keep what they hold; with
 //                                                         `recall` it is told what the store kept of the one before
-//   explain r1|g1|NAME    show requests|groups|devices|models|links|kept
+//   explain r1|g1|NAME    show requests|groups|devices|models|links|kept|homes (full groups that are waited for)
+//   reload                                                the core goes on from a dump of itself, as a replay does
 #ifndef TANDEM_TESTS_SCENARIO_ENV_H_
 #define TANDEM_TESTS_SCENARIO_ENV_H_
 

@@ -176,10 +176,11 @@ HeartbeatReceived ScenarioWorker::Heartbeat() {
   return event;
 }
 
-void ScenarioWorker::Start(RequestId id) {
+void ScenarioWorker::Start(RequestId id, bool computed) {
   Work& work = work_.at(id);
   work.started = true;
   Report(RequestStarted{id, work.attempt, {}, {}});
+  if (computed) Report(RequestComputed{id, work.attempt});
 }
 
 void ScenarioWorker::End(RequestId id, EndedHow how, Tokens output) {

@@ -44,7 +44,7 @@ class ScenarioWorker {
     bool started = false;
   };
   std::map<RequestId, Work>& work() { return work_; }
-  void Start(RequestId id);
+  void Start(RequestId id, bool computed = true);
   void End(RequestId id, EndedHow how, Tokens output);
   // It leaves the group for a reason of its own.
   void FailGroup(GroupId group, GroupFailure failure, const std::string& message);

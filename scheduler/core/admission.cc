@@ -83,9 +83,10 @@ void Handle(ClusterState& state, const RequestArrived& event, Actions& out) {
   request.max_tokens = event.max_tokens.value_or(Tokens{model->spec.max_model_len} - event.prompt);
   request.priority = event.priority;
   request.tenant = event.tenant;
-  request.session = event.session;
   request.prefix = event.prefix;
   request.bytes = event.bytes;
+  request.caller_id = event.caller_id;
+  request.trace_id = event.trace_id;
   request.arrived = state.now;
   Note(state, request, MomentKind::kArrived, request.prompt.value);
   if (event.deadline.has_value()) {

@@ -22,7 +22,10 @@ namespace tandem::core {
 namespace {
 
 bool Complete(const ClusterState& state, const Adoption& adoption) {
-  if (adoption.conflict || !adoption.all_ready || adoption.kv_blocks < 1) return false;
+  if (adoption.conflict || adoption.kv_blocks < 1) return false;
+  if (!std::all_of(adoption.ranks.begin(), adoption.ranks.end(), [](const auto& rank) { return rank.second.ready; })) {
+    return false;
+  }
   if (static_cast<int>(adoption.ranks.size()) != adoption.size) return false;
   const auto model = state.model_names.find(adoption.model);
   return model != state.model_names.end() && SameWeights(adoption.deployment, state.At(model->second).spec);
@@ -43,7 +46,8 @@ void Adopt(ClusterState& state, GroupId id, const Adoption& adoption, Actions& o
   group.created = state.now;
   const auto cost = std::find_if(model.spec.costs.begin(), model.spec.costs.end(),
                                  [&](const ShardCost& c) { return c.tensor_parallel == adoption.size; });
-  for (const auto& [rank, device] : adoption.ranks) {
+  for (const auto& [rank, claimed] : adoption.ranks) {
+    const DeviceId device = claimed.device;
     Member member;
     member.device = device;
     member.formed = member.loaded = member.counted = true;
@@ -90,7 +94,7 @@ void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions&
                  known ? "it was ended while this worker was away" : "this scheduler does not know it", out);
   }
   Adoption& adoption = state.adoptions[shard.group];
-  if (adoption.ranks.empty()) {
+  if (adoption.ranks.empty() && !adoption.conflict) {
     adoption.epoch = shard.epoch;
     adoption.model = shard.model;
     adoption.size = shard.size;
@@ -104,13 +108,10 @@ void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions&
     adoption.conflict = true;
     return Evict(state, device, shard.group, shard.epoch, "its ranks do not agree on what it is", out);
   }
-  adoption.ranks[shard.rank] = device.id;
+  adoption.ranks[shard.rank] = {device.id, shard.ready};
   ++device.claims;
-  adoption.all_ready &= shard.ready;
   if (shard.rank == 0) adoption.numerics_id = shard.numerics_id;
-  // Followers may not know the number of blocks; rank 0 does.
   if (shard.rank == 0 || adoption.kv_blocks == 0) adoption.kv_blocks = std::max(adoption.kv_blocks, shard.kv_blocks);
-  adoption.requests.insert(adoption.requests.end(), shard.requests.begin(), shard.requests.end());
   if (!Complete(state, adoption)) return;
   const Adoption complete = std::move(adoption);
   state.adoptions.erase(shard.group);
@@ -119,8 +120,7 @@ void Claim(ClusterState& state, Device& device, const HeldShard& shard, Actions&
 
 void ForgetClaims(ClusterState& state, DeviceId device) {
   for (auto& [id, adoption] : state.adoptions) {
-    if (std::erase_if(adoption.ranks, [&](const auto& rank) { return rank.second == device; }) > 0)
-      adoption.conflict = true;
+    std::erase_if(adoption.ranks, [&](const auto& rank) { return rank.second.device == device; });
   }
   state.At(device).claims = 0;
 }
@@ -144,16 +144,18 @@ void Settle(ClusterState& state, Actions& out) {
     if (device.drain_wanted) state.emptied.push_back(device.id);
   }
   for (const auto& [id, adoption] : std::exchange(state.adoptions, {})) {
-    for (const auto& [rank, device] : adoption.ranks) {
-      state.At(device).claims = 0;
-      Evict(state, state.At(device), id, adoption.epoch, "not all of its ranks came back ready", out);
-      ArmLiveness(state, state.At(device));
+    for (const auto& [rank, claimed] : adoption.ranks) {
+      Device& device = state.At(claimed.device);
+      device.claims = 0;
+      Evict(state, device, id, adoption.epoch, "not all of its ranks came back ready", out);
+      ArmLiveness(state, device);
     }
   }
   LoseFound(state, out);
   ConcludeRecall(state, out);
   // The scheduler before this one may have ended between a move's two groups, or a drain's.
   for (Model& model : state.models) RetireOldest(state, model, "more came back than are wanted", out);
+  for (const Model& model : state.models) state.model_to_wake |= WantsWaking(state, model);
 }
 
 }  // namespace tandem::core

@@ -27,6 +27,8 @@ bool Reorder(ClusterState& state, Group& group) {
   const int64_t share = admits ? WeighedShare(group.weight, booked) : 0;
   if (group.indexed && admits && share == group.share_key) return true;
   if (group.indexed) model.by_share.erase({group.share_key, group.id});
+  // Who waited for room here has to look elsewhere.
+  if (group.indexed && !admits && model.release_at != kNever) state.helped.insert(model.id);
   group.indexed = admits;
   if (!admits) return false;
   group.share_key = share;
@@ -58,12 +60,12 @@ void Book(ClusterState& state, Group& group, Request& request, Tokens tokens) {
   }
   request.group = group.id;
   request.booked = tokens;
-  request.started = false;
+  request.started = request.computed = false;
   group.kv.booked += tokens;
   group.kv.pending += request.fresh;
   Model& model = state.At(group.model);
   model.in_flight += tokens;
-  if (state.options.prefix_entries > 0) model.prefixes.Pin(request.prefix, group.id);
+  if (state.options.prefix_entries > 0) group.kv.shared += model.prefixes.Pin(request.prefix, group.id);
   group.requests.insert(request.serial);
   Reorder(state, group);
 }
@@ -72,6 +74,11 @@ void MarkStarted(Group& group, Request& request) {
   if (request.started) return;
   request.started = true;
   group.kv.booked_started += request.booked;
+}
+
+void MarkComputed(Group& group, Request& request) {
+  CORE_CHECK(request.started && !request.computed, "request ", request.serial);
+  request.computed = true;
   group.kv.pending -= request.fresh;
 }
 
@@ -79,7 +86,7 @@ void MarkPreempted(Group& group, Request& request) {
   if (!request.started) return;
   request.started = false;
   group.kv.booked_started -= request.booked;
-  group.kv.pending += request.fresh;
+  if (std::exchange(request.computed, false)) group.kv.pending += request.fresh;
 }
 
 void Release(ClusterState& state, Request& request) {
@@ -91,18 +98,17 @@ void Release(ClusterState& state, Request& request) {
     // It took its overrun with it; the next heartbeat knows better.
     const Tokens overrun = request.prompt + request.output - request.booked;
     group->kv.correction -= std::clamp(overrun, Tokens{0}, group->kv.correction);
-  } else {
-    group->kv.pending -= request.fresh;
   }
+  if (!request.computed) group->kv.pending -= request.fresh;
   request.fresh = {};
   group->kv.booked -= request.booked;
   Model& model = state.At(group->model);
   model.in_flight -= request.booked;
-  model.prefixes.Unpin(request.prefix, group->id);
+  if (state.options.prefix_entries > 0) group->kv.shared -= model.prefixes.Unpin(request.prefix, group->id);
   model.pace.Released(state.now, request.booked);
   CORE_CHECK(group->kv.booked.value >= 0 && group->kv.booked_started.value >= 0, "group ", group->id.value);
   request.booked = {};
-  request.started = false;
+  request.started = request.computed = false;
   if (group->requests.empty()) group->kv.correction = {};
   if (group->state == GroupState::kDraining) state.drains_touched = true;
   if (Reorder(state, *group) && kPlanted != Plant::kForgetWaiter) state.helped.insert(group->model);
@@ -112,7 +118,9 @@ void Correct(ClusterState& state, Group& group, int32_t free_blocks) {
   group.free_blocks = std::clamp(free_blocks, 0, group.kv_blocks);
   const Tokens used{int64_t{group.kv_blocks - group.free_blocks} * group.block_tokens};
   const Tokens before = group.kv.correction;
-  group.kv.correction = group.requests.empty() ? Tokens{} : std::max(Tokens{}, used - group.kv.booked_started);
+  // Whether what is shared is shared with one that has begun is not known; too much is corrected until both have.
+  const Tokens explained = std::max(Tokens{}, group.kv.booked_started - group.kv.shared);
+  group.kv.correction = group.requests.empty() ? Tokens{} : std::max(Tokens{}, used - explained);
   if (group.kv.correction == before) return;
   if (Reorder(state, group) && group.kv.correction < before) state.helped.insert(group.model);
 }

@@ -18,6 +18,7 @@ Tokens BookingFor(const Group& group, Tokens need);
 void Book(ClusterState& state, Group& group, Request& request, Tokens tokens);
 // Rank 0 began to compute it, or put it back.
 void MarkStarted(Group& group, Request& request);
+void MarkComputed(Group& group, Request& request);
 void MarkPreempted(Group& group, Request& request);
 void Release(ClusterState& state, Request& request);
 

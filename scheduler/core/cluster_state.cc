@@ -37,8 +37,8 @@ Request* ClusterState::Find(RequestId id) {
 
 const Request* ClusterState::Find(RequestId id) const {
   if (const auto it = request_index_.find(id); it != request_index_.end()) return it->second;
-  const auto it = std::find_if(ended.rbegin(), ended.rend(), [&](const auto& request) { return request->id == id; });
-  return it == ended.rend() ? nullptr : it->get();
+  const auto it = ended_index_.find(id);
+  return it == ended_index_.end() ? nullptr : it->second;
 }
 
 Request& ClusterState::At(Serial serial) {
@@ -87,9 +87,20 @@ void ClusterState::Remember(Request& request) {
   CORE_CHECK(indexed != request_index_.end(), "request number ", request.serial, " is not known by its id");
   request_index_.erase(indexed);
   const auto living = requests.find(request.serial);
-  ended.push_back(std::move(living->second));
+  std::unique_ptr<Request> over = std::move(living->second);
   requests.erase(living);
-  while (ended.size() > static_cast<size_t>(options.remembered)) ended.pop_front();
+  KeepEnded(std::move(over));
+}
+
+void ClusterState::KeepEnded(std::unique_ptr<Request> request) {
+  ended_index_[request->id] = request.get();
+  ended.push_back(std::move(request));
+  while (ended.size() > static_cast<size_t>(options.remembered)) {
+    const auto it = ended_index_.find(ended.front()->id);
+    if (it != ended_index_.end() && it->second == ended.front().get()) ended_index_.erase(it);
+    ended.pop_front();
+    ++ended_forgotten;
+  }
 }
 
 Group& ClusterState::AddGroup(Group group) {
@@ -106,7 +117,10 @@ void ClusterState::Remember(Group& group) {
   const auto node = groups.find(group.id);
   dissolved.push_back(std::move(node->second));
   groups.erase(node);
-  while (dissolved.size() > static_cast<size_t>(options.remembered)) dissolved.pop_front();
+  while (dissolved.size() > static_cast<size_t>(options.remembered_groups)) {
+    dissolved.pop_front();
+    ++dissolved_forgotten;
+  }
 }
 
 void ClusterState::SetTimer(Instant& slot, Instant at, TimerKind kind, uint64_t subject) {
@@ -134,6 +148,10 @@ bool ClusterState::IsServed(const Model& model) const {
 
 int ClusterState::Wanted(const Model& model) const {
   return std::max(model.spec.replicas_min, std::min(model.pool.wanted, model.spec.replicas_max));
+}
+
+bool ClusterState::Sleeps(const Model& model) const {
+  return !model.undeployed && !model.blocked && Wanted(model) == 0 && model.queue.empty();
 }
 
 int ClusterState::QueuePosition(const Request& request) const {

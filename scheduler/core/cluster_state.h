@@ -128,9 +128,11 @@ struct KvAccount {
   Tokens limit;           // capacity times overcommit
   Tokens booked;          // sum over `requests`
   Tokens booked_started;  // of which the engine has begun
-  Tokens correction;      // used by its own word beyond booked_started, at the last heartbeat
-  Tokens pending;         // Request::fresh of those that the engine has not begun
-  Tokens Load() const { return booked + correction; }
+  Tokens shared;          // booked more than once: beginnings that several of `requests` have
+  Tokens correction;      // used by its own word beyond what is booked for those begun, at the last heartbeat
+  Tokens pending;         // Request::fresh of those whose prompt is not computed yet
+  Tokens Booked() const { return booked - shared; }
+  Tokens Load() const { return Booked() + correction; }
 };
 
 // Most groups of a large fleet have one rank, which then lies in the group itself.
@@ -235,8 +237,10 @@ struct Model {
   Duration back_off;          // of the next retry; 0 after success
   Instant retry_at = kNever;  // no group is formed before
   Pool pool;
-  Instant next_compare;       // of its groups' step times
-  int64_t least_step_us = 0;  // of them, at the last one; 0: none has stepped
+  Instant next_compare;         // of its groups' step times
+  int64_t least_step_us = 0;    // of them, at the last one; 0: none has stepped
+  int64_t token_ns = 0;         // of their fastest lately, over whole steps; 0: none has stepped
+  Instant release_at = kNever;  // when the next of those that wait for a full group's cache goes to any
   // Moves of its groups; see rebalance.h.
   Instant next_move;      // none is begun before
   Duration move_rest;     // that the last one cost; 0 before the first
@@ -288,6 +292,7 @@ struct Request {
   RequestState state = RequestState::kQueued;
   bool awaits_group = false;  // computed by a group that is not adopted yet: no booking; see found_requests.h
   bool started = false;       // by rank 0's word, in this attempt
+  bool computed = false;      // and its first token since then came
   bool aborting = false;      // AbortAttempt was sent
   bool stopped = false;       // the router found a stop string
   bool told = false;          // FailRequest or CompleteRequest was given out
@@ -299,7 +304,8 @@ struct Request {
   std::string waits_for;
   // ---- seldom touched
   Instant waits_since;  // while it waits: since it joined its queue
-  int overtaken = 0;    // by requests behind it: it did not fit, or they had more in a cache
+  GroupId home;         // the full group that it waits, or waited, for; see ChooseGroup. 0: none
+  int overtaken = 0;    // by requests behind it: it did not fit, or they had more in a cache, or it waited for one
   int preemptions = 0;
   // What is remembered over attempts; see migration.h.
   int migrations = 0;
@@ -310,11 +316,11 @@ struct Request {
   std::string numerics_id;  // of the group that began it: equal ones give the tokens that it would have given
   std::string moved_why;    // it left its last group before its end
   Tokens known_output;
-  std::string session;
   std::vector<uint64_t> prefix;  // its landmarks; pinned where it is booked
   Bytes bytes;                   // that the shell keeps of it while it waits
   Reason outcome = Reason::kNone;
   std::string outcome_text;
+  std::string caller_id, trace_id;  // as RequestArrived has them
 
   // What its start and its end read of it.
   static constexpr size_t kHotBytes = 5 * 64;
@@ -384,6 +390,7 @@ enum class TimerKind : uint8_t {
   kQuarantine,
   kMove,
   kHealth,
+  kRelease,
 };
 struct Timer {
   Instant at;
@@ -422,11 +429,15 @@ struct Counters {
   uint64_t stale_workers = 0;   // from a worker process that was replaced or dropped
   uint64_t lost_left = 0, lost_stream = 0, lost_frozen = 0, lost_replaced = 0, lost_disobeyed = 0;  // by LossCause
   uint64_t aborted_client_left = 0, aborted_client_asked = 0, aborted_admin = 0;                    // by CancelCause
+  uint64_t spoiled = 0;              // requests whose tokens the router could not believe
   uint64_t requeued = 0;             // requests that went back to their queue, no engine having begun them
   uint64_t migrated = 0;             // that an engine had begun, and that went on elsewhere
   uint64_t communicator_errors = 0;  // ranks that left their group because of it
-  uint64_t prefixes_dropped = 0;     // reports of cached beginnings that found the index full
-  std::vector<HealthCount> health;   // by code, in the order of first sight; the last row is for all further ones
+  // Requests that waited for a full group that holds much of their prompt, by what came of it: they went there; their
+  // time was over, and they went elsewhere; they went elsewhere or ended for another reason.
+  uint64_t homes_reached = 0, homes_given_up = 0, homes_left = 0;
+  uint64_t prefixes_dropped = 0;    // reports of cached beginnings that found the index full
+  std::vector<HealthCount> health;  // by code, in the order of first sight; the last row is for all further ones
   uint64_t Stale() const { return stale_groups + stale_attempts + stale_workers; }
 };
 
@@ -435,12 +446,14 @@ struct Adoption {
   GroupEpoch epoch;
   std::string model;
   int size = 0;
-  std::map<int, DeviceId> ranks;
-  bool all_ready = true;
-  bool conflict = false;  // two ranks disagree; it can only be aborted
-  int32_t kv_blocks = 0;  // least over the ranks
+  struct Rank {
+    DeviceId device;
+    bool ready = false;
+  };
+  std::map<int, Rank> ranks;  // those that are back
+  bool conflict = false;      // two ranks disagree; it can only be aborted
+  int32_t kv_blocks = 0;      // rank 0 knows them, followers may not
   std::string numerics_id;
-  std::vector<HeldRequest> requests;
   std::string deployment;
   absl::btree_set<uint64_t> prefixes;  // landmarks that its cache holds
 };
@@ -465,11 +478,13 @@ struct ClusterState {
   std::deque<Model> models;                    // by ModelId
   std::map<std::string, ModelId> model_names;  // names and aliases
   std::map<GroupId, Group> groups;             // that live
-  std::deque<Group> dissolved;                 // the last options.remembered, oldest first
+  std::deque<Group> dissolved;                 // the last options.remembered_groups, oldest first
+  uint64_t dissolved_forgotten = 0;            // of them, since this core began: the number of the oldest
   std::map<GroupId, Adoption> adoptions;
   std::map<GroupId, absl::btree_set<Serial>> awaiting;         // found requests whose group is not adopted yet
   absl::btree_map<Serial, std::unique_ptr<Request>> requests;  // that live or hold a booking
   std::deque<std::unique_ptr<Request>> ended;                  // the last options.remembered, oldest first
+  uint64_t ended_forgotten = 0;                                // likewise
   std::map<OperationId, Drain> drains;                         // under way
   std::vector<DrainRequested> deferred;                        // asked for before the workers were back; see kept.h
 
@@ -499,6 +514,7 @@ struct ClusterState {
   std::vector<Serial> queued_now;   // joined a queue in this step
   bool place_wanted = false;        // a replica may be missing, or a device was freed
   bool pools_touched = false;       // a model may have come to want another number of replicas
+  bool model_to_wake = false;       // one that sleeps is asked for; see WantsWaking
   bool drains_touched = false;      // a group that drains lost a request, or ended
   absl::btree_set<DeviceId> keep;   // the store may have to be told of them
   std::vector<DeviceId> emptied;    // drained devices that lost their last group, or attached
@@ -511,6 +527,7 @@ struct ClusterState {
   Device* Find(DeviceId id);
   Group* Find(GroupId id) { return group_index_.Find(id); }
   const Group* Find(GroupId id) const;  // also the dissolved ones that are remembered
+  const Group* FindLive(GroupId id) const { return group_index_.Find(id); }
   Request* Find(RequestId id);
   const Request* Find(RequestId id) const;  // also the ended ones that are remembered
   Request& At(Serial serial);
@@ -526,6 +543,8 @@ struct ClusterState {
   Request& AddRequest(RequestId id);
   // Moves it to `ended`. REQUIRES: told, no booking.
   void Remember(Request& request);
+  // Enters it as the latest of `ended`, of which the oldest is forgotten where they become too many.
+  void KeepEnded(std::unique_ptr<Request> request);
   Group& AddGroup(Group group);
   // Moves it to `dissolved`. REQUIRES: no request, no member inside.
   void Remember(Group& group);
@@ -536,12 +555,17 @@ struct ClusterState {
   int Replicas(const Model& model) const;   // that serve or will
   int Wanted(const Model& model) const;     // replicas, by demand
   bool IsServed(const Model& model) const;  // some group takes requests now or soon
+  // Nobody asks for it, and it may be without a replica: the first request wakes it.
+  bool Sleeps(const Model& model) const;
+  // Who asks for it need not fear to be refused: a replica is ready, or the model sleeps.
+  bool IsReady(const Model& model) const { return ReadyReplicas(model) > 0 || Sleeps(model); }
   // Place in the queue, from 1; 0 when it does not wait. As things stand: who comes later may be served before.
   int QueuePosition(const Request& request) const;
 
  private:
   std::map<std::string, size_t> node_index_;
   absl::flat_hash_map<RequestId, Request*> request_index_;
+  absl::flat_hash_map<RequestId, const Request*> ended_index_;  // every arrival asks whether its id was there before
   GroupIndex group_index_;
 };
 

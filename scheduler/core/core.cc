@@ -60,6 +60,8 @@ void Fire(ClusterState& state, const Timer& timer, Actions& out) {
       return OnMoveTimer(state, out);
     case TimerKind::kHealth:
       return OnHealthTimer(state, state.At(DeviceId{static_cast<uint32_t>(timer.subject)}), out);
+    case TimerKind::kRelease:
+      return OnReleaseTimer(state, state.At(ModelId{static_cast<uint32_t>(timer.subject)}));
   }
 }
 
@@ -88,6 +90,7 @@ void Conclude(ClusterState& state, Actions& out) {
     }
     AssignWaiting(state, out);
     SettleWaiting(state, out);
+    WakeAsked(state, out);  // what waits may be the first that asks for its model
   } while (state.drains_touched || state.place_wanted || !state.helped.empty());
   if (state.pools_touched) ArmPools(state);
   KeepChanged(state, out);

@@ -8,8 +8,8 @@
 
 namespace tandem::core {
 
-// "draining 3 of 7 requests, 41 s left, replacement groups/12 loading". Without the times it changes only when there is
-// news.
+// "draining 3 of 7 requests, 41 s left, replacement groups/1.12 loading". Without the times it changes only when there
+// is news.
 std::string DescribeDrain(const ClusterState& state, const Drain& drain, bool with_times);
 
 // What is drained: the devices, or the group.

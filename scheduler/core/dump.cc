@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/fnv1a.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/invariants.h"
 #include "scheduler/core/state_fields.h"
@@ -19,6 +20,7 @@ namespace tandem::core {
 struct AdoptionRank {
   int rank = 0;
   DeviceId device;
+  bool ready = false;
 };
 struct AdoptionLine {
   GroupId group;
@@ -26,11 +28,9 @@ struct AdoptionLine {
   std::string model;
   int size = 0;
   std::vector<AdoptionRank> ranks;
-  bool all_ready = true;
   bool conflict = false;
   int32_t kv_blocks = 0;
   std::string numerics_id;
-  std::vector<HeldRequest> requests;
   std::string deployment;
   std::vector<uint64_t> prefixes;
 };
@@ -78,6 +78,7 @@ struct Fields<AdoptionRank> {
   static void Visit(auto&& v) {
     v("rank", &AdoptionRank::rank);
     v("device", &AdoptionRank::device);
+    v("ready", &AdoptionRank::ready);
   }
 };
 template <>
@@ -89,11 +90,9 @@ struct Fields<AdoptionLine> {
     v("model", &T::model);
     v("size", &T::size);
     v("ranks", &T::ranks);
-    v("all_ready", &T::all_ready);
     v("conflict", &T::conflict);
     v("kv_blocks", &T::kv_blocks);
     v("numerics_id", &T::numerics_id);
-    v("requests", &T::requests);
     v("deployment", &T::deployment);
     v("prefixes", &T::prefixes);
   }
@@ -156,7 +155,7 @@ class Loader {
     if (word == "group") return GetFields(line->pairs, groups_.emplace_back());
     if (word == "dissolved") return GetFields(line->pairs, state_.dissolved.emplace_back());
     if (word == "request") return GetFields(line->pairs, requests_.emplace_back());
-    if (word == "ended") return GetFields(line->pairs, *state_.ended.emplace_back(std::make_unique<Request>()));
+    if (word == "ended") return GetFields(line->pairs, *ended_.emplace_back(std::make_unique<Request>()));
     if (word == "drain") return GetFields(line->pairs, drains_.emplace_back());
     if (word == "link") return GetFields(line->pairs, links_.emplace_back());
     if (word == "probe") return GetFields(line->pairs, probes_.emplace_back());
@@ -187,7 +186,7 @@ class Loader {
 
   // Nothing after this may meet an id that is not there.
   absl::Status CheckReferences() const {
-    bool good = AllGood(groups_) && AllGood(state_.dissolved) && AllGood(requests_) && AllGood(state_.ended);
+    bool good = AllGood(groups_) && AllGood(state_.dissolved) && AllGood(requests_) && AllGood(ended_);
     for (size_t i = 0; i < state_.devices.size(); ++i) {
       good &= state_.devices[i].id.value == i && AllGood(state_.devices[i].groups);
     }
@@ -234,14 +233,16 @@ class Loader {
       Rearm(device.quarantined_until, TimerKind::kQuarantine, device.id.value);
       Rearm(device.ailing_until, TimerKind::kHealth, device.id.value);
     }
-    for (const Model& model : state_.models) {
+    for (Model& model : state_.models) {
       if (!model.undeployed) state_.NameModel(model);
+      Rearm(model.release_at, TimerKind::kRelease, model.id.value);
     }
     for (Group& group : groups_) {
       const GroupId id = group.id;
       Rearm(state_.AddGroup(std::move(group)).deadline, TimerKind::kGroup, id.value);
     }
     const Serial last_serial = state_.last_serial;
+    for (auto& read : ended_) state_.KeepEnded(std::move(read));
     for (Request& read : requests_) {
       state_.last_serial = read.serial - 1;  // AddRequest counts on from here
       Request& request = state_.AddRequest(read.id);
@@ -267,14 +268,12 @@ class Loader {
                         line.model,
                         line.size,
                         {},
-                        line.all_ready,
                         line.conflict,
                         line.kv_blocks,
                         line.numerics_id,
-                        line.requests,
                         line.deployment,
                         {line.prefixes.begin(), line.prefixes.end()}};
-      for (const AdoptionRank& rank : line.ranks) adoption.ranks[rank.rank] = rank.device;
+      for (const AdoptionRank& rank : line.ranks) adoption.ranks[rank.rank] = {rank.device, rank.ready};
       state_.adoptions.emplace(line.group, std::move(adoption));
     }
     for (const PrefixLine& line : prefixes_) {
@@ -314,6 +313,7 @@ class Loader {
   ClusterState state_;
   std::vector<Group> groups_;
   std::vector<Request> requests_;
+  std::vector<std::unique_ptr<Request>> ended_;
   std::vector<Drain> drains_;
   std::vector<LinkRecord> links_;
   std::vector<LinkProbe> probes_;
@@ -356,14 +356,12 @@ std::string DumpState(const ClusterState& state) {
                       adoption.model,
                       adoption.size,
                       {},
-                      adoption.all_ready,
                       adoption.conflict,
                       adoption.kv_blocks,
                       adoption.numerics_id,
-                      adoption.requests,
                       adoption.deployment,
                       {adoption.prefixes.begin(), adoption.prefixes.end()}};
-    for (const auto& [rank, device] : adoption.ranks) line.ranks.push_back({rank, device});
+    for (const auto& [rank, claimed] : adoption.ranks) line.ranks.push_back({rank, claimed.device, claimed.ready});
     Line(out, "adoption", line);
   }
   for (const auto& [serial, request] : state.requests) Line(out, "request", *request);
@@ -376,10 +374,6 @@ std::string DumpState(const ClusterState& state) {
 
 absl::StatusOr<ClusterState> LoadState(absl::string_view dump) { return Loader().Run(dump); }
 
-uint64_t StateHash(const ClusterState& state) {
-  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  for (char c : DumpState(state)) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return hash;
-}
+uint64_t StateHash(const ClusterState& state) { return Fnv1a().Add(DumpState(state)).value(); }
 
 }  // namespace tandem::core

@@ -192,9 +192,10 @@ struct RequestArrived {
   std::optional<Duration> deadline;  // from now
   int priority = 0;
   std::string tenant;
-  std::string session;
   std::vector<uint64_t> prefix;  // landmarks of the prompt, see prefix_index.h
   Bytes bytes;                   // that the shell keeps of it while it waits
+  std::string caller_id;         // as its caller's own logs name it; empty: it said nothing
+  std::string trace_id;          // of the distributed trace that it is part of, 32 hex digits; empty: of none
 };
 enum class CancelCause { kClientLeft, kClientAsked, kAdminAsked };
 struct RequestCancelled {
@@ -218,16 +219,21 @@ struct RequestFound {
   Duration age;                      // since it arrived
   int priority = 0;
   std::string tenant;
-  std::string session;
   std::vector<uint64_t> prefix;
-  Bytes bytes;  // as of RequestArrived
+  Bytes bytes;                      // as of RequestArrived
+  std::string caller_id, trace_id;  // likewise
 };
-// From rank 0, in this order: started, (preempted, started)*, ended.
+// From rank 0, in this order: started, [computed], (preempted, started, [computed])*, ended.
 struct RequestStarted {
   RequestId request;
   Attempt attempt;
   Tokens cached;
   Tokens output;  // what the router knew of it already: 0 but for one that goes on from elsewhere
+};
+// Its first token since it started came: the prompt is computed, and holds up nobody any more.
+struct RequestComputed {
+  RequestId request;
+  Attempt attempt;
 };
 struct RequestPreempted {
   RequestId request;
@@ -246,6 +252,13 @@ struct RequestStopped {
   RequestId request;
   Attempt attempt;
   Tokens output;  // delivered
+};
+
+// From the router: what the engine said of its tokens cannot be: one is missing, another changed. The client has been
+// told ENGINE_FAULT; of any attempt, since nothing can make the answer whole again.
+struct RequestSpoiled {
+  RequestId request;
+  std::string message;
 };
 
 // ---- operators ----------------------------------------------------------------------------------------------------
@@ -289,9 +302,9 @@ struct ScaleRequested {
 using Event =
     std::variant<LeaderStarted, ModelConfigured, Ticked, WorkerAttached, WorkerDetached, HeartbeatReceived, GroupFormed,
                  ModelLoaded, GroupReady, GroupFailed, GroupLeft, LinkMeasured, LinkProbeFailed, RequestArrived,
-                 RequestCancelled, RequestStarted, RequestPreempted, RequestEnded, RequestStopped, CordonRequested,
-                 UncordonRequested, DrainRequested, UndrainRequested, HealthReported, RequestFound, DeployRequested,
-                 UndeployRequested, ScaleRequested, CacheChanged>;
+                 RequestCancelled, RequestStarted, RequestComputed, RequestPreempted, RequestEnded, RequestStopped,
+                 CordonRequested, UncordonRequested, DrainRequested, UndrainRequested, HealthReported, RequestFound,
+                 DeployRequested, UndeployRequested, ScaleRequested, CacheChanged, RequestSpoiled>;
 
 }  // namespace tandem::core
 

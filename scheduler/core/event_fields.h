@@ -366,9 +366,10 @@ struct Fields<RequestArrived> {
     v("deadline", &T::deadline);
     v("priority", &T::priority);
     v("tenant", &T::tenant);
-    v("session", &T::session);
     v("prefix", &T::prefix);
     v("bytes", &T::bytes);
+    v("caller_id", &T::caller_id);
+    v("trace_id", &T::trace_id);
   }
 };
 template <>
@@ -389,6 +390,15 @@ struct Fields<RequestStarted> {
     v("attempt", &T::attempt);
     v("cached", &T::cached);
     v("output", &T::output);
+  }
+};
+template <>
+struct Fields<RequestComputed> {
+  static constexpr const char* kWord = "request-computed";
+  static void Visit(auto&& v) {
+    using T = RequestComputed;
+    v("request", &T::request);
+    v("attempt", &T::attempt);
   }
 };
 template <>
@@ -481,9 +491,19 @@ struct Fields<RequestFound> {
     v("age", &T::age);
     v("priority", &T::priority);
     v("tenant", &T::tenant);
-    v("session", &T::session);
     v("prefix", &T::prefix);
     v("bytes", &T::bytes);
+    v("caller_id", &T::caller_id);
+    v("trace_id", &T::trace_id);
+  }
+};
+template <>
+struct Fields<RequestSpoiled> {
+  static constexpr const char* kWord = "request-spoiled";
+  static void Visit(auto&& v) {
+    using T = RequestSpoiled;
+    v("request", &T::request);
+    v("message", &T::message);
   }
 };
 template <>

@@ -21,6 +21,8 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
+constexpr size_t kMostGroupsTold = 64;  // of a model: more nobody reads, and the core decides nothing meanwhile
+
 std::string Line(const ClusterState& state, const Request& request, const Moment& moment) {
   const std::string when = absl::StrCat("+", Words(moment.at - request.arrived), " ");
   const std::string on = moment.group.value != 0 ? absl::StrCat(" on ", Name(moment.group)) : "";
@@ -80,22 +82,36 @@ std::string Summary(const ClusterState& state, const Request& request) {
   return subject;
 }
 
+// How many of `all` are told, of a model that may have thousands; and the line that says of the others that they are.
+size_t Told(const std::vector<GroupId>& all) { return std::min(all.size(), kMostGroupsTold); }
+void AddUntold(const std::vector<GroupId>& all, Lines& lines) {
+  if (all.size() > kMostGroupsTold) {
+    lines.push_back(absl::StrCat("and ", Count(static_cast<int64_t>(all.size() - kMostGroupsTold), "group"), " more"));
+  }
+}
+
 // The queue and the other groups, from the point of view of a request.
 void AddAlternatives(const ClusterState& state, const Request& request, Lines& lines) {
-  for (GroupId id : state.At(request.model).groups) {
+  const std::vector<GroupId>& groups = state.At(request.model).groups;
+  const auto add = [&](GroupId id) {
     const Group& group = *state.Find(id);
     lines.push_back(absl::StrCat(Name(id), " ", Words(group.state), ": ", group.kv.Load().value, " of ",
                                  group.kv.limit.value, " tokens booked, ", group.requests.size(), " of ",
                                  group.max_sequences + state.options.engine_queue, " places taken",
                                  id == request.group ? " (this one)" : ""));
-  }
+  };
+  for (size_t i = 0; i < Told(groups); ++i) add(groups[i]);
+  const auto own = std::find(groups.begin() + static_cast<std::ptrdiff_t>(Told(groups)), groups.end(), request.group);
+  if (own != groups.end()) add(*own);
+  AddUntold(groups, lines);
 }
 
 void AddAccount(const ClusterState& state, const Group& group, Lines& lines) {
   if (group.ready_at == kNever) return;
   lines.push_back(absl::StrCat("KV: ", group.kv_blocks, " blocks of ", group.block_tokens, " tokens, ",
-                               group.free_blocks, " free by rank 0's word; ", group.kv.booked.value, " tokens booked, ",
-                               group.kv.correction.value, " used beyond that, limit ", group.kv.limit.value));
+                               group.free_blocks, " free by rank 0's word; ", group.kv.Booked().value,
+                               " tokens booked, ", group.kv.correction.value, " used beyond that, limit ",
+                               group.kv.limit.value));
   lines.push_back(absl::StrCat("requests: ", group.requests.size(), " here (", group.running, " running and ",
                                group.waiting, " waiting in the engine), at most ", group.max_sequences, " + ",
                                state.options.engine_queue));
@@ -129,6 +145,10 @@ absl::StatusOr<Lines> Core::ExplainRequest(RequestId id) const {
   lines.push_back(absl::StrCat("prompt ", request->prompt.value, " tokens, at most ", request->max_tokens.value,
                                " output; priority ", request->priority, "; preempted ", request->preemptions,
                                " times; attempt ", request->attempt.counter));
+  if (!request->caller_id.empty() || !request->trace_id.empty()) {
+    lines.push_back(absl::StrCat("its caller knows it as ", request->caller_id.empty() ? "nothing" : request->caller_id,
+                                 request->trace_id.empty() ? "" : ", in trace ", request->trace_id));
+  }
   if (!request->moved_why.empty()) {
     lines.push_back(absl::StrCat("moved ", request->migrations, " of at most ", state_.options.most_migrations,
                                  " times; the last because ", request->moved_why));
@@ -177,11 +197,12 @@ absl::StatusOr<Lines> Core::ExplainModel(absl::string_view name) const {
   if (model->refused != Reason::kNone && !state_.IsServed(*model)) {
     lines.push_back(absl::StrCat("requests are refused: ", Words(model->refused), ": ", model->refused_why));
   }
-  for (GroupId id : model->groups) {
-    const Group& group = *state_.Find(id);
-    lines.push_back(absl::StrCat(Name(id), " ", Words(group.state), " on ", List(state_, DevicesOf(group), 8),
+  for (size_t i = 0; i < Told(model->groups); ++i) {
+    const Group& group = *state_.Find(model->groups[i]);
+    lines.push_back(absl::StrCat(Name(group.id), " ", Words(group.state), " on ", List(state_, DevicesOf(group), 8),
                                  group.outdated ? ", in an earlier shape" : ""));
   }
+  AddUntold(model->groups, lines);
   lines.push_back(absl::StrCat(Count(static_cast<int64_t>(model->queue.size()), "request"),
                                " waiting; outputs of 9 in 10 requests end within ",
                                model->outputs.P90(state_.options.default_output).value, " tokens"));

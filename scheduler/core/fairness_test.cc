@@ -166,6 +166,44 @@ TEST(FairnessTest, WhatWasNotProducedIsPrepaid) {
   EXPECT_EQ(line.classes().at(0).accounts.at("a").counter.value, 500 + 110);
 }
 
+// The positions of all, found at once, are those that AheadOf finds one by one.
+TEST(FairnessTest, PlacesAreInTheOrderOfService) {
+  uint64_t random = 88172645463325252u;
+  const auto draw = [&](uint64_t below) {
+    random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+    return random % below;
+  };
+  for (int round = 0; round < 50; ++round) {
+    WaitingLine line;
+    struct Waiter {
+      int priority;
+      std::string tenant;
+    };
+    std::map<Serial, Waiter> waiters;
+    for (Serial serial = 1; serial <= 80; ++serial) {
+      const Waiter waiter{static_cast<int>(draw(3)) - 1, absl::StrCat("t", draw(5))};
+      line.Join(waiter.priority, waiter.tenant, serial,
+                {{static_cast<int64_t>(draw(4) * 50)}, {static_cast<int64_t>(draw(4) * 50)}});
+      waiters[serial] = waiter;
+      if (draw(3) > 0) continue;
+      const auto served = waiters.begin();
+      line.Leave(served->second.priority, served->second.tenant, served->first);
+      line.Charge(served->second.priority, served->second.tenant, {200});
+      line.Settle(served->second.priority, served->second.tenant, {200}, {static_cast<int64_t>(draw(3) * 100)});
+      waiters.erase(served);
+    }
+    const Tokens expected{60};
+    std::vector<WaitingLine::Place> places = line.Places(expected);
+    std::sort(places.begin(), places.end());
+    ASSERT_EQ(places.size(), waiters.size());
+    for (size_t i = 0; i < places.size(); ++i) {
+      const Waiter& waiter = waiters.at(places[i].serial);
+      EXPECT_EQ(line.AheadOf(waiter.priority, waiter.tenant, places[i].serial, expected).requests,
+                static_cast<int64_t>(i));
+    }
+  }
+}
+
 TEST(FairnessTest, AccountsOfPassersByAreForgotten) {
   WaitingLine line;
   for (Serial serial = 1; serial <= 5000; ++serial) {

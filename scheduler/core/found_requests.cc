@@ -21,11 +21,13 @@ void Dismiss(const RequestFound& event, const std::string& why, Actions& out) {
 
 // What an engine runs already is booked whether there is room or not; the next heartbeat corrects the account.
 void BookFound(ClusterState& state, Group& group, Request& request, Actions& out) {
-  const bool started = std::exchange(request.started, false);
-  const Tokens room = group.kv.limit - group.kv.booked;
+  const bool started = std::exchange(request.started, false), computed = std::exchange(request.computed, false);
+  const Tokens room = group.kv.limit - group.kv.Booked();
   const Tokens wanted = BookingFor(group, EstimateNeed(state, request));
+  if (room < wanted) request.prefix.clear();  // what is not booked in full shares nothing in the account
   Book(state, group, request, std::max(Tokens{group.block_tokens}, std::min(wanted, room)));
   if (started) MarkStarted(group, request);
+  if (computed) MarkComputed(group, request);
   if (request.told || request.stopped) AbortCurrent(state, request, "it had its end before this group came back", out);
 }
 
@@ -33,7 +35,7 @@ void Place(ClusterState& state, Request& request, const RequestFound& event, Act
   request.attempt = event.attempt;
   request.group = event.group;
   request.state = RequestState::kAssigned;
-  request.started = request.aborting = false;
+  request.started = request.computed = request.aborting = false;
   request.output = std::clamp(event.output, Tokens{}, request.max_tokens);
   request.known_output = request.output;
   request.numerics_id = event.numerics_id;
@@ -86,9 +88,10 @@ void Handle(ClusterState& state, const RequestFound& event, Actions& out) {
   request.max_tokens = event.max_tokens;
   request.priority = event.priority;
   request.tenant = event.tenant;
-  request.session = event.session;
   request.prefix = event.prefix;
   request.bytes = event.bytes;
+  request.caller_id = event.caller_id;
+  request.trace_id = event.trace_id;
   request.arrived = state.now + Duration{-std::max<int64_t>(0, event.age.us)};
   if (event.deadline.has_value()) {
     state.SetTimer(request.deadline, state.now + *event.deadline, TimerKind::kRequest, request.serial);
@@ -122,7 +125,7 @@ void Unplace(ClusterState& state, Request& request) {
              " awaits a group that nobody knows of");
   if (waiting->second.empty()) state.awaiting.erase(waiting);
   request.awaits_group = false;
-  request.started = false;
+  request.started = request.computed = false;
 }
 
 }  // namespace tandem::core

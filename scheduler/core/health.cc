@@ -239,13 +239,17 @@ void OnHealthTimer(ClusterState& state, Device& device, Actions& out) {
 }
 
 std::vector<std::string> DescribeHealth(const ClusterState& state, const Device& device) {
+  return DescribeAilments(device.ailments, state.now);
+}
+
+std::vector<std::string> DescribeAilments(const std::vector<Ailment>& ailments, Instant now) {
   static constexpr const char* kWords[] = {"counted",  "told",        "gets less work", "its NVLinks do not count",
                                            "cordoned", "quarantined", "drained",        "fenced"};
   std::vector<std::string> lines;
-  for (const Ailment& ailment : device.ailments) {
+  for (const Ailment& ailment : ailments) {
     lines.push_back(absl::StrCat(
-        ailment.message, "; ", kWords[static_cast<int>(ailment.action)], "; ", Words(state.now - ailment.since), " ago",
-        ailment.until == kNever ? "" : absl::StrCat(", counts ", Words(ailment.until - state.now), " more")));
+        ailment.message, "; ", kWords[static_cast<int>(ailment.action)], "; ", Words(now - ailment.since), " ago",
+        ailment.until == kNever ? "" : absl::StrCat(", counts ", Words(ailment.until - now), " more")));
   }
   return lines;
 }

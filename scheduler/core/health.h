@@ -57,7 +57,8 @@ void ForgetLasting(ClusterState& state, Device& device);
 // A group was adopted that has a rank on a device that was fenced meanwhile: it ends.
 void FenceAdopted(ClusterState& state, GroupId group, Actions& out);
 
-// A sentence for each ailment.
+// A sentence for each ailment, as of `now`.
+std::vector<std::string> DescribeAilments(const std::vector<Ailment>& ailments, Instant now);
 std::vector<std::string> DescribeHealth(const ClusterState& state, const Device& device);
 // What is wrong with the account itself; see invariants.h.
 std::vector<std::string> CheckHealth(const ClusterState& state, const Device& device);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "base/prefix_landmarks.h"
 #include "scheduler/core/booking.h"
 #include "scheduler/core/drain.h"
 #include "scheduler/core/health.h"
@@ -151,20 +152,42 @@ class Checker {
       Hold(it->second->group == group.id, name, " holds a booking of a request that is elsewhere");
       booked += it->second->booked;
       if (it->second->started) started += it->second->booked;
-      if (!it->second->started) pending += it->second->fresh;
+      Hold(it->second->started || !it->second->computed, name, " computed a prompt that it has not begun");
+      if (!it->second->computed) pending += it->second->fresh;
     }
     Hold(booked == group.kv.booked, name, " booked ", group.kv.booked.value, ", its requests ", booked.value);
     Hold(started == group.kv.booked_started, name, " booked_started ", group.kv.booked_started.value, " against ",
          started.value);
-    Hold(pending == group.kv.pending, name, " has ", group.kv.pending.value, " tokens to begin, its requests ",
+    Hold(pending == group.kv.pending, name, " has ", group.kv.pending.value, " tokens to compute, its requests ",
          pending.value);
     // What an adopted group was found with is booked whether it fits or not.
-    Hold(group.adopted || group.kv.booked <= group.kv.limit, name, " booked ", group.kv.booked.value, " over ",
+    Hold(group.adopted || group.kv.Booked() <= group.kv.limit, name, " booked ", group.kv.Booked().value, " over ",
          group.kv.limit.value);
+    Hold(group.kv.shared == SharedOf(group), name, " counts ", group.kv.shared.value, " shared tokens, its requests ",
+         SharedOf(group).value);
+    Hold(group.kv.Booked().value >= 0, name, " shares more than it booked");
     Hold(group.kv.correction.value >= 0, name, " has a negative correction");
     const size_t places = static_cast<size_t>(group.max_sequences + state_.options.engine_queue);
     Hold(group.adopted || group.requests.empty() || group.requests.size() <= places, name,
          " has more requests than places");
+  }
+
+  static Tokens UpTo(int32_t blocks) { return {int64_t{blocks} * static_cast<int64_t>(kPrefixBlockTokens)}; }
+  // Of beginnings that several of its requests have, all but one.
+  Tokens SharedOf(const Group& group) const {
+    std::set<uint64_t> seen;
+    Tokens shared;
+    for (Serial serial : group.requests) {
+      const auto it = state_.requests.find(serial);
+      if (it == state_.requests.end() || state_.options.prefix_entries <= 0) continue;
+      int32_t before = 0;
+      for (size_t i = 0; i < it->second->prefix.size() && i < kLandmarkBlocks.size(); ++i) {
+        const int32_t blocks = kLandmarkBlocks[i];
+        if (!seen.insert(it->second->prefix[i]).second) shared += UpTo(blocks) - UpTo(before);
+        before = blocks;
+      }
+    }
+    return shared;
   }
 
   // What the running requests of the model pin is pinned, and only groups of the model hold anything.
@@ -202,6 +225,7 @@ class Checker {
       Hold(has_name == !model.undeployed, name, model.undeployed ? " was undeployed and is found" : " is not found");
       Hold(!model.undeployed || (model.queue.empty() && state_.Wanted(model) == 0), name,
            " was undeployed and something waits for it");
+      Hold(model.release_at == kNever || !model.queue.empty(), name, " releases what does not wait");
       Hold((model.pace.busy_since == kNever) == model.queue.empty(), name, " does not know whether somebody waits");
     }
   }
@@ -243,6 +267,7 @@ class Checker {
       const bool awaited = await != state_.awaiting.end() && await->second.contains(serial);
       Hold(request.awaits_group == awaited, name, " is lost among those that await their group");
       Hold(!request.awaits_group || (!booked && !state_.settled), name, " awaits a group that can not come");
+      Hold(request.home.value == 0 || request.Waits(), name, " waits for ", Name(request.home), " and does not wait");
       switch (request.state) {
         case RequestState::kQueued:
         case RequestState::kMigrating: {
@@ -363,6 +388,7 @@ class Checker {
       set(device.ailing_until, TimerKind::kHealth, device.id.value);
     }
     for (const auto& [id, group] : state_.groups) set(group.deadline, TimerKind::kGroup, id.value);
+    for (const Model& model : state_.models) set(model.release_at, TimerKind::kRelease, model.id.value);
     for (const auto& [serial, request] : state_.requests) set(request->deadline, TimerKind::kRequest, serial);
     for (const auto& [id, drain] : state_.drains) set(drain.next_report, TimerKind::kDrain, id.value);
     set(state_.reattach_until, TimerKind::kReattach, 0);
@@ -376,7 +402,7 @@ class Checker {
 
   void Scratch() {
     Hold(state_.helped.empty() && state_.queued_now.empty() && state_.emptied.empty() && !state_.place_wanted &&
-             !state_.drains_touched && state_.keep.empty(),
+             !state_.drains_touched && !state_.model_to_wake && state_.keep.empty(),
          "a step left work undone");
   }
 

@@ -185,6 +185,8 @@ Need NeedOf(const std::vector<std::string>& kinds, const Model& model, const Sha
 }
 
 Bytes ShareOf(const ModelSpec& spec, const DeviceSpec& device) {
+  // Of one that an earlier scheduler knew the budget is kept, and no more.
+  if (device.memory_total == Bytes{}) return device.memory_budget;
   const double cap = spec.memory_utilization * static_cast<double>(device.memory_total.value);
   return std::min(device.memory_budget, Bytes{static_cast<int64_t>(cap)});
 }

@@ -18,6 +18,8 @@ constexpr int64_t kFull = 85;   // per cent of KV: the next request of usual len
 constexpr int64_t kSpare = 50;  // per cent: a replica fewer than that needs is not missed when demand doubles
 // Plans tried in one look for a replica to move. Replicas of one model are mostly alike, so the first ones tell.
 constexpr int kMostTrials = 8;
+// Times pool_down_after that the only replica is kept without a request: to wake a model takes a load of its weights.
+constexpr int64_t kLastStays = 5;
 
 bool IsPooled(const Model& model) { return model.spec.replicas_max > model.spec.replicas_min; }
 
@@ -43,7 +45,9 @@ struct Use {
     return rest;
   }
   int64_t KvPercent() const { return limit.value > 0 ? booked.value * 100 / limit.value : 0; }
+  // With no group left there is room for nothing.
   bool Below(int64_t percent) const {
+    if (groups == 0) return booked.value == 0 && requests == 0;
     return booked.value * 100 < limit.value * percent && requests * 100 < places * percent;
   }
   int64_t Permille() const {
@@ -93,6 +97,7 @@ std::string Words(const Demand& demand) {
 
 bool UnderPressure(const ClusterState& state, const Demand& demand) {
   if (demand.waiting == 0) return false;
+  if (demand.use.groups + demand.coming == 0) return true;  // it sleeps
   return demand.longest_wait >= state.options.pool_up_after || demand.use.KvPercent() >= kFull;
 }
 
@@ -130,6 +135,11 @@ bool WouldDoWithOneFewer(ClusterState& state, const Model& model, const Demand& 
   return demand.use.Without(*InOrderOfLeaving(state, model).front()).Below(kSpare);
 }
 
+// How long fewer than `known` replicas have to have been enough.
+Duration QuietFor(const CoreOptions& options, int known) {
+  return known == 1 ? Duration{options.pool_down_after.us * kLastStays} : options.pool_down_after;
+}
+
 void Look(ClusterState& state, Model& model, Actions& out) {
   const CoreOptions& options = state.options;
   const Demand demand = DemandFor(state, model);
@@ -150,7 +160,7 @@ void Look(ClusterState& state, Model& model, Actions& out) {
     return;
   }
   if (model.pool.quiet_since == kNever) model.pool.quiet_since = state.now;
-  if (state.now - model.pool.quiet_since < options.pool_down_after) return;
+  if (state.now - model.pool.quiet_since < QuietFor(options, known)) return;
   Want(state, model, known - 1, Words(demand), out);
   if (there == known) Retire(state, *InOrderOfLeaving(state, model).front(), "", out);
 }
@@ -238,6 +248,11 @@ bool PoolsMatter(const ClusterState& state) {
   return state.settled && std::any_of(state.models.begin(), state.models.end(), matters);
 }
 
+bool WantsWaking(const ClusterState& state, const Model& model) {
+  return !model.queue.empty() && IsPooled(model) && state.Wanted(model) == 0 && !model.blocked &&
+         state.now >= model.pool.held_until;
+}
+
 void ArmPools(ClusterState& state) {
   state.pools_touched = false;
   if (state.pool_at != kNever || !PoolsMatter(state)) return;
@@ -251,6 +266,12 @@ void OnPoolTimer(ClusterState& state, Actions& out) {
     if (IsPooled(model)) Look(state, model, out);
   }
   MoveOne(state, out);
+}
+
+void WakeAsked(ClusterState& state, Actions& out) {
+  if (!std::exchange(state.model_to_wake, false) || !state.settled) return;
+  state.SetTimer(state.pool_at, kNever, TimerKind::kPool, 0);
+  OnPoolTimer(state, out);
 }
 
 void TakeBackNeeded(ClusterState& state, Actions& out) {
@@ -310,11 +331,15 @@ std::string ExplainPool(const ClusterState& state, const Model& model) {
     absl::StrAppend(&text, "; ", Name(id), " leaves",
                     group.requests.empty() ? "" : absl::StrCat(" after ", Count(group.requests.size(), "request")));
   }
-  if (demand.coming > 0) {
+  if (state.Sleeps(model)) {
+    absl::StrAppend(&text, "; sleeps until somebody asks for it");
+  } else if (state.Wanted(model) == 0 && demand.waiting > 0) {
+    absl::StrAppend(&text, "; is woken");
+  } else if (demand.coming > 0) {
     absl::StrAppend(&text, "; ", demand.coming, " on the way");
   } else if (model.pool.quiet_since != kNever) {
     absl::StrAppend(&text, "; one fewer would have done for ", core::Words(state.now - model.pool.quiet_since), ", of ",
-                    core::Words(options.pool_down_after));
+                    core::Words(QuietFor(options, state.Wanted(model))));
   } else if (state.now < model.pool.held_until) {
     absl::StrAppend(&text, "; gave one up and does not grow for ", core::Words(model.pool.held_until - state.now));
   } else if (demand.waiting > 0 && demand.use.groups == model.spec.replicas_max) {

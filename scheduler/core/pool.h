@@ -6,6 +6,9 @@
 // shrinks by one when one replica fewer would have been less than half loaded, without a break, for pool_down_after:
 // growing is cheap to regret, shrinking costs the load of a model, so the one is quick and the other slow.
 //
+// Who asks for a model that sleeps does not wait for the next look: the first request that waits has one made at once.
+// It wants a replica, so the requests behind it change nothing any more.
+//
 // A replica that is not needed stops admitting, ends its requests and is dissolved when empty; none is aborted for it.
 // Until it is gone it is taken back before another is formed.
 //
@@ -24,6 +27,8 @@
 
 namespace tandem::core {
 
+// Somebody waits for a model that sleeps: a look will want a replica of it.
+bool WantsWaking(const ClusterState& state, const Model& model);
 // Has the timer look soon if there is something to look at and it does not run.
 void ArmPools(ClusterState& state);
 // Whether that is so; for invariants.
@@ -31,6 +36,8 @@ bool PoolsMatter(const ClusterState& state);
 
 // Looks at every pool: sets what is wanted, and has at most one replica move from one model to another.
 void OnPoolTimer(ClusterState& state, Actions& out);
+// The same now, if a model wants waking.
+void WakeAsked(ClusterState& state, Actions& out);
 
 // More replicas of a model with a fixed number than that are there, after a drain was undone: those that do not serve
 // yet end, else the least booked retire. Others shrink by demand.

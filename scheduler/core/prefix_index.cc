@@ -7,6 +7,16 @@
 
 namespace tandem::core {
 
+namespace {
+
+// Tokens up to and with a landmark, by its place. A list may be longer than we know landmarks.
+Tokens UpTo(size_t place) {
+  const int32_t blocks = kLandmarkBlocks[std::min(place, kLandmarkBlocks.size() - 1)];
+  return {static_cast<int64_t>(kPrefixBlockTokens) * blocks};
+}
+
+}  // namespace
+
 PrefixIndex::Holder& PrefixIndex::At(uint64_t landmark, GroupId group) {
   Holders& holders = entries_[landmark];
   const auto it = std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.group == group; });
@@ -44,17 +54,23 @@ void PrefixIndex::Evict(uint64_t landmark, GroupId group) {
   Update(landmark, group, [](Holder& holder) { holder.stored = false; });
 }
 
-void PrefixIndex::Pin(absl::Span<const uint64_t> landmarks, GroupId group) {
-  for (uint64_t landmark : landmarks) ++At(landmark, group).pins;
+Tokens PrefixIndex::Pin(absl::Span<const uint64_t> landmarks, GroupId group) {
+  Tokens others;
+  for (size_t i = 0; i < landmarks.size(); ++i) {
+    if (At(landmarks[i], group).pins++ > 0) others = UpTo(i);
+  }
+  return others;
 }
 
-void PrefixIndex::Unpin(absl::Span<const uint64_t> landmarks, GroupId group) {
-  for (uint64_t landmark : landmarks) {
-    Update(landmark, group, [&](Holder& holder) {
-      CORE_CHECK(holder.pins > 0, "landmark ", landmark, " of group ", group.value, " is let go of twice");
-      --holder.pins;
+Tokens PrefixIndex::Unpin(absl::Span<const uint64_t> landmarks, GroupId group) {
+  Tokens others;
+  for (size_t i = 0; i < landmarks.size(); ++i) {
+    Update(landmarks[i], group, [&](Holder& holder) {
+      CORE_CHECK(holder.pins > 0, "landmark ", landmarks[i], " of group ", group.value, " is let go of twice");
+      if (--holder.pins > 0) others = UpTo(i);
     });
   }
+  return others;
 }
 
 void PrefixIndex::ForgetStored(GroupId group) {
@@ -76,15 +92,13 @@ absl::InlinedVector<PrefixIndex::Match, 8> PrefixIndex::Find(absl::Span<const ui
   for (size_t i = 0; i < landmarks.size() && i < kLandmarkBlocks.size(); ++i) {
     const auto entry = entries_.find(landmarks[i]);
     if (entry == entries_.end()) break;
-    const Tokens tokens{static_cast<int64_t>(kPrefixBlockTokens) * kLandmarkBlocks[i]};
+    const Tokens tokens = UpTo(i);
     for (const Holder& holder : entry->second) {
-      const auto match =
+      auto match =
           std::find_if(matches.begin(), matches.end(), [&](const Match& m) { return m.group == holder.group; });
-      if (match == matches.end()) {
-        matches.push_back({holder.group, tokens});
-      } else {
-        match->tokens = tokens;
-      }
+      if (match == matches.end()) match = matches.insert(matches.end(), Match{holder.group});
+      match->tokens = tokens;
+      if (holder.pins > 0) match->pinned = tokens;
     }
   }
   std::stable_sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {

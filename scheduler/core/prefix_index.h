@@ -23,14 +23,16 @@ class PrefixIndex {
   struct Match {
     GroupId group;
     Tokens tokens;  // of the beginning, that the group holds at least
+    Tokens pinned;  // of which requests that run there have too
   };
 
   // What the group's engine holds. False when the index has `most` entries, and did not take it.
   bool Store(uint64_t landmark, GroupId group, size_t most);
   void Evict(uint64_t landmark, GroupId group);
-  // A request with these landmarks began to take room there, or ended.
-  void Pin(absl::Span<const uint64_t> landmarks, GroupId group);
-  void Unpin(absl::Span<const uint64_t> landmarks, GroupId group);
+  // A request with these landmarks, from the first on, began to take room there, or ended. How many tokens of its
+  // beginning others pin there too.
+  Tokens Pin(absl::Span<const uint64_t> landmarks, GroupId group);
+  Tokens Unpin(absl::Span<const uint64_t> landmarks, GroupId group);
   // What the group's engine reported is void. Linear in the index, as is Stored.
   void ForgetStored(GroupId group);
 

@@ -47,6 +47,20 @@ TEST(PrefixIndex, WhatRunsCountsUntilItEnds) {
   EXPECT_TRUE(index.empty());
 }
 
+TEST(PrefixIndex, SaysHowMuchOthersPin) {
+  PrefixIndex index;
+  EXPECT_EQ(index.Pin(std::vector<uint64_t>{1, 2, 3}, kA), Tokens{0});
+  EXPECT_EQ(index.Pin(std::vector<uint64_t>{1, 2, 30, 40}, kA), Tokens{64}) << "four blocks";
+  EXPECT_EQ(index.Pin(std::vector<uint64_t>{1, 2, 3}, kB), Tokens{0}) << "another group";
+  index.Store(4, kA, kNoLimit);
+  const auto matches = index.Find(std::vector<uint64_t>{1, 2, 3, 4});
+  ASSERT_EQ(matches.size(), 2u);
+  EXPECT_EQ(matches[1].tokens, Tokens{256});
+  EXPECT_EQ(matches[1].pinned, Tokens{128}) << "of which the last landmark is only stored";
+  EXPECT_EQ(index.Unpin(std::vector<uint64_t>{1, 2, 3}, kA), Tokens{64});
+  EXPECT_EQ(index.Unpin(std::vector<uint64_t>{1, 2, 30, 40}, kA), Tokens{0});
+}
+
 TEST(PrefixIndex, AFullOneTakesNoReportsAndAllPins) {
   PrefixIndex index;
   EXPECT_TRUE(index.Store(1, kA, 1));

@@ -171,10 +171,17 @@ void Handle(ClusterState& state, const RequestStarted& event, Actions&) {
   Note(state, *request, MomentKind::kStarted, event.cached.value);
 }
 
+void Handle(ClusterState& state, const RequestComputed& event, Actions&) {
+  Request* request = Current(state, event.request, event.attempt);
+  if (request == nullptr || !request->started || request->computed) return;
+  if (request->awaits_group) request->computed = true;
+  if (!request->awaits_group) MarkComputed(*state.Find(request->group), *request);
+}
+
 void Handle(ClusterState& state, const RequestPreempted& event, Actions&) {
   Request* request = Current(state, event.request, event.attempt);
   if (request == nullptr) return;
-  if (request->awaits_group) request->started = false;
+  if (request->awaits_group) request->started = request->computed = false;
   if (!request->awaits_group) MarkPreempted(*state.Find(request->group), *request);
   if (request->told) return;
   ++request->preemptions;
@@ -229,6 +236,14 @@ void Handle(ClusterState& state, const RequestStopped& event, Actions& out) {
   state.SetTimer(request->deadline, kNever, TimerKind::kRequest, request->serial);
   Note(state, *request, MomentKind::kStopped, event.output.value);
   AbortCurrent(state, *request, "a stop string was found", out);
+}
+
+void Handle(ClusterState& state, const RequestSpoiled& event, Actions& out) {
+  Request* request = state.Find(event.request);
+  if (request == nullptr || request->told || request->stopped) return;
+  ++state.counters.spoiled;
+  AbortCurrent(state, *request, "its tokens did not come whole", out);
+  Fail(state, *request, Reason::kEngineFault, event.message, out);
 }
 
 void OnDeadlineOf(ClusterState& state, Serial serial, Actions& out) {

@@ -30,9 +30,11 @@ void FailQueue(ClusterState& state, Model& model, Reason reason, const std::stri
 
 void Handle(ClusterState& state, const RequestCancelled& event, Actions& out);
 void Handle(ClusterState& state, const RequestStarted& event, Actions& out);
+void Handle(ClusterState& state, const RequestComputed& event, Actions& out);
 void Handle(ClusterState& state, const RequestPreempted& event, Actions& out);
 void Handle(ClusterState& state, const RequestEnded& event, Actions& out);
 void Handle(ClusterState& state, const RequestStopped& event, Actions& out);
+void Handle(ClusterState& state, const RequestSpoiled& event, Actions& out);
 // The request's deadline came.
 void OnDeadlineOf(ClusterState& state, Serial serial, Actions& out);
 

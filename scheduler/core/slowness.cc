@@ -19,6 +19,7 @@ constexpr int kLooks = 3;
 constexpr int64_t kSlow = 2500;       // permille of the median: from here on a group is slow
 constexpr int64_t kRecovered = 1500;  // and below this no more
 constexpr int64_t kSlowest = 20000;   // slower ones are weighed like this: they get a little, which shows recovery
+constexpr int64_t kMemory = 64;       // looks
 constexpr int64_t kHandicap = 10000;  // millionths of its KV that an empty slow group is taken to have booked
 
 struct Pulse {
@@ -62,6 +63,7 @@ void Compare(ClusterState& state, Model& model, Actions& out) {
   groups.reserve(model.groups.size());
   for (GroupId id : model.groups) Prefetch(groups.emplace_back(state.Find(id)), kCacheLine);
   std::map<Kind, std::vector<Pulse>> kinds;
+  int64_t fastest_ns = 0;
   model.any_slow = false;
   model.least_step_us = 0;
   for (Group* const there : groups) {
@@ -73,8 +75,15 @@ void Compare(ClusterState& state, Model& model, Actions& out) {
     group.steps_compared = group.steps;
     if (!stepped || group.state != GroupState::kReady || group.step_us <= 0 || group.step_tokens <= 0) continue;
     const DeviceSpec& spec = state.At(group.Rank0()).spec;
-    kinds[{group.members.size(), spec.kind, spec.model}].push_back(
-        {&group, group.step_us, group.step_us * 1000 / group.step_tokens});
+    const int64_t token_ns = group.step_us * 1000 / group.step_tokens;
+    kinds[{group.members.size(), spec.kind, spec.model}].push_back({&group, group.step_us, token_ns});
+    fastest_ns = fastest_ns == 0 ? token_ns : std::min(fastest_ns, token_ns);
+  }
+  if (fastest_ns > 0) {
+    // Steps with prompts in them are the fastest by token. When there are none for a while, their time is kept for
+    // about a minute.
+    const bool faster = model.token_ns == 0 || fastest_ns <= model.token_ns;
+    model.token_ns = faster ? fastest_ns : model.token_ns + (fastest_ns - model.token_ns) / kMemory;
   }
   for (const auto& [kind, pulses] : kinds) {
     if (pulses.size() < 2) continue;

@@ -111,6 +111,9 @@ struct Fields<CoreOptions> {
     v("most_groups_lost", &T::most_groups_lost);
     v("prefix_entries", &T::prefix_entries);
     v("cached_worth", &T::cached_worth);
+    v("pending_worth", &T::pending_worth);
+    v("cache_wait_factor", &T::cache_wait_factor);
+    v("cache_wait_most", &T::cache_wait_most);
     v("engine_queue", &T::engine_queue);
     v("overcommit", &T::overcommit);
     v("default_output", &T::default_output);
@@ -121,6 +124,7 @@ struct Fields<CoreOptions> {
     v("quarantine_percent", &T::quarantine_percent);
     v("health", &T::health);
     v("remembered", &T::remembered);
+    v("remembered_groups", &T::remembered_groups);
     v("link_probe", &T::link_probe);
     v("sharing", &T::sharing);
     v("probe_pause", &T::probe_pause);
@@ -238,6 +242,7 @@ struct Fields<KvAccount> {
     v("booked_started", &T::booked_started);
     v("correction", &T::correction);
     v("pending", &T::pending);
+    v("shared", &T::shared);
   }
 };
 template <>
@@ -335,6 +340,8 @@ struct Fields<Model> {
     v("pace", &T::pace);
     v("next_compare", &T::next_compare);
     v("least_step_us", &T::least_step_us);
+    v("token_ns", &T::token_ns);
+    v("release_at", &T::release_at);
     v("next_move", &T::next_move);
     v("move_rest", &T::move_rest);
     v("move_note", &T::move_note);
@@ -363,9 +370,10 @@ struct Fields<Request> {
     v("max_tokens", &T::max_tokens);
     v("priority", &T::priority);
     v("tenant", &T::tenant);
-    v("session", &T::session);
     v("prefix", &T::prefix);
     v("bytes", &T::bytes);
+    v("caller_id", &T::caller_id);
+    v("trace_id", &T::trace_id);
     v("state", &T::state);
     v("attempt", &T::attempt);
     v("group", &T::group);
@@ -373,10 +381,12 @@ struct Fields<Request> {
     v("fresh", &T::fresh);
     v("awaits_group", &T::awaits_group);
     v("started", &T::started);
+    v("computed", &T::computed);
     v("aborting", &T::aborting);
     v("stopped", &T::stopped);
     v("told", &T::told);
     v("charged", &T::charged);
+    v("home", &T::home);
     v("overtaken", &T::overtaken);
     v("preemptions", &T::preemptions);
     v("began", &T::began);
@@ -459,6 +469,9 @@ struct Fields<Counters> {
     v("refused", &T::refused);
     v("stale_groups", &T::stale_groups);
     v("stale_attempts", &T::stale_attempts);
+    v("homes_reached", &T::homes_reached);
+    v("homes_given_up", &T::homes_given_up);
+    v("homes_left", &T::homes_left);
     v("prefixes_dropped", &T::prefixes_dropped);
     v("stale_workers", &T::stale_workers);
     v("lost_left", &T::lost_left);
@@ -469,6 +482,7 @@ struct Fields<Counters> {
     v("aborted_client_left", &T::aborted_client_left);
     v("aborted_client_asked", &T::aborted_client_asked);
     v("aborted_admin", &T::aborted_admin);
+    v("spoiled", &T::spoiled);
     v("requeued", &T::requeued);
     v("migrated", &T::migrated);
     v("communicator_errors", &T::communicator_errors);

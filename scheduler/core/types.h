@@ -248,14 +248,22 @@ struct CoreOptions {
   Duration retry_hint = Seconds(1);        // RetryInfo of a refusal that will pass, where no rate is known
   Duration retry_hint_least = Milliseconds(100);
   Duration retry_hint_most = Seconds(30);
-  int look_ahead = 16;           // waiting requests that are tried when the first does not fit
-  int most_overtaken = 32;       // a request that does not fit lets that many smaller ones pass
+  int look_ahead = 32;           // waiting requests that are tried when the first does not fit
+  int most_overtaken = 128;      // a request that does not fit lets that many smaller ones pass
   int most_attempts = 3;         // a request that engines refuse to start is not sent round forever
   int most_migrations = 8;       // a request that began and lost its group goes on elsewhere this often
   int most_groups_lost = 3;      // that died while they ran it: it may be what kills them
   int prefix_entries = 1 << 18;  // of a model's index of cached beginnings: 16 MiB, for some 10,000 sequences; 0: none
-  int cached_worth = 6;  // tokens of booked KV that weigh as much as a token to be computed; 4 to 8 serve traces best
-  int engine_queue = 2;  // bind late: at most this many beyond what an engine runs
+  // Tokens of booked KV that weigh as much as one of the prompt that is to be computed, which lets go of what others
+  // have in the cache besides; and as one of a prompt that is to be computed before it. 8 to 12 and 3 to 6 serve traces
+  // best.
+  int cached_worth = 10;
+  int pending_worth = 3;
+  // For a full group that holds a prompt a request waits this many times as long as computing that would take, and at
+  // most so long, as the time of a token is measured over steps that generate too.
+  int cache_wait_factor = 4;
+  Duration cache_wait_most = Seconds(30);
+  int engine_queue = 2;           // bind late: at most this many beyond what an engine runs
   double overcommit = 1.0;        // booked KV over real KV
   Tokens default_output = {256};  // expected output before the model has any history
   bool sharing = true;            // groups of one rank may live beside others on a device where there is no other room
@@ -265,7 +273,8 @@ struct CoreOptions {
   Duration quarantine_most = Seconds(86400);  // a day: then somebody has looked
   int quarantine_percent = 50;     // of all devices at most, rounded down; beyond it is an operator's decision
   std::vector<HealthRule> health;  // no row: told
-  int remembered = 256;            // ended requests and dissolved groups kept for explain
+  int remembered = 2048;           // ended requests kept for explain, of about 1 KiB each
+  int remembered_groups = 256;     // dissolved ones, as well
   LinkProbing link_probe = LinkProbing::kOnce;
   Duration probe_pause = Seconds(1);          // from a worker's coming, or from finding its host busy, to the next look
   Duration probe_deadline = Seconds(3);       // a probe takes less than one, and meeting as much again at most

@@ -5,6 +5,14 @@
 #include "scheduler/core/check.h"
 
 namespace tandem::core {
+namespace {
+
+// The counter at which a tenant's next request is served, after `charges` for those before it.
+Tokens TurnOf(const WaitingLine::Account& account, Tokens charges) {
+  return account.counter + std::max(Tokens{}, charges - account.prepaid);
+}
+
+}  // namespace
 
 void WaitingLine::SetCounter(Class& rank, const std::string& tenant, Account& account, Tokens counter) {
   CORE_CHECK(counter >= account.counter, "a counter falls from ", account.counter.value, " to ", counter.value);
@@ -96,16 +104,29 @@ bool WaitingLine::Contains(int priority, const std::string& tenant, Serial seria
   return it != rank->second.accounts.end() && it->second.waiting.contains(serial);
 }
 
+std::vector<WaitingLine::Place> WaitingLine::Places(Tokens expected_output) const {
+  std::vector<Place> places;
+  places.reserve(size_);
+  for (const auto& [key, rank] : classes_) {
+    uint32_t tenant = 0;
+    for (const auto& [name, account] : rank.accounts) {  // by name, which is how equal turns are told apart
+      Tokens charges;
+      for (const auto& [serial, size] : account.waiting) {
+        places.push_back({key, TurnOf(account, charges), tenant, serial});
+        charges += size.Charge(expected_output);
+      }
+      ++tenant;
+    }
+  }
+  return places;
+}
+
 WaitingLine::Ahead WaitingLine::AheadOf(int priority, const std::string& tenant, Serial serial,
                                         Tokens expected_output) const {
   Ahead ahead;
   const auto count = [&](const Size& size) {
     ++ahead.requests;
     ahead.tokens += size.Charge(expected_output);
-  };
-  // The counter at which a tenant's next request is served, after `charges` for those before it.
-  const auto turn = [](const Account& account, Tokens charges) {
-    return account.counter + std::max(Tokens{}, charges - account.prepaid);
   };
   for (const auto& [key, rank] : classes_) {
     if (key > -priority) break;
@@ -123,14 +144,14 @@ WaitingLine::Ahead WaitingLine::AheadOf(int priority, const std::string& tenant,
       count(size);
       charges += size.Charge(expected_output);
     }
-    const std::pair<Tokens, absl::string_view> mine(turn(own->second, charges), tenant);
+    const std::pair<Tokens, absl::string_view> mine(TurnOf(own->second, charges), tenant);
     for (const auto& [counter, name] : rank.backlogged) {
       if (std::pair(counter, name) >= mine) break;
       if (name == tenant) continue;
       const Account& account = rank.accounts.find(name)->second;
       Tokens theirs;
       for (const auto& [other, size] : account.waiting) {
-        if (std::pair(turn(account, theirs), name) >= mine) break;
+        if (std::pair(TurnOf(account, theirs), name) >= mine) break;
         count(size);
         theirs += size.Charge(expected_output);
       }

@@ -18,6 +18,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
@@ -65,6 +66,16 @@ class WaitingLine {
   size_t size() const { return size_; }
   bool Contains(int priority, const std::string& tenant, Serial serial) const;
   Ahead AheadOf(int priority, const std::string& tenant, Serial serial, Tokens expected_output) const;
+  // Where each of those that wait stands, to be sorted by whoever wants to know all positions: AheadOf, asked for each,
+  // would walk the line as often as it is long.
+  struct Place {
+    int rank = 0;  // -priority
+    Tokens turn;   // at this counter its tenant's turn comes to it
+    uint32_t tenant = 0;
+    Serial serial = 0;
+    auto operator<=>(const Place&) const = default;
+  };
+  std::vector<Place> Places(Tokens expected_output) const;
   // Of all that wait, as if each produced what is expected.
   Tokens AllTokens(Tokens expected_output) const {
     return brings_ + Tokens{static_cast<int64_t>(size_) * expected_output.value};

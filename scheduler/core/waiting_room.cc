@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/assignment.h"
 #include "scheduler/core/check.h"
+#include "scheduler/core/pool.h"
 #include "scheduler/core/request_life.h"
 #include "scheduler/core/words.h"
 
@@ -235,6 +236,7 @@ void JoinQueue(ClusterState& state, Request& request) {
 
 void LeaveQueue(ClusterState& state, Request& request) {
   Model& model = state.At(request.model);
+  if (std::exchange(request.home, {}).value != 0) ++state.counters.homes_left;
   const bool left = model.queue.Leave(request.priority, request.tenant, request.serial);
   CORE_CHECK(left, "request ", request.serial, " is not in its queue");
   if (model.queue.empty()) model.pace.Watch(state.now, false);
@@ -263,6 +265,7 @@ void SettleWaiting(ClusterState& state, Actions& out) {
     }
     if (IsNewcomer(request) && !(CanMeetDeadline(state, request, out) && FindPlace(state, request, out))) continue;
     request.waits_for = WhyWaiting(state, request);
+    state.model_to_wake |= WantsWaking(state, model);
     Note(state, request, MomentKind::kQueued);
     out.push_back(NoteQueued{request.id, request.waits_for});
   }

@@ -88,7 +88,10 @@ const char* Words(Reason reason) {
 
 std::string Hex(RequestId id) { return absl::StrFormat("%016x%016x", id.hi, id.lo); }
 std::string Name(RequestId id) { return absl::StrCat("requests/", Hex(id)); }
-std::string Name(GroupId id) { return absl::StrCat("groups/", id.value); }
+std::string Name(GroupId id) {
+  const uint64_t leader = id.value >> 32;
+  return absl::StrCat("groups/", leader == 0 ? "" : absl::StrCat(leader, "."), id.value & 0xffffffff);
+}
 std::string Name(const Model& model) { return absl::StrCat("models/", model.spec.name); }
 std::string Name(const ClusterState& state, DeviceId id) { return state.At(id).spec.Name(); }
 

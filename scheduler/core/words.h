@@ -20,7 +20,7 @@ const char* Words(Reason reason);  // as in SURFACE.md: "NEVER_FITS"
 
 std::string Hex(RequestId id);         // 32 digits
 std::string Name(RequestId id);        // "requests/..."
-std::string Name(GroupId id);          // "groups/7"
+std::string Name(GroupId id);          // "groups/3.7": the seventh of the third leader
 std::string Name(const Model& model);  // "models/chat"
 std::string Name(const ClusterState& state, DeviceId id);
 

@@ -186,6 +186,7 @@ void Handle(ClusterState& state, const WorkerAttached& event, Actions& out) {
   if (!device.drain_wanted && !device.cordoned && !device.Quarantined()) device.reason.clear();
   out.push_back(AdmitWorker{device.id, device.incarnation});
   if (same) CompareHeld(state, device, event.shards, out);
+  ForgetClaims(state, device.id);  // of a line that broke while others were awaited: its newer word stands
   for (const HeldShard& shard : event.shards) {
     const bool ours = std::find(device.groups.begin(), device.groups.end(), shard.group) != device.groups.end();
     if (!ours) Claim(state, device, shard, out);

@@ -46,7 +46,8 @@ std::string CheckBusy(const core::Core& core, bool liars) {
     }
   }
   for (const core::Model& model : core.state().models) {
-    if (model.queue.empty()) continue;
+    // Who waits for a full group that holds its prompt is let go of by a timer, and lets others pass to an idle one.
+    if (model.queue.empty() || model.release_at != core::kNever) continue;
     for (core::GroupId id : model.groups) {
       const core::Group& group = *core.state().Find(id);
       if (group.indexed && group.requests.empty()) {

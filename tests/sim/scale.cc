@@ -218,7 +218,8 @@ class Fleet {
     due_.pop();
     switch (due.kind) {
       case Kind::kStart:
-        return Step(core::RequestStarted{due.request, due.attempt, {}}, &costs_.starts);
+        Step(core::RequestStarted{due.request, due.attempt, {}}, &costs_.starts);
+        return Step(core::RequestComputed{due.request, due.attempt}, &costs_.starts);
       case Kind::kEnd:
         --devices_[due.device].running;
         return Step(core::RequestEnded{due.request, due.attempt, core::EndedHow::kStopped, {64}, ""}, &costs_.ends);

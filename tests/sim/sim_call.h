@@ -68,10 +68,11 @@ class SimCall final : public scheduler::ClientSink, public std::enable_shared_fr
   }
   void SendLast(const v1::GenerateResponse& message) override {
     Deliver(message);
-    End(grpc::Status::OK);
+    Say(grpc::Status::OK);
+    Finish();
   }
-  void End(const grpc::Status& status) override {
-    Say(status);
+  void End(const scheduler::Error& error) override {
+    Say(ToGrpc(error));
     Finish();
   }
 

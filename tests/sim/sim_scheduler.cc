@@ -24,6 +24,7 @@ bool IsLateWord(const core::Event& event, const core::ClusterState& state) {
     return request != nullptr && request->Placed() && request->attempt != word.attempt;
   };
   if (const auto* started = std::get_if<core::RequestStarted>(&event)) return late(*started);
+  if (const auto* computed = std::get_if<core::RequestComputed>(&event)) return late(*computed);
   if (const auto* preempted = std::get_if<core::RequestPreempted>(&event)) return late(*preempted);
   if (const auto* stopped = std::get_if<core::RequestStopped>(&event)) return late(*stopped);
   if (const auto* ended = std::get_if<core::RequestEnded>(&event)) return late(*ended);

@@ -86,7 +86,7 @@ class SimScheduler : public std::enable_shared_from_this<SimScheduler> {
   scheduler::WorkerRegistry registry_;
   scheduler::RequestStore store_;
   scheduler::Reattachment reattachment_;
-  scheduler::EventLog events_;
+  scheduler::EventLog events_{leader_epoch_};
   scheduler::store::Store* const disk_;
   Promises* const promises_;
   bool promises_checked_ = false;
