@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/core/rollout.h"
+#include "scheduler/core/words.h"
 #include "scheduler/ids.h"
 #include "scheduler/translate.h"
 
@@ -20,15 +21,13 @@ FinishedRequest MeasuresFrom(const v1::Finished& result) {
   out.prompt_tokens = result.usage().prompt_tokens();
   out.output_tokens = result.usage().completion_tokens();
   out.cached_tokens = result.usage().cached_tokens();
-  out.preemptions = result.timings().preemptions();
+  out.unsent_tokens = result.has_stop_token_id() ? 1 : 0;
   out.queue = static_cast<double>(result.timings().queue_us()) / 1e6;
   out.first_token = static_cast<double>(result.timings().first_token_us()) / 1e6;
   out.total = static_cast<double>(result.timings().total_us()) / 1e6;
   out.stopped = result.reason() == v1::STOP;
   return out;
 }
-
-uint64_t Milliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<int64_t>(d.us, 0)) / 1000; }
 
 }  // namespace
 
@@ -86,7 +85,7 @@ void ActionRunner::Do(const core::FormGroup& action) {
   *form.mutable_group() = GroupKeyFrom(action.group, action.epoch);
   form.set_size(action.members.size());
   form.set_secret(RandomBytes(16));
-  form.set_deadline_ms(Milliseconds(action.deadline));
+  form.set_deadline_ms(ToMilliseconds(action.deadline));
   for (core::DeviceId member : action.members) {
     // A member whose stream has ended leaves a blank; the core is about to hear of it and will abort the group.
     const auto link = parts_.registry->Find(member);
@@ -122,7 +121,7 @@ void ActionRunner::Do(const core::LoadModel& action) {
   load.set_step_budget_ms(settings_.step_budget_ms);
   load.set_prefix_cache(settings_.prefix_cache);
   load.set_deployment(core::DeploymentOf(model.spec));
-  load.set_deadline_ms(Milliseconds(action.deadline));
+  load.set_deadline_ms(ToMilliseconds(action.deadline));
   for (core::DeviceId member : action.members) Send(member, command);
 }
 
@@ -152,7 +151,7 @@ void ActionRunner::Do(const core::MeasureLink& action) {
   auto& measure = *command.mutable_measure_link();
   measure.set_probe(action.probe);
   measure.set_secret(RandomBytes(16));
-  measure.set_deadline_ms(Milliseconds(action.deadline));
+  measure.set_deadline_ms(ToMilliseconds(action.deadline));
   measure.set_leader_epoch(settings_.leader_epoch);
   for (const auto& link : links) measure.add_endpoints(link->hello().rendezvous());
   for (int rank : {0, 1}) {
@@ -191,15 +190,18 @@ void ActionRunner::Do(const core::AssignRequest& action) {
     // The client has its end already: no engine hears of this attempt, so its end comes from here.
     core::RequestEnded ended{action.request, action.attempt, core::EndedHow::kAborted, {}, "its client is gone"};
     if (stream) ended = stream->HowEnded(action.attempt);
-    // Without that it would be tried elsewhere.
-    if (ended.how == core::EndedHow::kAborted) {
+    // Without one of these it would be tried elsewhere.
+    const std::optional<Error> failure = stream ? stream->failure() : std::nullopt;
+    if (failure && failure->kind == kEngineFault) {  // the router's word of it is on its way, or before this
+      post_(core::RequestSpoiled{action.request, failure->message});
+    } else if (ended.how == core::EndedHow::kAborted) {
       post_(core::RequestCancelled{action.request, core::CancelCause::kClientLeft});
     }
     return post_(std::move(ended));
   }
   if (action.deadline != core::kNever) {
     // 0 means none, and what has passed is told with the least that can be said.
-    command.mutable_assign_request()->set_deadline_ms(std::max<uint64_t>(1, Milliseconds(action.deadline - now_)));
+    command.mutable_assign_request()->set_deadline_ms(std::max<uint64_t>(1, ToMilliseconds(action.deadline - now_)));
   }
   Send(action.rank0, std::move(command));
   stream->OnDispatched();
@@ -220,17 +222,19 @@ void ActionRunner::Do(const core::NoteQueued& action) {
 
 void ActionRunner::Do(const core::FailRequest& action) {
   if (const auto stream = parts_.store->Find(action.request)) {
-    stream->Fail(ToGrpc({KindOf(action.reason), action.message, action.retry_after}));
-    if (parts_.metrics != nullptr) parts_.metrics->Failed(stream->facts().model, action.reason);
+    stream->Fail({KindOf(action.reason), action.message, action.retry_after});
+    if (parts_.log != nullptr) parts_.log->Failed(*stream, core::Words(action.reason), action.message, now_);
   }
   LetGo(action.request);
 }
 
 void ActionRunner::Do(const core::CompleteRequest& action) {
-  if (const auto stream = parts_.store->Find(action.request); stream && parts_.metrics != nullptr) {
-    if (const auto result = stream->Result()) {
-      parts_.metrics->Finished(stream->facts().model, MeasuresFrom(*result));
-    }
+  if (const auto stream = parts_.store->Find(action.request)) {
+    const auto result = stream->Result();
+    if (result && stream->facts().flow != nullptr) stream->facts().flow->Finished(MeasuresFrom(*result));
+    // An engine came to its end, and its client was told of a failure: a picture that is none, a shutdown.
+    const auto failure = stream->failure();
+    if (failure && parts_.log != nullptr) parts_.log->Failed(*stream, failure->kind.reason, failure->message, now_);
   }
   LetGo(action.request);
 }

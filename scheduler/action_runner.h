@@ -14,6 +14,7 @@
 #include "scheduler/intent_keeper.h"
 #include "scheduler/model_catalog.h"
 #include "scheduler/operations.h"
+#include "scheduler/request_log.h"
 #include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
 #include "scheduler/worker_registry.h"
@@ -30,6 +31,7 @@ class ActionRunner {
     Operations* operations;
     IntentKeeper* intents;
     RequestMetrics* metrics = nullptr;  // null: nobody counts
+    RequestLog* log = nullptr;          // null: nobody writes down what fails
   };
   struct Settings {
     uint32_t step_budget_ms = 200;

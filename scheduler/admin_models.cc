@@ -2,23 +2,25 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "scheduler/admin_service.h"
 #include "scheduler/core/words.h"
 #include "scheduler/mutation.h"
-#include "scheduler/translate.h"
+#include "scheduler/name_resolver.h"
+#include "scheduler/row_messages.h"
 
 namespace tandem::scheduler {
 namespace {
 
 constexpr uint32_t kMostReplicas = 4096;
 
-// The model of this name that is served; else the one that went last.
-const core::Model* Latest(const core::ClusterState& state, const std::string& name) {
-  if (const auto named = state.model_names.find(name); named != state.model_names.end())
-    return &state.At(named->second);
-  for (auto model = state.models.rbegin(); model != state.models.rend(); ++model) {
-    if (model->spec.name == name) return &*model;
+// The model that is served under what `text` names; else the one of such a name that went last.
+const core::Model* Latest(const core::ClusterState& state, const std::string& text) {
+  const auto found = ResolveModel(state, text);
+  if (const auto* model = std::get_if<const core::Model*>(&found)) return *model;
+  for (const std::string& name : ModelNamesMeant(text)) {
+    for (auto model = state.models.rbegin(); model != state.models.rend(); ++model) {
+      if (model->spec.name == name) return &*model;
+    }
   }
   return nullptr;
 }
@@ -39,12 +41,6 @@ std::string Outcome(const core::ClusterState& state, const core::Model& model) {
   if (view.replicas_old() > 0) absl::StrAppend(&text, ", ", view.replicas_old(), " of an earlier shape until replaced");
   if (!view.waits_for().empty()) absl::StrAppend(&text, "; ", view.waits_for());
   return text;
-}
-
-std::string ShortOf(const std::string& name) {
-  absl::string_view rest = name;
-  if (!absl::ConsumePrefix(&rest, "models/")) absl::ConsumePrefix(&rest, "model/");
-  return std::string(rest);
 }
 
 }  // namespace
@@ -72,18 +68,18 @@ AdminService::Unary* AdminService::ChangeModel(Context* context, Deployments::Ch
     return reactor;
   }
   auto* core_loop = parts_.core;
-  parts_.operations->Follow(
-      opened.id, [=, name = ShortOf(change.name)](const core::ReportDrain& report, const grpc::Status& outcome) {
-        if (!outcome.ok()) return reactor->Finish(outcome);
-        if (!report.done) return;
-        core_loop->PostOwedQuery([=](const core::Core& core) {
-          if (const core::Model* model = Latest(core.state(), name)) {
-            show(core.state(), *model);
-            say(Outcome(core.state(), *model));
-          }
-          reactor->Finish(grpc::Status::OK);
-        });
-      });
+  parts_.operations->Follow(opened.id,
+                            [=, name = change.name](const core::ReportDrain& report, const grpc::Status& outcome) {
+                              if (!outcome.ok()) return reactor->Finish(outcome);
+                              if (!report.done) return;
+                              core_loop->PostOwedQuery([=](const core::Core& core) {
+                                if (const core::Model* model = Latest(core.state(), name)) {
+                                  show(core.state(), *model);
+                                  say(Outcome(core.state(), *model));
+                                }
+                                reactor->Finish(grpc::Status::OK);
+                              });
+                            });
   if (opened.how == Operations::Opened::How::kFresh) parts_.deployments->Make(std::move(change), opened.id);
   return reactor;
 }

@@ -7,7 +7,7 @@
 #include "scheduler/admin_service.h"
 #include "scheduler/mutation.h"
 #include "scheduler/name_resolver.h"
-#include "scheduler/translate.h"
+#include "scheduler/row_messages.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -17,20 +17,14 @@ grpc::Status OneDevice(const core::ClusterState& state, const std::string& name,
   const auto found = ResolveDevice(state, name);
   if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
   const core::DeviceId id = std::get<core::DeviceId>(found);
-  if (!etag.empty()) {
-    const std::string now = DeviceFrom(state, state.At(id)).etag();
-    if (etag != now) {
-      return ToGrpc({kEtagMismatch, absl::StrCat(state.At(id).spec.Name(), " has changed: its etag is ", now, ", not ",
-                                                 etag.substr(0, 64), "; look again")});
-    }
-  }
+  if (const auto error = CheckEtag(state.At(id).spec.Name(), Etag(state.At(id)), etag)) return ToGrpc(*error);
   out->push_back(id);
   return grpc::Status::OK;
 }
 
 grpc::Status NodeDevices(const core::ClusterState& state, const std::string& name, const std::string& etag,
                          std::vector<core::DeviceId>* out) {
-  if (!etag.empty()) return ToGrpc({kInvalidParameter, "a node has no etag; leave it out, or name its devices"});
+  if (!etag.empty()) return ToGrpc(HasNoEtag("node"));
   auto found = ResolveNode(state, name);
   if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
   *out = std::get<std::vector<core::DeviceId>>(std::move(found));

@@ -1,25 +1,60 @@
 #include "scheduler/admin_service.h"
 
 #include <map>
+#include <set>
 #include <utility>
+#include <variant>
+#include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/clock.h"
+#include "scheduler/core/words.h"
 #include "scheduler/ids.h"
 #include "scheduler/name_resolver.h"
+#include "scheduler/queue_positions.h"
+#include "scheduler/row_messages.h"
+#include "scheduler/row_pages.h"
 #include "scheduler/topology_view.h"
 #include "scheduler/translate.h"
 
 namespace tandem::scheduler {
 namespace {
 
-// A list of more is a dump; the core's thread would be held up by it.
-constexpr size_t kMostRequestsListed = 10000;
+// A core that needs longer for a turn is stuck; the call fails, and the next one in the line is tried.
+constexpr absl::Duration kPatience = absl::Seconds(5);
 
-// Undeployed, and nothing of it is left.
-bool IsOver(const core::Model& model) { return model.undeployed && model.groups.empty(); }
+// What `resolve` finds between two steps, as a row; or why there is none.
+template <typename Row, typename Resolve>
+std::variant<Row, Error> RowFor(CoreReader& reader, Resolve resolve) {
+  auto found = reader.Ask([resolve](const core::Core& core) -> std::variant<Row, Error> {
+    auto subject = resolve(core.state());
+    if (auto* error = std::get_if<Error>(&subject)) return std::move(*error);
+    return RowOf(core.state(), *std::get<0>(subject));
+  });
+  if (!found) return CoreIsBehind();
+  return *std::move(found);
+}
 
-uint64_t Milliseconds(core::Duration d) { return d.us > 0 ? static_cast<uint64_t>(d.us) / 1000 : 0; }
+// Of each model's queue that one of the rows stands in: how many are before each. False: the core is behind.
+bool ReadPositions(CoreReader& reader, const std::vector<RequestRow>& rows,
+                   absl::flat_hash_map<core::Serial, uint32_t>* ahead) {
+  std::set<core::ModelId> models;
+  for (const RequestRow& row : rows) {
+    if (row.waits) models.insert(row.model_id);
+  }
+  for (core::ModelId model : models) {
+    auto places = reader.Ask([model](const core::Core& core) { return PlacesOf(core.state(), model); });
+    if (!places) return false;
+    ahead->merge(AheadOfEach(*std::move(places)));
+  }
+  return true;
+}
+
+v1::Request MessageOf(const RequestRow& row, const absl::flat_hash_map<core::Serial, uint32_t>& ahead) {
+  const auto it = ahead.find(row.serial);
+  return RequestFrom(row, it == ahead.end() ? 0 : it->second);
+}
 
 // The first sentence is the verdict.
 grpc::Status Explain(const std::string& subject, const absl::StatusOr<std::vector<std::string>>& sentences,
@@ -49,95 +84,131 @@ AdminService::Unary* AdminService::Look(Context* context, std::function<grpc::St
   return reactor;
 }
 
+AdminService::Unary* AdminService::Answer(Context* context, std::function<grpc::Status(CoreReader&)> answer) {
+  auto* reactor = context->DefaultReactor();
+  const bool taken = parts_.answers->Post([this, reactor, answer = std::move(answer)] {
+    CoreReader reader([this](CoreReader::Query query) { return parts_.core->PostQuery(std::move(query)); }, kPatience);
+    reactor->Finish(answer(reader));
+  });
+  if (!taken) reactor->Finish(ToGrpc({kQueueFull, "too many lists are asked for at once; try again"}));
+  return reactor;
+}
+
 AdminService::Unary* AdminService::GetStatus(Context* context, const v1::GetStatusRequest*,
                                              v1::GetStatusResponse* response) {
-  return Look(context, [=, this](const core::Core& core) {
-    const core::ClusterState& state = core.state();
+  return Answer(context, [=, this](CoreReader& reader) {
+    const auto cluster = reader.Ask([](const core::Core& core) { return RowOf(core.state()); });
+    const auto numbers = Read(reader, TakeGroupNumbers);
+    const auto models = Read(reader, TakeModels);
+    const auto groups = Read(reader, TakeGroups, 0, kMostOfPage);
+    const auto devices = Read(reader, TakeDevices, 0, kMostOfPage);
+    if (!cluster || !numbers || !models || !groups || !devices) return ToGrpc(CoreIsBehind());
     response->set_version(version_);
-    response->set_leader_epoch(state.leader_epoch);
-    response->set_uptime_ms(Milliseconds(Now() - started_));
-    bool ready = !state.models.empty();
-    for (const core::Model& model : state.models) {
-      if (IsOver(model)) continue;
-      if (!model.undeployed) ready = ready && state.ReadyReplicas(model) > 0;
-      *response->add_models() = ModelFrom(state, model);
+    response->set_leader_epoch(cluster->leader_epoch);
+    response->set_uptime_ms(ToMilliseconds(Now() - started_));
+    const auto accounts = AccountsOf(numbers->rows);
+    bool ready = !models->rows.empty();
+    for (const ModelRow& model : models->rows) {
+      const ModelAccount& account = AccountOf(accounts, model.id);
+      if (IsOver(model, account)) continue;
+      if (!model.undeployed) ready = ready && IsReady(model, account);
+      *response->add_models() = ModelFrom(model, account);
     }
     response->set_ready(ready);
-    for (const auto& [id, group] : state.groups) *response->add_groups() = GroupFrom(state, group);
-    for (const core::Device& device : state.devices) *response->add_devices() = DeviceFrom(state, device);
-    response->set_requests_queued(static_cast<uint32_t>(state.waiting.requests));
-    response->set_requests_running(static_cast<uint32_t>(state.running_requests));
-    response->set_requests_finished(state.counters.finished);
-    response->set_requests_failed(state.counters.failed);
-    response->set_requests_cancelled(state.counters.cancelled);
+    for (const GroupRow& group : groups->rows) *response->add_groups() = GroupFrom(group);
+    for (const DeviceRow& device : devices->rows) *response->add_devices() = DeviceFrom(device);
+    response->set_groups_total(static_cast<uint32_t>(cluster->groups));
+    response->set_devices_total(static_cast<uint32_t>(cluster->devices));
+    response->set_requests_queued(static_cast<uint32_t>(cluster->waiting.requests));
+    response->set_requests_running(static_cast<uint32_t>(cluster->running_requests));
+    response->set_requests_finished(cluster->counters.finished);
+    response->set_requests_failed(cluster->counters.failed);
+    response->set_requests_cancelled(cluster->counters.cancelled);
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::ListNodes(Context* context, const v1::ListNodesRequest*,
                                              v1::ListNodesResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    std::map<std::string, v1::Node> nodes;
-    for (const core::Device& device : core.state().devices) {
-      v1::Node& node = nodes[device.spec.node];
-      node.set_devices(node.devices() + 1);
-      if (device.state == core::DeviceState::kActive) node.set_active_devices(node.active_devices() + 1);
-    }
-    for (auto& [name, node] : nodes) {
-      node.set_name(absl::StrCat("nodes/", name));
-      *response->add_nodes() = node;
+  return Answer(context, [=](CoreReader& reader) {
+    const auto nodes = Read(reader, TakeNodes);
+    if (!nodes) return ToGrpc(CoreIsBehind());
+    std::map<std::string, const NodeRow*> by_name;
+    for (const NodeRow& node : nodes->rows) by_name[node.name] = &node;
+    for (const auto& [name, node] : by_name) {
+      v1::Node& out = *response->add_nodes();
+      out.set_name(absl::StrCat("nodes/", name));
+      out.set_devices(static_cast<uint32_t>(node->ends.size()));
+      out.set_active_devices(static_cast<uint32_t>(node->active));
     }
     return grpc::Status::OK;
   });
 }
 
-AdminService::Unary* AdminService::ListDevices(Context* context, const v1::ListDevicesRequest*,
+AdminService::Unary* AdminService::ListDevices(Context* context, const v1::ListDevicesRequest* request,
                                                v1::ListDevicesResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    for (const core::Device& device : core.state().devices) {
-      *response->add_devices() = DeviceFrom(core.state(), device);
-    }
+  return Answer(context, [=](CoreReader& reader) {
+    std::vector<DeviceRow> rows;
+    const auto error = ReadPage<DeviceRow>(reader, {{'d', TakeDevices}}, request->page_size(), request->page_token(),
+                                           &rows, response->mutable_next_page_token());
+    if (error) return ToGrpc(*error);
+    for (const DeviceRow& row : rows) *response->add_devices() = DeviceFrom(row);
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::GetDevice(Context* context, const v1::GetDeviceRequest* request,
                                              v1::GetDeviceResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    const auto found = ResolveDevice(core.state(), request->name());
-    if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
-    const core::Device& device = core.state().At(std::get<core::DeviceId>(found));
-    *response->mutable_device() = DeviceFrom(core.state(), device);
+  return Answer(context, [=](CoreReader& reader) {
+    using Found = OrError<const core::Device*>;
+    const auto row = RowFor<DeviceRow>(reader, [name = request->name()](const core::ClusterState& state) -> Found {
+      auto found = ResolveDevice(state, name);
+      if (auto* error = std::get_if<Error>(&found)) return std::move(*error);
+      return &state.At(std::get<core::DeviceId>(found));
+    });
+    if (const auto* error = std::get_if<Error>(&row)) return ToGrpc(*error);
+    *response->mutable_device() = DeviceFrom(std::get<DeviceRow>(row));
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::ListGroups(Context* context, const v1::ListGroupsRequest* request,
                                               v1::ListGroupsResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    if (request->all()) {
-      for (const core::Group& group : core.state().dissolved) *response->add_groups() = GroupFrom(core.state(), group);
-    }
-    for (const auto& [id, group] : core.state().groups) *response->add_groups() = GroupFrom(core.state(), group);
+  return Answer(context, [=](CoreReader& reader) {
+    std::vector<GroupRow> rows;
+    std::string* next = response->mutable_next_page_token();
+    const auto read = [&](std::initializer_list<Table<GroupRow>> tables) {
+      return ReadPage(reader, tables, request->page_size(), request->page_token(), &rows, next);
+    };
+    const auto error =
+        request->all() ? read({{'x', TakeDissolved}, {'g', TakeGroups}}) : read({Table<GroupRow>{'g', TakeGroups}});
+    if (error) return ToGrpc(*error);
+    for (const GroupRow& row : rows) *response->add_groups() = GroupFrom(row);
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::GetGroup(Context* context, const v1::GetGroupRequest* request,
                                             v1::GetGroupResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    const auto found = ResolveGroup(core.state(), request->name());
-    if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
-    *response->mutable_group() = GroupFrom(core.state(), *std::get<const core::Group*>(found));
+  return Answer(context, [=](CoreReader& reader) {
+    const auto row = RowFor<GroupRow>(
+        reader, [name = request->name()](const core::ClusterState& state) { return ResolveGroup(state, name); });
+    if (const auto* error = std::get_if<Error>(&row)) return ToGrpc(*error);
+    *response->mutable_group() = GroupFrom(std::get<GroupRow>(row));
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::ListModels(Context* context, const v1::AdminServiceListModelsRequest*,
                                               v1::AdminServiceListModelsResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    for (const core::Model& model : core.state().models) {
-      if (!IsOver(model)) *response->add_models() = ModelFrom(core.state(), model);
+  return Answer(context, [=](CoreReader& reader) {
+    const auto numbers = Read(reader, TakeGroupNumbers);
+    const auto models = Read(reader, TakeModels);
+    if (!numbers || !models) return ToGrpc(CoreIsBehind());
+    const auto accounts = AccountsOf(numbers->rows);
+    for (const ModelRow& model : models->rows) {
+      const ModelAccount& account = AccountOf(accounts, model.id);
+      if (!IsOver(model, account)) *response->add_models() = ModelFrom(model, account);
     }
     return grpc::Status::OK;
   });
@@ -145,35 +216,46 @@ AdminService::Unary* AdminService::ListModels(Context* context, const v1::AdminS
 
 AdminService::Unary* AdminService::GetModel(Context* context, const v1::GetModelRequest* request,
                                             v1::GetModelResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    const auto found = ResolveModel(core.state(), request->name());
-    if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
-    *response->mutable_model() = ModelFrom(core.state(), *std::get<const core::Model*>(found));
+  return Answer(context, [=](CoreReader& reader) {
+    const auto row = RowFor<ModelRow>(
+        reader, [name = request->name()](const core::ClusterState& state) { return ResolveModel(state, name); });
+    if (const auto* error = std::get_if<Error>(&row)) return ToGrpc(*error);
+    const auto numbers = Read(reader, TakeGroupNumbers);
+    if (!numbers) return ToGrpc(CoreIsBehind());
+    const ModelRow& model = std::get<ModelRow>(row);
+    *response->mutable_model() = ModelFrom(model, AccountOf(AccountsOf(numbers->rows), model.id));
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::ListRequests(Context* context, const v1::ListRequestsRequest* request,
                                                 v1::ListRequestsResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    const core::ClusterState& state = core.state();
-    if (request->all()) {
-      for (const auto& ended : state.ended) *response->add_requests() = RequestFrom(state, *ended);
-    }
-    for (const auto& [serial, living] : state.requests) {
-      if (static_cast<size_t>(response->requests_size()) >= kMostRequestsListed) break;
-      *response->add_requests() = RequestFrom(state, *living);
-    }
+  return Answer(context, [=](CoreReader& reader) {
+    std::vector<RequestRow> rows;
+    std::string* next = response->mutable_next_page_token();
+    const auto read = [&](std::initializer_list<Table<RequestRow>> tables) {
+      return ReadPage(reader, tables, request->page_size(), request->page_token(), &rows, next);
+    };
+    const auto error =
+        request->all() ? read({{'e', TakeEnded}, {'r', TakeRequests}}) : read({Table<RequestRow>{'r', TakeRequests}});
+    if (error) return ToGrpc(*error);
+    absl::flat_hash_map<core::Serial, uint32_t> ahead;
+    if (!ReadPositions(reader, rows, &ahead)) return ToGrpc(CoreIsBehind());
+    for (const RequestRow& row : rows) *response->add_requests() = MessageOf(row, ahead);
     return grpc::Status::OK;
   });
 }
 
 AdminService::Unary* AdminService::GetRequest(Context* context, const v1::GetRequestRequest* request,
                                               v1::GetRequestResponse* response) {
-  return Look(context, [=](const core::Core& core) {
-    const auto found = ResolveRequest(core.state(), request->name());
-    if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
-    *response->mutable_request() = RequestFrom(core.state(), *std::get<const core::Request*>(found));
+  return Answer(context, [=](CoreReader& reader) {
+    const auto row = RowFor<RequestRow>(
+        reader, [name = request->name()](const core::ClusterState& state) { return ResolveRequest(state, name); });
+    if (const auto* error = std::get_if<Error>(&row)) return ToGrpc(*error);
+    const RequestRow& found = std::get<RequestRow>(row);
+    absl::flat_hash_map<core::Serial, uint32_t> ahead;
+    if (!ReadPositions(reader, {found}, &ahead)) return ToGrpc(CoreIsBehind());
+    *response->mutable_request() = MessageOf(found, ahead);
     return grpc::Status::OK;
   });
 }
@@ -186,15 +268,7 @@ AdminService::Unary* AdminService::ExplainRequest(Context* context, const v1::Ex
     const auto found = ResolveRequest(core.state(), request->name());
     if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
     const core::RequestId id = std::get<const core::Request*>(found)->id;
-    const std::string name = absl::StrCat("requests/", ToHex(id));
-    for (const LoggedEvent& event : parts_.events->About(name)) {
-      auto& out = *response->add_history();
-      out.set_sequence(event.sequence);
-      out.set_age_ms(Milliseconds(Now() - event.at));
-      out.set_subject(event.subject);
-      out.set_text(event.text);
-    }
-    return Explain(name, core.ExplainRequest(id), response->mutable_explanation());
+    return Explain(core::Name(id), core.ExplainRequest(id), response->mutable_explanation());
   });
 }
 
@@ -204,7 +278,7 @@ AdminService::Unary* AdminService::ExplainGroup(Context* context, const v1::Expl
     const auto found = ResolveGroup(core.state(), request->name());
     if (const auto* error = std::get_if<Error>(&found)) return ToGrpc(*error);
     const core::GroupId id = std::get<const core::Group*>(found)->id;
-    return Explain(GroupName(id), core.ExplainGroup(id), response->mutable_explanation());
+    return Explain(core::Name(id), core.ExplainGroup(id), response->mutable_explanation());
   });
 }
 
@@ -220,8 +294,11 @@ AdminService::Unary* AdminService::ExplainModel(Context* context, const v1::Expl
 
 AdminService::Unary* AdminService::GetTopology(Context* context, const v1::GetTopologyRequest*,
                                                v1::GetTopologyResponse* response) {
-  return Look(context, [=, this](const core::Core& core) {
-    FillTopology(core.state(), *parts_.registry, Now(), response);
+  return Answer(context, [=, this](CoreReader& reader) {
+    const auto devices = Read(reader, TakeDevices);
+    const auto nodes = Read(reader, TakeNodes);
+    if (!devices || !nodes) return ToGrpc(CoreIsBehind());
+    FillTopology(devices->rows, nodes->rows, *parts_.registry, Now(), response);
     return grpc::Status::OK;
   });
 }

@@ -1,5 +1,7 @@
-// The door for operators. Reads look at the core between two steps; mutations are events to it, and are answered with
-// what the core made of them. Names are resolved against the state at that moment (name_resolver.h).
+// The door for operators. Reads are made by the answer thread of rows that the core's thread copies (rows.h); only what
+// explains a decision is put into words between two steps of the core, which alone knows them. Mutations are events to
+// the core, and are answered with what it made of them. Names are resolved against the state at that moment
+// (name_resolver.h).
 #ifndef TANDEM_SCHEDULER_ADMIN_SERVICE_H_
 #define TANDEM_SCHEDULER_ADMIN_SERVICE_H_
 
@@ -7,12 +9,15 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/answer_thread.h"
 #include "scheduler/core_loop.h"
+#include "scheduler/core_reader.h"
 #include "scheduler/deployments.h"
 #include "scheduler/event_log.h"
 #include "scheduler/grpc_error.h"
 #include "scheduler/intent_keeper.h"
 #include "scheduler/operations.h"
+#include "scheduler/security/admission.h"
 #include "scheduler/store/store_thread.h"
 #include "scheduler/worker_registry.h"
 #include "tandem/v1/admin.grpc.pb.h"
@@ -29,6 +34,7 @@ class AdminService final : public v1::AdminService::CallbackService {
     IntentKeeper* intents;
     store::StoreThread* store;
     Deployments* deployments;
+    AnswerThread* answers;
   };
   AdminService(Parts parts, std::string version);
 
@@ -67,10 +73,19 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerWriteReactor<v1::DrainDeviceResponse>* DrainDevice(Context*, const v1::DrainDeviceRequest*) override;
   grpc::ServerWriteReactor<v1::DrainNodeResponse>* DrainNode(Context*, const v1::DrainNodeRequest*) override;
   grpc::ServerWriteReactor<v1::DrainGroupResponse>* DrainGroup(Context*, const v1::DrainGroupRequest*) override;
-  grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchEvents(Context*, const v1::WatchEventsRequest*) override;
+  // Without an admission: from a door without roles.
+  grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchEvents(Context* context,
+                                                                 const v1::WatchEventsRequest* request) override {
+    return WatchEvents(context, request, Admission());
+  }
+  grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchEvents(Context* context,
+                                                                 const v1::WatchEventsRequest* request,
+                                                                 const Admission& admission);
 
  private:
-  // Answers `context` with what `look` returns. `look` runs on the core's thread and may fill the response.
+  // Answers `context` with what `answer` returns. It runs on the answer thread and may fill the response.
+  Unary* Answer(Context* context, std::function<grpc::Status(CoreReader&)> answer);
+  // Likewise on the core's thread, between two steps.
   Unary* Look(Context* context, std::function<grpc::Status(const core::Core&)> look);
   // One change of devices, as every verb but drain has it.
   struct Change {

@@ -10,8 +10,10 @@
 #include "scheduler/admin_service.h"
 #include "scheduler/clock.h"
 #include "scheduler/core/drain_preview.h"
+#include "scheduler/core/words.h"
 #include "scheduler/mutation.h"
 #include "scheduler/name_resolver.h"
+#include "scheduler/row_messages.h"
 #include "scheduler/translate.h"
 
 namespace tandem::scheduler {
@@ -20,12 +22,10 @@ namespace {
 // The reports of one drain are a few a second; a caller that does not read them needs the latest only.
 constexpr size_t kMostReportsHeld = 64;
 
-uint64_t Milliseconds(core::Duration d) { return d.us > 0 ? static_cast<uint64_t>(d.us) / 1000 : 0; }
-
 v1::DrainProgress ShapeOf(const core::ClusterState& state, const core::DrainPreview& preview) {
   v1::DrainProgress shape;
   for (core::DeviceId id : preview.devices) shape.add_devices(state.At(id).spec.Name());
-  for (core::GroupId id : preview.groups) shape.add_groups(GroupName(id));
+  for (core::GroupId id : preview.groups) shape.add_groups(core::Name(id));
   for (const core::ModelEffect& effect : preview.models) shape.add_models_affected(core::Words(state, effect));
   return shape;
 }
@@ -212,7 +212,7 @@ class DrainCall final : public grpc::ServerWriteReactor<Response>,
     v1::DrainProgress progress = shape_;
     progress.set_message(report.message);
     progress.set_requests_left(report.requests_left);
-    progress.set_deadline_left_ms(Milliseconds(report.deadline_left));
+    progress.set_deadline_left_ms(ToMilliseconds(report.deadline_left));
     progress.set_overdue(report.overdue);
     progress.set_done(report.done);
     reports_.push_back(std::move(progress));
@@ -260,11 +260,13 @@ grpc::ServerWriteReactor<v1::DrainDeviceResponse>* AdminService::DrainDevice(Con
                                                                              const v1::DrainDeviceRequest* request) {
   return DrainCall<v1::DrainDeviceResponse>::Start(
       parts_, *request,
-      [name = request->name()](const core::ClusterState& state, core::DrainRequested* event) -> std::optional<Error> {
+      [name = request->name(), etag = request->mutation().etag()](const core::ClusterState& state,
+                                                                  core::DrainRequested* event) -> std::optional<Error> {
         const auto found = ResolveDevice(state, name);
         if (const auto* error = std::get_if<Error>(&found)) return *error;
-        event->devices = {std::get<core::DeviceId>(found)};
-        return std::nullopt;
+        const core::Device& device = state.At(std::get<core::DeviceId>(found));
+        event->devices = {device.id};
+        return CheckEtag(device.spec.Name(), Etag(device), etag);
       });
 }
 
@@ -272,7 +274,9 @@ grpc::ServerWriteReactor<v1::DrainNodeResponse>* AdminService::DrainNode(Context
                                                                          const v1::DrainNodeRequest* request) {
   return DrainCall<v1::DrainNodeResponse>::Start(
       parts_, *request,
-      [name = request->name()](const core::ClusterState& state, core::DrainRequested* event) -> std::optional<Error> {
+      [name = request->name(), etag = request->mutation().etag()](const core::ClusterState& state,
+                                                                  core::DrainRequested* event) -> std::optional<Error> {
+        if (!etag.empty()) return HasNoEtag("node");
         auto found = ResolveNode(state, name);
         if (const auto* error = std::get_if<Error>(&found)) return *error;
         event->devices = std::get<std::vector<core::DeviceId>>(std::move(found));
@@ -284,7 +288,9 @@ grpc::ServerWriteReactor<v1::DrainGroupResponse>* AdminService::DrainGroup(Conte
                                                                            const v1::DrainGroupRequest* request) {
   return DrainCall<v1::DrainGroupResponse>::Start(
       parts_, *request,
-      [name = request->name()](const core::ClusterState& state, core::DrainRequested* event) -> std::optional<Error> {
+      [name = request->name(), etag = request->mutation().etag()](const core::ClusterState& state,
+                                                                  core::DrainRequested* event) -> std::optional<Error> {
+        if (!etag.empty()) return HasNoEtag("group");
         const auto found = ResolveGroup(state, name);
         if (const auto* error = std::get_if<Error>(&found)) return *error;
         event->group = std::get<const core::Group*>(found)->id;
@@ -294,29 +300,44 @@ grpc::ServerWriteReactor<v1::DrainGroupResponse>* AdminService::DrainGroup(Conte
 
 // ---- events -------------------------------------------------------------------------------------------------------
 
-class WatchCall final : public grpc::ServerWriteReactor<v1::WatchEventsResponse> {
+class WatchCall final : public grpc::ServerWriteReactor<v1::WatchEventsResponse>,
+                        public AdmittedCall,
+                        public std::enable_shared_from_this<WatchCall> {
  public:
-  static WatchCall* Start(EventLog* log, uint64_t from) {
-    auto call = std::make_shared<WatchCall>(log, from);
+  static WatchCall* Start(EventLog* log, uint64_t from, const Admission& admission) {
+    auto call = std::make_shared<WatchCall>(log, from, admission);
     call->self_ = call;
     call->watch_ = log->Watch([call = call.get()] { call->Wake(); });
+    admission.Enter(call.get());
     call->Wake();
     return call.get();
   }
-  WatchCall(EventLog* log, uint64_t from) : log_(log), next_(from == 0 ? log->next_sequence() : from) {}
+  WatchCall(EventLog* log, uint64_t from, const Admission& admission)
+      : log_(log),
+        admission_(admission),
+        next_(from == 0                   ? log->next_sequence()
+              : from == EventLog::kOldest ? log->oldest_sequence()
+                                          : from) {}
 
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
     writing_ = false;
-    left_ = left_ || !ok;
+    if (!ok) Leave(ClientLeft());
     Pump();
   }
   void OnCancel() override {
     absl::MutexLock lock(&mu_);
-    left_ = true;
+    Leave(ClientLeft());
     Pump();
   }
+  void PutOut(const Error& why) override {
+    absl::MutexLock lock(&mu_);
+    Leave(why);
+    Pump();
+  }
+  std::shared_ptr<AdmittedCall> KeepAdmitted() override { return shared_from_this(); }
   void OnDone() override {
+    admission_.Leave(this);
     log_->Unwatch(watch_);  // waits for a Wake under way
     auto self = std::move(self_);
   }
@@ -329,19 +350,16 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchEventsResponse>
 
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (writing_ || finished_) return;
-    if (left_) return FinishWith(grpc::Status(grpc::StatusCode::CANCELLED, "the caller left"));
+    if (leaves_with_) return FinishWith(ToGrpc(*leaves_with_));
     std::vector<LoggedEvent> events;
-    uint64_t first;
-    if (!log_->Read(next_, 1, &events, &first)) {
-      return FinishWith(ToGrpc({kNotFound,
-                                absl::StrFormat("event %d is no longer kept; the oldest is %d", next_, first),
-                                {},
-                                {{"first_sequence", absl::StrCat(first)}}}));
+    if (const absl::Status read = log_->Read(next_, 1, &events); !read.ok()) {
+      return FinishWith(ToGrpc(
+          {kNotFound, std::string(read.message()), {}, {{"first_sequence", absl::StrCat(log_->oldest_sequence())}}}));
     }
     if (events.empty()) return;
     auto& out = *response_.mutable_event();
     out.set_sequence(events[0].sequence);
-    out.set_age_ms(Milliseconds(Now() - events[0].at));
+    out.set_age_ms(ToMilliseconds(Now() - events[0].at));
     out.set_subject(events[0].subject);
     out.set_text(events[0].text);
     next_ = events[0].sequence + 1;
@@ -352,8 +370,13 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchEventsResponse>
     finished_ = true;
     Finish(status);
   }
+  // The first reason counts.
+  void Leave(const Error& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (!leaves_with_) leaves_with_ = why;
+  }
 
   EventLog* const log_;
+  const Admission admission_;
   EventLog::WatchId watch_ = 0;
   std::shared_ptr<WatchCall> self_;
 
@@ -361,13 +384,14 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchEventsResponse>
   uint64_t next_ ABSL_GUARDED_BY(mu_);
   v1::WatchEventsResponse response_ ABSL_GUARDED_BY(mu_);
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool left_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<Error> leaves_with_ ABSL_GUARDED_BY(mu_);
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 grpc::ServerWriteReactor<v1::WatchEventsResponse>* AdminService::WatchEvents(Context*,
-                                                                             const v1::WatchEventsRequest* request) {
-  return WatchCall::Start(parts_.events, request->from_sequence());
+                                                                             const v1::WatchEventsRequest* request,
+                                                                             const Admission& admission) {
+  return WatchCall::Start(parts_.events, request->from_sequence(), admission);
 }
 
 }  // namespace tandem::scheduler

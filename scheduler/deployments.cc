@@ -15,7 +15,7 @@
 #include "scheduler/core/placement.h"
 #include "scheduler/mutation.h"
 #include "scheduler/name_resolver.h"
-#include "scheduler/translate.h"
+#include "scheduler/row_messages.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -114,7 +114,18 @@ DeployedModels ApplyDeployments(const std::vector<config::ModelConfig>& file,
       on_top[row.name] = &row;
     } else {
       out.superseded.push_back(row.name);
+      out.told.push_back(absl::StrCat("models/", row.name,
+                                      ": its entry in the configuration has changed, so that what was deployed at run "
+                                      "time no longer counts"));
     }
+  }
+  std::map<std::string, std::string> owners;  // by name or alias
+  const auto claim = [&](const config::ModelConfig& config) {
+    owners.emplace(config.name, config.name);
+    for (const std::string& alias : config.aliases) owners.emplace(alias, config.name);
+  };
+  for (const config::ModelConfig& config : file) {
+    if (on_top.count(config.name) == 0) claim(config);
   }
   const auto add = [&](const store::Deployment& row) {
     auto config = ConfigFromText(row.spec);
@@ -122,6 +133,20 @@ DeployedModels ApplyDeployments(const std::vector<config::ModelConfig>& file,
       LOG(ERROR) << "models/" << row.name << " was deployed as this version cannot read: " << config.status().message();
       return;
     }
+    if (const auto owner = owners.find(row.name); owner != owners.end()) {
+      out.superseded.push_back(row.name);
+      out.told.push_back(absl::StrCat("models/", row.name, ": the configuration gives this name to models/",
+                                      owner->second, ", so that what was deployed at run time no longer counts"));
+      return;
+    }
+    std::erase_if(config->aliases, [&](const std::string& alias) {
+      const auto owner = owners.find(alias);
+      if (owner == owners.end()) return false;
+      out.told.push_back(absl::StrCat("models/", row.name, ": its alias ", alias, " is that of models/", owner->second,
+                                      " now, as the configuration says"));
+      return true;
+    });
+    claim(*config);
     out.models.push_back(*std::move(config));
     out.run_time.push_back(row.name);
   };
@@ -201,6 +226,58 @@ void Deployments::Make(Change change, core::OperationId operation) {
 
 // ---- one change ---------------------------------------------------------------------------------------------------
 
+std::optional<Error> Deployments::Check(const core::ClusterState& state, const Change& change, Target* target) {
+  // What is deployed has the name that it gives; what is changed may be called as its resource is.
+  const core::Model* model = nullptr;
+  if (!change.config.has_value()) {
+    const auto found = ResolveModel(state, change.name);
+    if (const auto* error = std::get_if<Error>(&found)) return *error;
+    model = std::get<const core::Model*>(found);
+  } else if (const auto named = state.model_names.find(change.config->name); named != state.model_names.end()) {
+    model = &state.At(named->second);
+  }
+  if (model != nullptr && change.config.has_value() && model->spec.name != change.config->name) {
+    return Error{kInvalidParameter,
+                 absl::StrCat("the name ", change.config->name, " is an alias of models/", model->spec.name)};
+  }
+  const std::string now = model == nullptr ? "" : Etag(model->spec);
+  if (auto error = CheckEtag(absl::StrCat("models/", Short(change.name)), now, change.mutation.etag())) return error;
+  target->fresh = model == nullptr;
+  target->id = model != nullptr ? model->id : core::ModelId{static_cast<uint32_t>(state.models.size())};
+  return change.config.has_value() ? CheckShape(state, model, *target) : std::nullopt;
+}
+
+std::optional<Error> Deployments::CheckShape(const core::ClusterState& state, const core::Model* model,
+                                             const Target& target) {
+  const core::ModelSpec& spec = target.served.spec;
+  if (model != nullptr && (model->spec.revision != spec.revision || model->spec.task != spec.task)) {
+    return Error{
+        kModelMismatch,
+        absl::StrCat("models/", spec.name, " serves other weights (revision ", model->spec.revision.substr(0, 12),
+                     ") than ", spec.path, " holds (", spec.revision.substr(0, 12),
+                     "); deploy them under another name, then undeploy ", spec.name, " and give its name as an alias")};
+  }
+  if (target.fresh && state.models.size() >= kMostModels) {
+    return Error{kNoCapacity, absl::StrCat(state.models.size(),
+                                           " models were deployed since the scheduler started, the most there may be; "
+                                           "restart it")};
+  }
+  for (const std::string& alias : spec.aliases) {
+    const auto taken = state.model_names.find(alias);
+    if (taken == state.model_names.end() || taken->second == target.id) continue;
+    return Error{kInvalidParameter,
+                 absl::StrCat("the alias ", alias, " is taken by models/", state.At(taken->second).spec.name)};
+  }
+  if (!state.settled || state.devices.empty()) return std::nullopt;
+  core::Model probe;
+  probe.id = target.id;
+  probe.spec = spec;
+  if (model != nullptr) probe.groups = model->groups;
+  const core::PlacementReport report = core::WhyNot(state, probe);
+  if (report.verdict == core::Verdict::kNever) return Error{kNeverFits, report.sentence};
+  return std::nullopt;
+}
+
 absl::StatusOr<Deployments::Target> Deployments::Prepare(const Change& change, Error* error) {
   const auto refuse = [&](Error why) {
     *error = std::move(why);
@@ -213,60 +290,7 @@ absl::StatusOr<Deployments::Target> Deployments::Prepare(const Change& change, E
     target.served = *std::move(served);
   }
   std::promise<std::optional<Error>> checked;
-  parts_.core->PostOwedQuery([&](const core::Core& core) {
-    const core::ClusterState& state = core.state();
-    const auto named = state.model_names.find(Short(change.name));
-    const core::Model* model = named == state.model_names.end() ? nullptr : &state.At(named->second);
-    if (model != nullptr && change.config.has_value() && model->spec.name != change.config->name) {
-      return checked.set_value(Error{kInvalidParameter, absl::StrCat("the name ", change.config->name,
-                                                                     " is an alias of models/", model->spec.name)});
-    }
-    if (model == nullptr && !change.config.has_value()) {
-      const auto found = ResolveModel(state, change.name);
-      return checked.set_value(std::get<Error>(found));
-    }
-    if (!change.mutation.etag().empty()) {
-      const std::string now = model == nullptr ? "" : ModelFrom(state, *model).etag();
-      if (change.mutation.etag() != now) {
-        return checked.set_value(
-            Error{kEtagMismatch,
-                  absl::StrCat("models/", Short(change.name), " has changed: its etag is ", now.empty() ? "none" : now,
-                               ", not ", change.mutation.etag().substr(0, 64), "; look again")});
-      }
-    }
-    target.fresh = model == nullptr;
-    target.id = model != nullptr ? model->id : core::ModelId{static_cast<uint32_t>(state.models.size())};
-    if (!change.config.has_value()) return checked.set_value(std::nullopt);
-    const core::ModelSpec& spec = target.served.spec;
-    if (model != nullptr && (model->spec.revision != spec.revision || model->spec.task != spec.task)) {
-      return checked.set_value(Error{
-          kModelMismatch, absl::StrCat("models/", spec.name, " serves other weights (revision ",
-                                       model->spec.revision.substr(0, 12), ") than ", spec.path, " holds (",
-                                       spec.revision.substr(0, 12), "); deploy them under another name, then undeploy ",
-                                       spec.name, " and give its name as an alias")});
-    }
-    if (target.fresh && state.models.size() >= kMostModels) {
-      return checked.set_value(
-          Error{kNoCapacity, absl::StrCat(state.models.size(),
-                                          " models were deployed since the "
-                                          "scheduler started, the most there may be; restart it")});
-    }
-    for (const std::string& alias : spec.aliases) {
-      const auto taken = state.model_names.find(alias);
-      if (taken == state.model_names.end() || taken->second == target.id) continue;
-      return checked.set_value(Error{kInvalidParameter, absl::StrCat("the alias ", alias, " is taken by models/",
-                                                                     state.At(taken->second).spec.name)});
-    }
-    core::Model probe;
-    probe.id = target.id;
-    probe.spec = spec;
-    if (model != nullptr) probe.groups = model->groups;
-    if (state.settled && !state.devices.empty()) {
-      const core::PlacementReport report = core::WhyNot(state, probe);
-      if (report.verdict == core::Verdict::kNever) return checked.set_value(Error{kNeverFits, report.sentence});
-    }
-    checked.set_value(std::nullopt);
-  });
+  parts_.core->PostOwedQuery([&](const core::Core& core) { checked.set_value(Check(core.state(), change, &target)); });
   if (auto why = checked.get_future().get()) return refuse(*std::move(why));
   if (!change.config.has_value()) {
     const ServedModelPtr now = parts_.catalog->At(target.id);

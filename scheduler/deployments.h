@@ -36,8 +36,10 @@ namespace tandem::scheduler {
 struct DeployedModels {
   std::vector<config::ModelConfig> models;  // in the file's order, then those of run time by name
   std::vector<std::string> run_time;        // names in `models` that are as the store has them
-  std::vector<std::string> superseded;      // rows whose entry in the file has changed since; to be forgotten
+  std::vector<std::string> superseded;      // rows that no longer count, to be forgotten
+  std::vector<std::string> told;            // a sentence on each row that counts no longer, or not as it stands
 };
+// A name has one owner: one that a row shares with the file, which has changed since, is the file's.
 DeployedModels ApplyDeployments(const std::vector<config::ModelConfig>& file,
                                 const std::vector<store::Deployment>& rows);
 
@@ -86,7 +88,13 @@ class Deployments {
   };
   bool Post(std::function<void()> job);
   void Run();
+  // Reads the files, then asks the core's state whether it can be.
   absl::StatusOr<Target> Prepare(const Change& change, Error* error);
+  // On the core's thread: why the change may not be made of `state`; else whom it concerns is in `target`.
+  static std::optional<Error> Check(const core::ClusterState& state, const Change& change, Target* target);
+  // The same of what was read from files; `model` is the one that has the name now, null: none.
+  static std::optional<Error> CheckShape(const core::ClusterState& state, const core::Model* model,
+                                         const Target& target);
   void CarryOut(const Change& change, core::OperationId operation);
   // The row that says so; and what the store has to forget instead where the file says the same.
   store::Batch RowFor(const Change& change, const Target& target) const;

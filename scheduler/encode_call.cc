@@ -7,7 +7,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "scheduler/clock.h"
@@ -20,11 +19,6 @@ namespace {
 // Of one call in the core at a time: enough to fill an engine's step, few enough to leave the queue to others.
 constexpr size_t kMostInFlight = 48;
 
-bool QueueWasFull(const grpc::Status& status) {
-  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
-         absl::StrContains(status.error_details(), kQueueFull.reason);
-}
-
 }  // namespace
 
 // One question in the core: the reader of its stream. Its last call makes the call forget it, so each holds it.
@@ -35,7 +29,7 @@ class EncodeCall::Seat final : public ClientSink, public std::enable_shared_from
 
   // May end before it returns. REQUIRES: the caller holds the seat.
   void Attach() {
-    if (const auto error = stream_->Attach(&reader_, 0)) End(ToGrpc(*error));
+    if (const auto error = stream_->Attach(&reader_, 0)) End(*error);
   }
   void Leave() { stream_->Detach(&reader_); }
 
@@ -45,9 +39,9 @@ class EncodeCall::Seat final : public ClientSink, public std::enable_shared_from
     const auto self = shared_from_this();
     call_->OnAnswered(this, stream_->TakeVector());
   }
-  void End(const grpc::Status& status) override {
+  void End(const Error& error) override {
     const auto self = shared_from_this();
-    call_->OnFailed(this, status);
+    call_->OnFailed(this, error);
   }
 
   size_t index() const { return index_; }
@@ -66,8 +60,13 @@ class EncodeCall::Seat final : public ClientSink, public std::enable_shared_from
   Reader reader_;
 };
 
-EncodeCall::EncodeCall(const Parts& parts, ServedModelPtr model, int32_t priority, std::string tenant)
-    : parts_(parts), model_(std::move(model)), priority_(priority), tenant_(std::move(tenant)), arrived_(Now()) {}
+EncodeCall::EncodeCall(const Parts& parts, RefusedCall asked, ServedModelPtr model, int32_t priority)
+    : parts_(parts), model_(std::move(model)), priority_(priority), asked_(std::move(asked)), arrived_(Now()) {}
+
+void EncodeCall::Refuse(const Error& error) {
+  parts_.log->Refused(asked_, error, Now());
+  Finish(ToGrpc(error));
+}
 
 void EncodeCall::Begin(const grpc::CallbackServerContext& context, size_t bytes) {
   const auto deadline = context.deadline();
@@ -77,7 +76,7 @@ void EncodeCall::Begin(const grpc::CallbackServerContext& context, size_t bytes)
     if (deadline_->us <= 0) return Refuse({kDeadlineExceeded, "the call's deadline had passed when it arrived"});
   }
   const bool taken = parts_.pool->Submit(bytes, [this, self = shared_from_this()] { Ask(); });
-  if (!taken) Refuse({kQueueFull, "the scheduler has more requests at hand than it can take in; try again later"});
+  if (!taken) Refuse(TooMuchAtHand());
 }
 
 void EncodeCall::Ask() {
@@ -92,24 +91,36 @@ void EncodeCall::Ask() {
   EnterMore();
 }
 
-std::optional<Error> EncodeCall::Encode(const std::string& first, const std::string* second,
-                                        const std::optional<uint32_t>& truncate, const std::string& field,
-                                        Question* question) const {
-  const EncoderLimits& limits = *model_->encoder;
-  tokenizer::PairOptions options{.max_tokens = limits.max_tokens, .truncate = truncate.has_value()};
-  if (truncate && *truncate > 0) options.max_tokens = std::min<size_t>(options.max_tokens, *truncate);
-  std::optional<absl::string_view> other;
-  if (second != nullptr) other = *second;
-  auto input = model_->tokenizer->EncodeForEncoder(first, other, options);
-  if (absl::IsOutOfRange(input.status())) {
-    return Error{kContextLengthExceeded,
-                 absl::StrFormat("%s has more than %d tokens, which is what model %s takes; shorten it, or set "
-                                 "truncate_tokens",
-                                 field, options.max_tokens, model_->spec.name),
-                 {},
-                 {{"field", field}, {"max_model_len", absl::StrCat(options.max_tokens)}}};
+std::optional<Error> EncodeCall::Unwanted() const {
+  if (deadline_ && (Now() - arrived_).us >= deadline_->us) {
+    return Error{kDeadlineExceeded, "the call's deadline passed before its inputs were tokenized"};
   }
-  if (!input.ok()) return Error{kInvalidParameter, absl::StrCat(field, ": ", std::string(input.status().message()))};
+  absl::MutexLock lock(&mu_);
+  if (failure_) return ClientLeft();
+  return std::nullopt;
+}
+
+tokenizer::PairOptions EncodeCall::InputOptions(const std::optional<uint32_t>& truncate) const {
+  tokenizer::PairOptions options{.max_tokens = model_->encoder->max_tokens, .truncate = truncate.has_value()};
+  if (truncate && *truncate > 0) options.max_tokens = std::min<size_t>(options.max_tokens, *truncate);
+  return options;
+}
+
+Error EncodeCall::Unreadable(const absl::Status& status, const tokenizer::PairOptions& options,
+                             const std::string& field) const {
+  if (!absl::IsOutOfRange(status)) return {kInvalidParameter, absl::StrCat(field, ": ", std::string(status.message()))};
+  return {kContextLengthExceeded,
+          absl::StrFormat("%s has more than %d tokens, which is what model %s takes; shorten it, or set "
+                          "truncate_tokens",
+                          field, options.max_tokens, model_->spec.name),
+          {},
+          {{"field", field}, {"max_model_len", absl::StrCat(options.max_tokens)}}};
+}
+
+std::optional<Error> EncodeCall::Take(absl::StatusOr<tokenizer::EncoderInput> input,
+                                      const tokenizer::PairOptions& options, const std::string& field,
+                                      Question* question) const {
+  if (!input.ok()) return Unreadable(input.status(), options, field);
   if (input->ids.empty())
     return Error{kInvalidParameter, absl::StrCat(field, " has no tokens"), {}, {{"field", field}}};
   question->ids.assign(input->ids.begin(), input->ids.end());
@@ -154,7 +165,7 @@ bool EncodeCall::TakeNext(size_t* index) {
     entering_ = false;
     if (in_flight_ > 0 || over_ || !asking_) return false;
     over_ = true;
-    end = failure_.value_or(grpc::Status::OK);
+    end = failure_ ? ToGrpc(*failure_) : grpc::Status::OK;
   }
   if (end->ok()) {
     absl::MutexLock lock(&mu_);
@@ -174,7 +185,7 @@ void EncodeCall::Enter(size_t index) {
   payload.mutable_sampling()->set_repetition_penalty(1);
   payload.mutable_sampling()->set_top_p(1);
   payload.set_priority(priority_);
-  payload.set_tenant(tenant_);
+  payload.set_tenant(asked_.tenant);
 
   core::RequestArrived event;
   event.request = RandomRequestId();
@@ -183,14 +194,18 @@ void EncodeCall::Enter(size_t index) {
   event.max_tokens = core::Tokens{1};  // the vector
   if (deadline_) event.deadline = core::Duration{deadline_->us - (Now() - arrived_).us};
   event.priority = priority_;
-  event.tenant = tenant_;
+  event.tenant = asked_.tenant;
+  event.caller_id = asked_.caller.id;
+  event.trace_id = asked_.caller.trace;
   event.bytes = {static_cast<int64_t>(payload.SpaceUsedLong())};
 
   RequestStream::Facts facts;
   facts.id = event.request;
   facts.model = model_->spec.name;
   facts.model_revision = model_->spec.revision;
-  facts.tenant = tenant_;
+  facts.tenant = asked_.tenant;
+  facts.caller = asked_.caller;
+  facts.flow = parts_.metrics->FlowOf(facts.model, facts.tenant);
   facts.prompt_tokens = static_cast<uint32_t>(question.ids.size());
   facts.vocab_size = model_->limits.vocab_size;
   facts.arrived = arrived_;
@@ -206,7 +221,9 @@ void EncodeCall::Enter(size_t index) {
   parts_.store->AddOrFind(stream);
   if (!parts_.core->TryPost(std::move(event))) {
     parts_.store->Remove(*stream);
-    seat->End(ToGrpc({kQueueFull, "the scheduler has more requests at hand than it can take in; try again later"}));
+    const Error error = TooMuchAtHand();
+    parts_.log->Refused(asked_, error, Now());
+    seat->End(error);
     return;
   }
   seat->Attach();
@@ -230,16 +247,16 @@ void EncodeCall::OnAnswered(Seat* seat, std::string vector) {
   Settle(seat);
 }
 
-void EncodeCall::OnFailed(Seat* seat, const grpc::Status& status) {
+void EncodeCall::OnFailed(Seat* seat, const Error& error) {
   parts_.router->ClientLeft(seat->stream());  // of one that was left: nobody waits for it any more
   bool again = false;
   {
     absl::MutexLock lock(&mu_);
     // A full queue is this call's own doing where others of it are in there: they make room.
-    again = !failure_ && in_flight_ > 1 && QueueWasFull(status);
+    again = !failure_ && in_flight_ > 1 && error.kind == kQueueFull;
     if (again) again_.push_back(seat->index());
   }
-  if (!again) Fail(status);
+  if (!again) Fail(error);
   Settle(seat);
 }
 
@@ -255,12 +272,12 @@ void EncodeCall::Settle(Seat* seat) {
 }
 
 // The first reason counts. Whatever is in the core is left.
-void EncodeCall::Fail(const grpc::Status& status) {
+void EncodeCall::Fail(const Error& error) {
   std::vector<std::shared_ptr<Seat>> seats;
   {
     absl::MutexLock lock(&mu_);
     if (failure_) return;
-    failure_ = status;
+    failure_ = error;
     seats = seats_;
   }
   for (const auto& seat : seats) seat->Leave();
@@ -268,7 +285,7 @@ void EncodeCall::Fail(const grpc::Status& status) {
 
 void EncodeCall::OnCancel() {
   const auto self = shared_from_this();
-  Fail(grpc::Status(grpc::StatusCode::CANCELLED, "the client left"));
+  Fail(ClientLeft());
   EnterMore();  // where nothing is in the core, the end is here
 }
 

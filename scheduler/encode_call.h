@@ -20,13 +20,17 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "scheduler/core_loop.h"
 #include "scheduler/grpc_error.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/request_log.h"
+#include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
 #include "scheduler/token_router.h"
+#include "scheduler/tokenizer/tokenizer.h"
 #include "scheduler/tokenizer_pool.h"
 
 namespace tandem::scheduler {
@@ -38,6 +42,8 @@ class EncodeCall : public grpc::ServerUnaryReactor, public std::enable_shared_fr
     RequestStore* store;
     TokenRouter* router;
     TokenizerPool* pool;
+    RequestMetrics* metrics;
+    RequestLog* log;
   };
   struct Question {
     std::string field;  // how the call names it, "inputs[3]"
@@ -50,7 +56,7 @@ class EncodeCall : public grpc::ServerUnaryReactor, public std::enable_shared_fr
   // Keeps the call alive until OnDone. Once, right after construction.
   void Hold() { self_ = shared_from_this(); }
   // Ends the call before it asked anything.
-  void Refuse(const Error& error) { Finish(ToGrpc(error)); }
+  void Refuse(const Error& error);
   // Prepares the questions in the pool and asks them. `bytes` is the size of what they are made of.
   void Begin(const grpc::CallbackServerContext& context, size_t bytes);
 
@@ -58,18 +64,22 @@ class EncodeCall : public grpc::ServerUnaryReactor, public std::enable_shared_fr
   void OnDone() override { const auto self = std::move(self_); }
 
  protected:
-  EncodeCall(const Parts& parts, ServedModelPtr model, int32_t priority, std::string tenant);
+  EncodeCall(const Parts& parts, RefusedCall asked, ServedModelPtr model, int32_t priority);
 
-  // On a thread of the pool: the questions, or why there are none.
+  // On a thread of the pool: the questions, or why there are none. Asks Unwanted() before each piece of work.
   virtual std::optional<Error> Prepare(std::vector<Question>* questions) = 0;
   // All are answered: one vector each.
   virtual void Respond(absl::Span<const Question> questions, absl::Span<const std::vector<float>> vectors) = 0;
 
   const ServedModel& model() const { return *model_; }
-  // The text or the pair as the model reads it. `field` names it for the caller; `truncate` is EmbedRequest's.
-  std::optional<Error> Encode(const std::string& first, const std::string* second,
-                              const std::optional<uint32_t>& truncate, const std::string& field,
-                              Question* question) const;
+  // Why nothing more need be prepared: the caller has gone, or its deadline has passed.
+  std::optional<Error> Unwanted() const ABSL_LOCKS_EXCLUDED(mu_);
+  // How the model reads a text: as long as it takes, or as `truncate`, which is EmbedRequest's, has it.
+  tokenizer::PairOptions InputOptions(const std::optional<uint32_t>& truncate) const;
+  // `input` as a question, or in the caller's words why it is none. `field` names it for the caller.
+  std::optional<Error> Take(absl::StatusOr<tokenizer::EncoderInput> input, const tokenizer::PairOptions& options,
+                            const std::string& field, Question* question) const;
+  Error Unreadable(const absl::Status& status, const tokenizer::PairOptions& options, const std::string& field) const;
 
  private:
   class Seat;
@@ -81,20 +91,20 @@ class EncodeCall : public grpc::ServerUnaryReactor, public std::enable_shared_fr
   void Enter(size_t index);
   // A seat's end: with its vector, or with why there is none.
   void OnAnswered(Seat* seat, std::string vector);
-  void OnFailed(Seat* seat, const grpc::Status& status);
-  void Fail(const grpc::Status& status);
+  void OnFailed(Seat* seat, const Error& error);
+  void Fail(const Error& error);
   void Settle(Seat* seat);
 
   const Parts parts_;
   const ServedModelPtr model_;  // kept while the call lives, whatever becomes of the model
   const int32_t priority_;
-  const std::string tenant_;
+  const RefusedCall asked_;
   const core::Instant arrived_;
   std::optional<core::Duration> deadline_;  // from arrived_
   std::shared_ptr<EncodeCall> self_;
 
   std::vector<Question> questions_;  // fixed once Ask began
-  absl::Mutex mu_;
+  mutable absl::Mutex mu_;
   std::vector<std::vector<float>> vectors_ ABSL_GUARDED_BY(mu_);
   std::vector<std::shared_ptr<Seat>> seats_ ABSL_GUARDED_BY(mu_);  // of those in the core
   std::deque<size_t> again_ ABSL_GUARDED_BY(mu_);                  // the queue was full for them;
@@ -104,7 +114,7 @@ class EncodeCall : public grpc::ServerUnaryReactor, public std::enable_shared_fr
   bool entering_ ABSL_GUARDED_BY(mu_) = false;
   bool asking_ ABSL_GUARDED_BY(mu_) = false;  // Begin is over, so the end may come
   bool over_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<grpc::Status> failure_ ABSL_GUARDED_BY(mu_);
+  std::optional<Error> failure_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tandem::scheduler

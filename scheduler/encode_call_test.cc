@@ -29,11 +29,15 @@ constexpr size_t kMostInFlight = 48;  // as encode_call.cc has it
 class Questions final : public EncodeCall {
  public:
   Questions(const Parts& parts, ServedModelPtr model, const v1::EmbedRequest* request, v1::EmbedResponse* response)
-      : EncodeCall(parts, std::move(model), 0, "tenant"), request_(*request), response_(response) {}
+      : EncodeCall(parts, {"small", "tenant", {}}, std::move(model), 0), request_(*request), response_(response) {}
 
  private:
   std::optional<Error> Prepare(std::vector<Question>* questions) override {
     for (int i = 0; i < request_.texts_size(); ++i) {
+      // Work that would not end by itself.
+      while (request_.texts(i) == "endless") {
+        if (auto unwanted = Unwanted()) return unwanted;
+      }
       if (request_.texts(i) == "bad") return Error{kInvalidParameter, absl::StrCat("inputs[", i, "] is bad")};
       questions->push_back({.field = absl::StrCat("inputs[", i, "]"), .ids = {static_cast<uint32_t>(i)}});
     }
@@ -92,7 +96,7 @@ class EncodeCallTest : public testing::Test {
                  .device_of = [](core::Incarnation) { return std::nullopt; }}),
         pool_({.threads = 1}),
         core_({}, /*runner=*/nullptr, /*journal=*/nullptr),  // never started: what is posted stays there
-        door_({&core_, &store_, &router_, &pool_}, SmallEncoder()) {
+        door_({&core_, &store_, &router_, &pool_, &metrics_, &log_}, SmallEncoder()) {
     grpc::ServerBuilder builder;
     builder.RegisterService(&door_);
     server_ = builder.BuildAndStart();
@@ -154,7 +158,7 @@ class EncodeCallTest : public testing::Test {
   void Fail(const std::string& field, const Error& error) {
     const auto stream = Find(field);
     ASSERT_NE(stream, nullptr) << field << " is not in the core";
-    stream->Fail(ToGrpc(error));
+    stream->Fail(error);
   }
 
   size_t cancelled() {
@@ -188,6 +192,8 @@ class EncodeCallTest : public testing::Test {
  protected:
   TokenizerPool pool_;
   CoreLoop core_;
+  RequestMetrics metrics_;
+  RequestLog log_{&metrics_};
 
  private:
   Door door_;
@@ -275,6 +281,21 @@ TEST_F(EncodeCallTest, ACoreThatTakesNothingMoreIsAFullQueue) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_details(), HasSubstr(kQueueFull.reason));
   EXPECT_THAT(store_.Living(), IsEmpty());
+}
+
+TEST_F(EncodeCallTest, AfterItsDeadlineACallIsNotPreparedAnyFurther) {
+  context_.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  Call(2, "endless");  // returns when the pool's thread is free again
+  EXPECT_EQ(Status().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_THAT(store_.Living(), IsEmpty());
+}
+
+TEST(TokenizerPoolTest, WhatIsLargerThanAllItMayHoldIsNeverTaken) {
+  TokenizerPool pool({.threads = 1, .bytes = 100});
+  EXPECT_FALSE(pool.Submit(101, [] {}));
+  absl::Notification over;
+  EXPECT_TRUE(pool.Submit(100, [&] { over.Notify(); }));
+  over.WaitForNotification();
 }
 
 TEST_F(EncodeCallTest, WhatCanNotBePreparedAsksNothing) {

@@ -32,10 +32,9 @@ std::optional<uint32_t> Truncation(const Request& request) {
 
 class EmbedCall final : public EncodeCall {
  public:
-  EmbedCall(const Parts& parts, ServedModelPtr model, const v1::EmbedRequest* request, v1::EmbedResponse* response)
-      : EncodeCall(parts, std::move(model), request->priority(), request->tenant()),
-        request_(*request),
-        response_(response) {}
+  EmbedCall(const Parts& parts, RefusedCall asked, ServedModelPtr model, int32_t priority,
+            const v1::EmbedRequest* request, v1::EmbedResponse* response)
+      : EncodeCall(parts, std::move(asked), std::move(model), priority), request_(*request), response_(response) {}
 
   std::optional<Error> Check() const {
     if (auto wrong = ValidateTask(model(), "embed", "Embed")) return wrong;
@@ -62,7 +61,9 @@ class EmbedCall final : public EncodeCall {
     const bool texts = request_.texts_size() > 0;
     const int count = texts ? request_.texts_size() : request_.inputs_size();
     questions->resize(static_cast<size_t>(count));
+    const tokenizer::PairOptions options = InputOptions(Truncation(request_));
     for (int i = 0; i < count; ++i) {
+      if (auto unwanted = Unwanted()) return unwanted;
       Question* question = &(*questions)[static_cast<size_t>(i)];
       const std::string field = absl::StrFormat(texts ? "texts[%d]" : "inputs[%d]", i);
       const std::string* text = texts ? &request_.texts(i) : nullptr;
@@ -84,7 +85,8 @@ class EmbedCall final : public EncodeCall {
       }
       if (text->empty()) return Invalid(absl::StrCat(field, " is empty"), field);
       if (auto wrong = ValidateUtf8(*text, field.c_str())) return wrong;
-      if (auto wrong = Encode(*text, nullptr, Truncation(request_), field, question)) return wrong;
+      auto input = model().tokenizer->EncodeForEncoder(*text, std::nullopt, options);
+      if (auto wrong = Take(std::move(input), options, field, question)) return wrong;
     }
     return std::nullopt;
   }
@@ -157,10 +159,9 @@ class EmbedCall final : public EncodeCall {
 
 class RerankCall final : public EncodeCall {
  public:
-  RerankCall(const Parts& parts, ServedModelPtr model, const v1::RerankRequest* request, v1::RerankResponse* response)
-      : EncodeCall(parts, std::move(model), request->priority(), request->tenant()),
-        request_(*request),
-        response_(response) {}
+  RerankCall(const Parts& parts, RefusedCall asked, ServedModelPtr model, int32_t priority,
+             const v1::RerankRequest* request, v1::RerankResponse* response)
+      : EncodeCall(parts, std::move(asked), std::move(model), priority), request_(*request), response_(response) {}
 
   std::optional<Error> Check() const {
     if (auto wrong = ValidateTask(model(), "rerank", "Rerank")) return wrong;
@@ -168,21 +169,23 @@ class RerankCall final : public EncodeCall {
     return CheckCount(request_.documents_size(), "documents");
   }
 
-  size_t bytes() const {
-    // The query is read again with every document.
-    return request_.ByteSizeLong() + request_.query().size() * static_cast<size_t>(request_.documents_size());
-  }
+  size_t bytes() const { return request_.ByteSizeLong(); }
 
  private:
   std::optional<Error> Prepare(std::vector<Question>* questions) override {
     if (request_.query().empty()) return Invalid("query is empty", "query");
     if (auto wrong = ValidateUtf8(request_.query(), "query")) return wrong;
+    const tokenizer::PairOptions options = InputOptions(Truncation(request_));
+    const auto query = model().tokenizer->EncodeFirst(request_.query(), options);  // once, however many documents
+    if (!query.ok()) return Unreadable(query.status(), options, "query");
     questions->resize(static_cast<size_t>(request_.documents_size()));
     for (int i = 0; i < request_.documents_size(); ++i) {
+      if (auto unwanted = Unwanted()) return unwanted;
       const std::string field = absl::StrFormat("documents[%d]", i);
       if (auto wrong = ValidateUtf8(request_.documents(i), field.c_str())) return wrong;
-      if (auto wrong = Encode(request_.query(), &request_.documents(i), Truncation(request_),
-                              absl::StrCat("query with ", field), &(*questions)[static_cast<size_t>(i)])) {
+      auto input = model().tokenizer->EncodePair(*query, request_.documents(i), options);
+      if (auto wrong = Take(std::move(input), options, absl::StrCat("query with ", field),
+                            &(*questions)[static_cast<size_t>(i)])) {
         return wrong;
       }
     }
@@ -224,16 +227,18 @@ grpc::ServerUnaryReactor* Start(const std::shared_ptr<Call>& call, grpc::Callbac
 
 }  // namespace
 
-grpc::ServerUnaryReactor* StartEmbed(const EncodeCall::Parts& parts, ServedModelPtr model,
-                                     grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
-                                     v1::EmbedResponse* response) {
-  return Start(std::make_shared<EmbedCall>(parts, std::move(model), request, response), context);
+grpc::ServerUnaryReactor* StartEmbed(const EncodeCall::Parts& parts, RefusedCall asked, ServedModelPtr model,
+                                     int32_t priority, grpc::CallbackServerContext* context,
+                                     const v1::EmbedRequest* request, v1::EmbedResponse* response) {
+  return Start(std::make_shared<EmbedCall>(parts, std::move(asked), std::move(model), priority, request, response),
+               context);
 }
 
-grpc::ServerUnaryReactor* StartRerank(const EncodeCall::Parts& parts, ServedModelPtr model,
-                                      grpc::CallbackServerContext* context, const v1::RerankRequest* request,
-                                      v1::RerankResponse* response) {
-  return Start(std::make_shared<RerankCall>(parts, std::move(model), request, response), context);
+grpc::ServerUnaryReactor* StartRerank(const EncodeCall::Parts& parts, RefusedCall asked, ServedModelPtr model,
+                                      int32_t priority, grpc::CallbackServerContext* context,
+                                      const v1::RerankRequest* request, v1::RerankResponse* response) {
+  return Start(std::make_shared<RerankCall>(parts, std::move(asked), std::move(model), priority, request, response),
+               context);
 }
 
 }  // namespace tandem::scheduler

@@ -11,13 +11,14 @@
 
 namespace tandem::scheduler {
 
-// `model` is what the request names. The request and the response live until the call is done, as gRPC has it.
-grpc::ServerUnaryReactor* StartEmbed(const EncodeCall::Parts& parts, ServedModelPtr model,
-                                     grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
-                                     v1::EmbedResponse* response);
-grpc::ServerUnaryReactor* StartRerank(const EncodeCall::Parts& parts, ServedModelPtr model,
-                                      grpc::CallbackServerContext* context, const v1::RerankRequest* request,
-                                      v1::RerankResponse* response);
+// `model` is what the request names, `asked` what is known of the call, and `priority` what it is given. The request
+// and the response live until the call is done, as gRPC has it.
+grpc::ServerUnaryReactor* StartEmbed(const EncodeCall::Parts& parts, RefusedCall asked, ServedModelPtr model,
+                                     int32_t priority, grpc::CallbackServerContext* context,
+                                     const v1::EmbedRequest* request, v1::EmbedResponse* response);
+grpc::ServerUnaryReactor* StartRerank(const EncodeCall::Parts& parts, RefusedCall asked, ServedModelPtr model,
+                                      int32_t priority, grpc::CallbackServerContext* context,
+                                      const v1::RerankRequest* request, v1::RerankResponse* response);
 
 }  // namespace tandem::scheduler
 

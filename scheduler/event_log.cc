@@ -1,9 +1,12 @@
 #include "scheduler/event_log.h"
 
-#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace tandem::scheduler {
+
+std::string SequenceText(uint64_t sequence) { return absl::StrCat(sequence >> 32, ".", sequence & 0xffffffff); }
 
 void EventLog::Append(std::string subject, std::string text, core::Instant at) {
   {
@@ -20,21 +23,24 @@ uint64_t EventLog::next_sequence() const {
   return next_sequence_;
 }
 
-bool EventLog::Read(uint64_t sequence, size_t most, std::vector<LoggedEvent>* out, uint64_t* first) const {
+uint64_t EventLog::oldest_sequence() const {
   absl::MutexLock lock(&mu_);
-  *first = events_.empty() ? next_sequence_ : events_.front().sequence;
-  if (sequence < *first) return false;
-  for (uint64_t i = sequence - *first; i < events_.size() && out->size() < most; ++i) out->push_back(events_[i]);
-  return true;
+  return events_.empty() ? next_sequence_ : events_.front().sequence;
 }
 
-std::vector<LoggedEvent> EventLog::About(absl::string_view subject) const {
+absl::Status EventLog::Read(uint64_t sequence, size_t most, std::vector<LoggedEvent>* out) const {
   absl::MutexLock lock(&mu_);
-  std::vector<LoggedEvent> found;
-  for (const LoggedEvent& event : events_) {
-    if (event.subject == subject) found.push_back(event);
+  const uint64_t oldest = events_.empty() ? next_sequence_ : events_.front().sequence;
+  if (sequence < oldest) {
+    return absl::NotFoundError(absl::StrCat("event ", SequenceText(sequence), " is no longer kept; the oldest is ",
+                                            SequenceText(oldest), " (", oldest, ")"));
   }
-  return found;
+  if (sequence > next_sequence_) {
+    return absl::NotFoundError(absl::StrCat("event ", SequenceText(sequence), " has not happened; the next will be ",
+                                            SequenceText(next_sequence_), " (", next_sequence_, ")"));
+  }
+  for (uint64_t i = sequence - oldest; i < events_.size() && out->size() < most; ++i) out->push_back(events_[i]);
+  return absl::OkStatus();
 }
 
 EventLog::WatchId EventLog::Watch(std::function<void()> wake) {

@@ -40,7 +40,7 @@ absl::Status Check(const v1::AssignRequest& request, const ServedModel* model) {
 }  // namespace
 
 absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank0, const ModelCatalog& catalog,
-                                       core::Instant now) {
+                                       RequestMetrics* metrics, core::Instant now) {
   const v1::AssignRequest& request = held.request();
   const auto id = RequestIdFromBytes(request.key().request_id());
   if (!id) return absl::InvalidArgumentError("its id is not 16 bytes");
@@ -66,6 +66,9 @@ absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank
   facts.tokenizer = model->tokenizer;
   facts.stop.assign(request.stop().begin(), request.stop().end());
   facts.continues_text = model->tokenizer->HasText(prompt);
+  facts.caller = CheckedCallerIds(request.caller_id(), request.trace_id());
+  facts.counted_output = held.output_tokens();
+  if (metrics != nullptr && !held.ended()) facts.flow = metrics->FlowOf(facts.model, facts.tenant);
   facts.origin = held.ended() ? RequestStream::Origin::kFoundEnded : RequestStream::Origin::kFound;
 
   FoundRequest found;
@@ -91,8 +94,9 @@ absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank
   event.age = FromMs(request.age_ms());
   event.priority = request.priority();
   event.tenant = request.tenant();
-  event.session = request.session_id();
   event.prefix = PrefixLandmarks(request.cache_salt(), prompt);
+  event.caller_id = facts.caller.id;
+  event.trace_id = facts.caller.trace;
 
   v1::AssignRequest payload = request;
   payload.clear_output_ids();

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "scheduler/core/event.h"
 #include "scheduler/model_catalog.h"
+#include "scheduler/request_metrics.h"
 #include "scheduler/request_stream.h"
 #include "tandem/v1/worker.pb.h"
 
@@ -18,10 +19,11 @@ struct FoundRequest {
   core::RequestFound event;
 };
 
-// `rank0`: the worker that says so. An error is one sentence why the request cannot be served on: its model is not
-// configured any more, its files have changed, or the message is no sound request.
+// `rank0`: the worker that says so. `metrics` counts it while it lives; null: nobody does. An error is one sentence why
+// the request cannot be served on: its model is not configured any more, its files have changed, or the message is no
+// sound request.
 absl::StatusOr<FoundRequest> FoundFrom(const v1::Held& held, core::DeviceId rank0, const ModelCatalog& catalog,
-                                       core::Instant now);
+                                       RequestMetrics* metrics, core::Instant now);
 
 }  // namespace tandem::scheduler
 

@@ -86,4 +86,14 @@ grpc::Status ToGrpc(const Error& error) {
   return grpc::Status(error.kind.code, std::move(message), details.SerializeAsString());
 }
 
+Error TooMuchAtHand() {
+  return {kQueueFull, "the scheduler has more requests at hand than it can take in; try again later"};
+}
+
+Error ShuttingDown() {
+  return {kDraining, "this scheduler is shutting down; try again later or elsewhere", core::Seconds(5)};
+}
+
+Error ClientLeft() { return {kCancelled, "the client left"}; }
+
 }  // namespace tandem::scheduler

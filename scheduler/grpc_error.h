@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,10 +17,12 @@
 
 namespace tandem::scheduler {
 
+// Two kinds with one reason are one kind.
 struct ErrorKind {
   const char* reason;  // stable; programs match on it
   grpc::StatusCode code;
   bool retry;  // carries a RetryInfo
+  friend bool operator==(const ErrorKind& a, const ErrorKind& b) { return std::string_view(a.reason) == b.reason; }
 };
 
 inline constexpr ErrorKind kInvalidParameter{"INVALID_PARAMETER", grpc::StatusCode::INVALID_ARGUMENT, false};
@@ -61,6 +64,11 @@ struct Error {
 };
 
 grpc::Status ToGrpc(const Error& error);
+
+// What more than one door says.
+Error TooMuchAtHand();
+Error ShuttingDown();
+Error ClientLeft();
 
 }  // namespace tandem::scheduler
 

@@ -14,6 +14,8 @@
 #include "scheduler/encode_service.h"
 #include "scheduler/ids.h"
 #include "scheduler/metrics_text.h"
+#include "scheduler/row_messages.h"
+#include "scheduler/row_pages.h"
 #include "scheduler/stream_call.h"
 #include "scheduler/validate_request.h"
 #include "scheduler/validate_task.h"
@@ -23,8 +25,8 @@ namespace {
 
 // Up to this many given ids are handled where they arrive; more go through the pool, as text does.
 constexpr int kFewIds = 1024;
-
-constexpr absl::string_view kBehind = "the scheduler has more requests at hand than it can take in; try again later";
+// A core that needs longer for a turn is stuck.
+constexpr absl::Duration kPatience = absl::Seconds(5);
 
 std::optional<core::Duration> TimeLeft(const grpc::CallbackServerContext& context) {
   const auto deadline = context.deadline();
@@ -36,28 +38,24 @@ std::optional<core::Duration> TimeLeft(const grpc::CallbackServerContext& contex
 // Early enough to be no work, late enough that a prompt a little too long is told its exact length.
 size_t MostPromptTokens(const ModelLimits& limits) { return 2 * size_t{limits.max_model_len} + 1024; }
 
-// FNV-1a: equal in every process, since workers keep it for a scheduler that starts anew. Never 0, which is no key.
-uint64_t Fingerprint(const v1::GenerateRequest& request, const std::string& model) {
-  uint64_t hash = 14695981039346656037u;
-  const auto take = [&hash](const void* data, size_t size) {
-    for (const auto* byte = static_cast<const uint8_t*>(data); size > 0; ++byte, --size) {
-      hash = (hash ^ *byte) * 1099511628211u;
-    }
-  };
-  take(model.c_str(), model.size() + 1);
-  if (request.has_text()) take(request.text().data(), request.text().size());
-  if (request.has_chat()) {  // without maps, so equal conversations have equal bytes
-    const std::string chat = request.chat().SerializeAsString();
-    take(chat.data(), chat.size());
-  }
-  const auto& ids = request.token_ids().ids();
-  take(ids.data(), ids.size() * sizeof(ids.data()[0]));
-  return std::max<uint64_t>(hash, 1);
-}
-
 // Checked to be below the vocabulary's size, so the sign makes no difference.
 absl::Span<const int32_t> Ids(const google::protobuf::RepeatedField<uint32_t>& ids) {
   return {reinterpret_cast<const int32_t*>(ids.data()), static_cast<size_t>(ids.size())};
+}
+
+// What the request has of what it asks for. An error where that is more than its caller may.
+std::optional<Error> AllowPriority(int32_t asked, const Admission& admission, int32_t* priority) {
+  if (asked > security::kHighestPriority) return std::nullopt;  // nobody may, and the check of the request says so
+  const auto allowed = security::PriorityWithin(admission.highest_priority, asked);
+  if (!allowed) {
+    return Error{
+        kPermissionDenied,
+        absl::StrCat("priority is ", asked, "; this caller may ask for ", admission.highest_priority, " or less"),
+        {},
+        {{"field", "priority"}}};
+  }
+  *priority = *allowed;
+  return std::nullopt;
 }
 
 grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const grpc::Status& status) {
@@ -79,16 +77,20 @@ std::optional<Error> InferenceService::FindModel(const std::string& name, Served
 
 class InferenceService::GenerateCall final : public StreamCall<v1::GenerateResponse> {
  public:
-  GenerateCall(InferenceService* service, grpc::CallbackServerContext* context, const v1::GenerateRequest* request)
-      : StreamCall(service->parts_.router, context), service_(service), request_(*request), arrived_(Now()) {}
+  GenerateCall(InferenceService* service, grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
+               const Admission& admission)
+      : StreamCall(service->parts_.router, service->parts_.log, context, request->tenant(), admission),
+        service_(service),
+        request_(*request),
+        arrived_(Now()) {}
 
   void Begin(const grpc::CallbackServerContext& context) {
-    if (!service_->admitting_) {
-      return Refuse({kDraining, "this scheduler is shutting down; try again later or elsewhere", core::Seconds(5)});
-    }
+    if (!service_->admitting_) return Refuse(ShuttingDown());
     if (const auto error = service_->FindModel(request_.model(), &model_)) return Refuse(*error);
+    SetModel(model_->spec.name);
     if (const auto error = ValidateTask(*model_, "generate", "Generate")) return Refuse(*error);
     if (const auto error = ValidateGenerate(request_, model_->limits)) return Refuse(*error);
+    if (const auto error = AllowPriority(request_.priority(), admission(), &priority_)) return Refuse(*error);
     deadline_ = TimeLeft(context);
     if (deadline_ && deadline_->us <= 0) {
       return Refuse({kDeadlineExceeded, "the call's deadline had passed when it arrived"});
@@ -98,7 +100,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     const size_t bytes = request_.ByteSizeLong();
     auto self = shared_from_this();
     if (!service_->parts_.pool->Submit(bytes, [this, self] { Tokenize(); })) {
-      Refuse({kQueueFull, std::string(kBehind)});
+      Refuse(TooMuchAtHand());
     }
   }
 
@@ -112,10 +114,12 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     return true;
   }
   void ReadOther(std::shared_ptr<RequestStream> stream) {
-    if (stream->facts().fingerprint != Fingerprint(request_, model_->spec.name)) {
+    const bool other_seed = request_.sampling().has_seed() && request_.sampling().seed() != stream->facts().seed;
+    if (other_seed || stream->facts().fingerprint != Fingerprint(request_, model_->limits)) {
       return Refuse({kInvalidParameter,
                      absl::StrCat("idempotency_key names request ", ToHex(stream->facts().id),
-                                  ", which has another model or prompt; use a new key for a new request"),
+                                  ", which has another model, prompt, sampling, stopping, seed or logprobs; use a new "
+                                  "key for a new request"),
                      {},
                      {{"field", "idempotency_key"}}});
     }
@@ -132,7 +136,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
   }
 
   void Tokenize() {
-    if (Cancelled()) return End(grpc::Status(grpc::StatusCode::CANCELLED, "the client left"));
+    if (Cancelled()) return End(ClientLeft());
     if (request_.has_token_ids()) return Enter({});
     const size_t most = MostPromptTokens(model_->limits);
     chat::Text rendered;
@@ -159,6 +163,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
 
     v1::AssignRequest payload;
     FillAssignment(request_, model_->limits, &payload);
+    payload.set_priority(priority_);
     if (request_.has_token_ids()) {
       *payload.mutable_prompt_ids() = request_.token_ids().ids();
     } else {
@@ -180,7 +185,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     if (taken != stream) return ReadOther(taken);
     if (!service_->parts_.core->TryPost(std::move(event))) {
       service_->parts_.store->Remove(*stream);
-      return Refuse({kQueueFull, std::string(kBehind)});
+      return Refuse(TooMuchAtHand());
     }
     Read(stream, static_cast<size_t>(request_.resume_token_ids_size()));
   }
@@ -193,9 +198,10 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     event.known_output = {request_.resume_token_ids_size()};
     if (request_.stopping().has_max_tokens()) event.max_tokens = core::Tokens{request_.stopping().max_tokens()};
     if (deadline_) event.deadline = core::Duration{deadline_->us - (Now() - arrived_).us};  // tokenizing took its part
-    event.priority = request_.priority();
+    event.priority = priority_;
     event.tenant = request_.tenant();
-    event.session = request_.session_id();
+    event.caller_id = caller().id;
+    event.trace_id = caller().trace;
     return event;
   }
 
@@ -206,7 +212,7 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     facts.model_revision = model_->spec.revision;
     facts.tenant = request_.tenant();
     facts.idempotency_key = request_.idempotency_key();
-    if (!facts.idempotency_key.empty()) facts.fingerprint = Fingerprint(request_, facts.model);
+    if (!facts.idempotency_key.empty()) facts.fingerprint = Fingerprint(request_, model_->limits);
     facts.prompt_tokens = payload.prompt_ids_size();
     facts.vocab_size = model_->limits.vocab_size;
     facts.logprobs = request_.has_logprobs();
@@ -217,19 +223,23 @@ class InferenceService::GenerateCall final : public StreamCall<v1::GenerateRespo
     facts.stop.assign(request_.stopping().stop().begin(), request_.stopping().stop().end());
     facts.known_output.assign(request_.resume_token_ids().begin(), request_.resume_token_ids().end());
     facts.continues_text = model_->tokenizer->HasText(Ids(payload.prompt_ids()));
+    facts.caller = caller();
+    facts.flow = service_->parts_.metrics->FlowOf(facts.model, facts.tenant);
     return facts;
   }
 
   InferenceService* const service_;
   const v1::GenerateRequest& request_;  // gRPC keeps it until OnDone
   const core::Instant arrived_;
+  int32_t priority_ = 0;
   ServedModelPtr model_;
   std::optional<core::Duration> deadline_;  // from arrived_
 };
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* context,
-                                                                           const v1::GenerateRequest* request) {
-  const auto call = std::make_shared<GenerateCall>(this, context, request);
+                                                                           const v1::GenerateRequest* request,
+                                                                           const Admission& admission) {
+  const auto call = std::make_shared<GenerateCall>(this, context, request, admission);
   call->Hold();
   call->Begin(*context);
   return call.get();
@@ -263,8 +273,9 @@ class InferenceService::ResumeCall final : public StreamCall<v1::ResumeResponse>
 };
 
 grpc::ServerWriteReactor<v1::ResumeResponse>* InferenceService::Resume(grpc::CallbackServerContext* context,
-                                                                       const v1::ResumeRequest* request) {
-  const auto call = std::make_shared<ResumeCall>(parts_.router, context);
+                                                                       const v1::ResumeRequest* request,
+                                                                       const Admission& admission) {
+  const auto call = std::make_shared<ResumeCall>(parts_.router, parts_.log, context, request->tenant(), admission);
   call->Hold();
   call->Begin(parts_.reattachment, *request);
   return call.get();
@@ -276,6 +287,7 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
                                                   v1::AbortResponse* response) {
   const auto abort = [&](const std::shared_ptr<RequestStream>& stream, const std::string& name) {
     if (!stream || stream->Ended()) return;
+    if (stream->facts().tenant != request->tenant()) return;  // a request of another tenant is not there
     parts_.core->PostOwed(core::RequestCancelled{stream->facts().id, core::CancelCause::kClientAsked});
     response->add_aborted(name);
   };
@@ -290,48 +302,72 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
   return FinishNow(context, grpc::Status::OK);
 }
 
+// One that asks for tokens or text, and no engine: what is turned away of these is counted as others are.
+class InferenceService::TextCall {
+ public:
+  TextCall(const Parts& parts, grpc::CallbackServerContext* context)
+      : parts_(parts), reactor_(context->DefaultReactor()), asked_{"", "", ReadCallerIds(context->client_metadata())} {}
+
+  void SetModel(const ServedModel& model) { asked_.model = model.spec.name; }
+  grpc::ServerUnaryReactor* reactor() const { return reactor_; }
+  grpc::ServerUnaryReactor* Refuse(const Error& error) const {
+    parts_.log->Refused(asked_, error, Now());
+    reactor_->Finish(ToGrpc(error));
+    return reactor_;
+  }
+  void Done() const { reactor_->Finish(grpc::Status::OK); }
+
+ private:
+  const Parts& parts_;  // of the service, which outlives its calls
+  grpc::ServerUnaryReactor* const reactor_;
+  RefusedCall asked_;
+};
+
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
+  TextCall call(parts_, context);
   ServedModelPtr model;
-  if (const auto error = FindModel(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
-  if (const auto error = ValidateTokenize(*request, model->limits)) return FinishNow(context, ToGrpc(*error));
-  auto* reactor = context->DefaultReactor();
+  if (const auto error = FindModel(request->model(), &model)) return call.Refuse(*error);
+  call.SetModel(*model);
+  if (const auto error = ValidateTokenize(*request, model->limits)) return call.Refuse(*error);
   const bool taken = parts_.pool->Submit(request->ByteSizeLong(), [=] {
     chat::Text rendered;
     if (request->has_chat()) {
-      const auto error = RenderChat(request->chat(), *model->chat_template, &rendered);
-      if (error) return reactor->Finish(ToGrpc(*error));
+      if (const auto error = RenderChat(request->chat(), *model->chat_template, &rendered)) {
+        call.Refuse(*error);
+        return;
+      }
     }
     constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
     const auto ids = request->has_chat() ? EncodeChat(rendered, *model->tokenizer, kUnlimited)
                                          : model->tokenizer->Encode(
                                                request->text(), {.add_special_tokens = !request->no_special_tokens()});
-    if (!ids.ok()) return reactor->Finish(ToGrpc({kInvalidParameter, std::string(ids.status().message())}));
+    if (!ids.ok()) {
+      call.Refuse({kInvalidParameter, std::string(ids.status().message())});
+      return;
+    }
     response->mutable_token_ids()->Add(ids->begin(), ids->end());
     response->set_max_model_len(model->limits.max_model_len);
-    reactor->Finish(grpc::Status::OK);
+    call.Done();
   });
-  if (!taken) reactor->Finish(ToGrpc({kQueueFull, std::string(kBehind)}));
-  return reactor;
+  return taken ? call.reactor() : call.Refuse(TooMuchAtHand());
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
+  TextCall call(parts_, context);
   ServedModelPtr model;
-  if (const auto error = FindModel(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
-  if (const auto error = ValidateIds(request->token_ids(), "token_ids", model->limits)) {
-    return FinishNow(context, ToGrpc(*error));
-  }
-  auto* reactor = context->DefaultReactor();
+  if (const auto error = FindModel(request->model(), &model)) return call.Refuse(*error);
+  call.SetModel(*model);
+  if (const auto error = ValidateIds(request->token_ids(), "token_ids", model->limits)) return call.Refuse(*error);
   const bool taken = parts_.pool->Submit(request->token_ids_size() * sizeof(uint32_t), [=] {
     const std::vector<int32_t> ids(request->token_ids().begin(), request->token_ids().end());
     response->set_text(model->tokenizer->Decode(ids, !request->keep_special_tokens()));
-    reactor->Finish(grpc::Status::OK);
+    call.Done();
   });
-  if (!taken) reactor->Finish(ToGrpc({kQueueFull, std::string(kBehind)}));
-  return reactor;
+  return taken ? call.reactor() : call.Refuse(TooMuchAtHand());
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetMetrics(grpc::CallbackServerContext* context,
@@ -341,20 +377,22 @@ grpc::ServerUnaryReactor* InferenceService::GetMetrics(grpc::CallbackServerConte
     return FinishNow(context,
                      ToGrpc({kInvalidParameter, "names: only those of vllm are known", {}, {{"field", "names"}}}));
   }
-  auto* reactor = context->DefaultReactor();
-  const bool asked = parts_.core->PostQuery([this, reactor, response](const core::Core& core) {
-    response->set_text(VllmMetricsText(core.state(), parts_.metrics->Read()));
-    reactor->Finish(grpc::Status::OK);
+  return Answer(context, [=, this](CoreReader& reader) {
+    const auto seen = TakeVllmMetrics(reader);
+    if (!seen) return ToGrpc(TooMuchAtHand());
+    response->set_text(VllmMetricsText(*seen, parts_.metrics->Read()));
+    return grpc::Status::OK;
   });
-  if (!asked) reactor->Finish(ToGrpc({kQueueFull, std::string(kBehind)}));
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*, v1::ListModelsResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  const bool asked = parts_.core->PostQuery([this, reactor, response](const core::Core& core) {
-    for (const core::Model& model : core.state().models) {
+  return Answer(context, [=, this](CoreReader& reader) {
+    const auto groups = Read(reader, TakeGroupNumbers);
+    const auto models = Read(reader, TakeModels);
+    if (!groups || !models) return ToGrpc(TooMuchAtHand());
+    const auto accounts = AccountsOf(groups->rows);
+    for (const ModelRow& model : models->rows) {
       if (model.undeployed) continue;
       auto& out = *response->add_models();
       out.set_name(model.spec.name);
@@ -362,34 +400,58 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
       out.set_task(model.spec.task);
       out.set_max_model_len(parts_.catalog->At(model.id)->limits.max_model_len);
       out.set_revision(model.spec.revision);
-      out.set_ready(core.state().ReadyReplicas(model) > 0);
+      out.set_ready(IsReady(model, AccountOf(accounts, model.id)));
     }
-    reactor->Finish(grpc::Status::OK);
+    return grpc::Status::OK;
   });
-  if (!asked) reactor->Finish(ToGrpc({kQueueFull, std::string(kBehind)}));
+}
+
+grpc::ServerUnaryReactor* InferenceService::Answer(grpc::CallbackServerContext* context,
+                                                   std::function<grpc::Status(CoreReader&)> answer) {
+  auto* reactor = context->DefaultReactor();
+  const bool taken = parts_.answers->Post([this, reactor, answer = std::move(answer)] {
+    CoreReader reader([this](CoreReader::Query query) { return parts_.core->PostQuery(std::move(query)); }, kPatience);
+    reactor->Finish(answer(reader));
+  });
+  if (!taken) reactor->Finish(ToGrpc(TooMuchAtHand()));
   return reactor;
 }
 
 // ---- encoders -----------------------------------------------------------------------------------------------------
 
 std::optional<Error> InferenceService::FindEncoder(const std::string& name, ServedModelPtr* model) const {
-  if (!admitting_)
-    return Error{kDraining, "this scheduler is shutting down; try again later or elsewhere", core::Seconds(5)};
+  if (!admitting_) return ShuttingDown();
   return FindModel(name, model);
 }
 
-grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
-                                                  v1::EmbedResponse* response) {
+template <typename Request, typename Response, typename Start>
+grpc::ServerUnaryReactor* InferenceService::Encode(grpc::CallbackServerContext* context, const Request* request,
+                                                   Response* response, const Admission& admission, Start start) {
+  RefusedCall call{"", request->tenant(), ReadCallerIds(context->client_metadata())};
   ServedModelPtr model;
-  if (const auto error = FindEncoder(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
-  return StartEmbed({parts_.core, parts_.store, parts_.router, parts_.pool}, model, context, request, response);
+  int32_t priority = 0;
+  auto error = FindEncoder(request->model(), &model);
+  if (!error) {
+    call.model = model->spec.name;
+    error = AllowPriority(request->priority(), admission, &priority);
+  }
+  if (error) {
+    parts_.log->Refused(call, *error, Now());
+    return FinishNow(context, ToGrpc(*error));
+  }
+  return start({parts_.core, parts_.store, parts_.router, parts_.pool, parts_.metrics, parts_.log}, std::move(call),
+               std::move(model), priority, context, request, response);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
+                                                  v1::EmbedResponse* response, const Admission& admission) {
+  return Encode(context, request, response, admission, StartEmbed);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Rerank(grpc::CallbackServerContext* context,
-                                                   const v1::RerankRequest* request, v1::RerankResponse* response) {
-  ServedModelPtr model;
-  if (const auto error = FindEncoder(request->model(), &model)) return FinishNow(context, ToGrpc(*error));
-  return StartRerank({parts_.core, parts_.store, parts_.router, parts_.pool}, model, context, request, response);
+                                                   const v1::RerankRequest* request, v1::RerankResponse* response,
+                                                   const Admission& admission) {
+  return Encode(context, request, response, admission, StartRerank);
 }
 
 }  // namespace tandem::scheduler

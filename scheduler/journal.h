@@ -4,8 +4,8 @@
 // format, the build and a dump of the core's state with its options, so that each replays alone; after it comes one
 // event a line behind the time of its step. It holds counts, names and hashes, never a prompt.
 //
-// For the core's thread. A disk that is full or fails costs the journal and not the service: one line in the log, and
-// nothing more is written in this run.
+// For the core's thread, which never waits for the disk: a thread of its own writes (journal_writer.h). A disk that is
+// full, fails or stands still costs a stretch of the journal and not the service; what follows is a segment of its own.
 #ifndef TANDEM_SCHEDULER_JOURNAL_H_
 #define TANDEM_SCHEDULER_JOURNAL_H_
 
@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "scheduler/core/core.h"
+#include "scheduler/journal_writer.h"
 
 namespace tandem::scheduler {
 
@@ -38,21 +39,19 @@ class Journal {
 
   // Before the core's step with this event; `core` is as it was before it.
   void Append(core::Instant now, const core::Event& event, const core::Core& core);
-  // Hands what was appended to the operating system: it survives this process, not the machine.
+  // Hands what was appended to the writer.
   void Flush();
+  // Returns when what was appended is with the operating system, or lost. For tests and whoever is in no hurry.
+  void Sync();
 
  private:
-  explicit Journal(Options options) : options_(std::move(options)) {}
-  void OpenSegment(const core::Core& core);
-  void RemoveOldest();
-  void GiveUp(const std::string& why);
+  explicit Journal(Options options);
+  void BeginSegment(const core::Core& core);
 
   const Options options_;
-  int fd_ = -1;
-  int segment_ = 0;     // number of the open one, from 1
-  size_t written_ = 0;  // bytes of events in it, buffered ones included
   std::string buffer_;
-  bool given_up_ = false;
+  size_t written_ = 0;  // bytes of events in the open segment, buffered ones included
+  JournalWriter writer_;
 };
 
 // Steps a core through one segment. `told` hears every step: its time, the event's line, and what the core asked for.

@@ -37,7 +37,7 @@ class JournalTest : public ::testing::Test {
       journal->Append(now_, event, *core);
       for (const auto& action : core->Step(now_, event)) decided_.push_back(core::Format(action));
     }
-    journal->Flush();
+    journal->Sync();
   }
   static std::vector<Event> SomeLife(int requests) {
     core::ModelSpec spec;

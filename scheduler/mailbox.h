@@ -15,6 +15,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "base/steady_wait.h"
 
 namespace tandem::scheduler {
 
@@ -52,10 +53,10 @@ class Mailbox {
     out->clear();
     absl::MutexLock lock(&mu_);
     if (items_.empty() && !closed_ && patience > absl::ZeroDuration()) {
-      const absl::Time until = absl::Now() + patience;
+      const SteadyTime until = SteadyDeadline(patience);
       reader_waits_ = true;
       while (items_.empty() && !closed_) {
-        if (arrived_.WaitWithDeadline(&mu_, until)) break;
+        if (arrived_.WaitUntil(&mu_, until)) break;
       }
       reader_waits_ = false;
     }
@@ -74,7 +75,7 @@ class Mailbox {
 
   const size_t capacity_;
   absl::Mutex mu_;
-  absl::CondVar arrived_;
+  SteadyCondVar arrived_;
   std::vector<T> items_ ABSL_GUARDED_BY(mu_);
   bool reader_waits_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include "base/set_back_clock_for_test.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -33,6 +37,18 @@ TEST(MailboxTest, AnEmptyWaitEndsWithItsPatience) {
   std::vector<int> items{7};
   EXPECT_TRUE(mailbox.TakeAll(absl::Milliseconds(1), &items));
   EXPECT_TRUE(items.empty());
+}
+
+// Timers of the core run when a wait is over: over an hour they would not.
+TEST(MailboxTest, AnEmptyWaitIsNoLongerWhereTheWallClockIsSetBack) {
+  const WallClockAhead ahead(3600);
+  Mailbox<int> mailbox(1);
+  auto waited = std::async(std::launch::async, [&] {
+    std::vector<int> items;
+    mailbox.TakeAll(absl::Milliseconds(1), &items);
+  });
+  EXPECT_EQ(waited.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  mailbox.Close();
 }
 
 TEST(MailboxTest, ClosedIsEmptiedFirst) {

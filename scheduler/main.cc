@@ -19,7 +19,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/descriptor_limit.h"
 #include "base/model/model_folder.h"
+#include "base/notify/life_signs.h"
 #include "config/cluster_config.h"
 #include "config/device_health.h"
 #include "config/endpoint.h"
@@ -27,6 +29,7 @@
 #include "config/service_program.h"
 #include "scheduler/ids.h"
 #include "scheduler/leader_epoch.h"
+#include "scheduler/model_report.h"
 #include "scheduler/server.h"
 #include "scheduler/store/sqlite_store.h"
 
@@ -58,11 +61,9 @@ absl::StatusOr<Server::Kept> OpenStore(const std::string& state_dir, uint64_t ep
 absl::StatusOr<ModelCatalog> LoadCatalog(const std::vector<config::ModelConfig>& file,
                                          const model::FolderSearch& search, Server::Kept& kept) {
   const DeployedModels deployed = ApplyDeployments(file, kept.snapshot.deployments);
+  for (const std::string& sentence : deployed.told) LOG(WARNING) << sentence;
   store::Batch forget;
   for (const std::string& name : deployed.superseded) {
-    LOG(WARNING) << "models/" << name
-                 << ": its entry in the configuration has changed, so that what was deployed at run "
-                 << "time no longer counts";
     forget.forgotten_deployments.push_back(name);
     std::erase_if(kept.snapshot.deployments, [&](const store::Deployment& row) { return row.name == name; });
   }
@@ -111,6 +112,7 @@ core::CoreOptions MakeCoreOptions(const config::ClusterConfig& config) {
   options.quarantine_first = {absl::ToInt64Microseconds(config.scheduling.quarantine_cool_off)};
   options.quarantine_percent = config.scheduling.quarantine_percent;
   options.overcommit = config.scheduling.overcommit;
+  options.remembered = config.scheduling.remembered;
   if (!config.scheduling.prefix_cache) options.prefix_entries = 0;
   options.sharing = config.scheduling.sharing;
   options.move_gain_permille = static_cast<int>(std::lround(config.scheduling.move_gain * 1000));
@@ -159,11 +161,13 @@ ServerOptions MakeServerOptions(const config::ClusterConfig& config, uint64_t le
   options.runner.prefix_cache = config.scheduling.prefix_cache;
   options.router.reattach_grace = Scaled(options.router.reattach_grace, config.time_scale);
   options.router.client_stall = core::Duration{absl::ToInt64Microseconds(config.scheduling.client_stall)};
+  options.live_within *= config.time_scale;
   options.orphan_grace_ms = static_cast<uint32_t>(options.orphan_grace_ms * config.time_scale);
   return options;
 }
 
-bool OnlyLoopback(const config::ServerConfig& server) {
+bool Reflects(const config::ServerConfig& server) {
+  if (server.reflection != "loopback") return server.reflection == "always";
   for (const std::string& address : {server.clients, server.workers, server.admin}) {
     const auto endpoint = config::ParseEndpoint(address);
     if (!endpoint.ok() || !endpoint->IsLoopback()) return false;
@@ -173,6 +177,7 @@ bool OnlyLoopback(const config::ServerConfig& server) {
 
 int Main(int argc, char** argv) {
   config::ServiceProgram program("tandem-scheduler", "The central scheduler of Tandem.", kVersion);
+  program.DoorFlags();
   program.Layered("--clients", "server.clients", "HOST:PORT for clients (127.0.0.1:50051)");
   program.Layered("--workers", "server.workers", "HOST:PORT for workers (127.0.0.1:50061)");
   program.Layered("--admin", "server.admin", "HOST:PORT for operators (127.0.0.1:50052)");
@@ -187,11 +192,17 @@ int Main(int argc, char** argv) {
   program.Layered("--model-root", "model_root", "The folder that model paths are relative to");
   bool no_journal = false;
   program.app().add_flag("--no-journal", no_journal, "Keep no journal");
+  bool check_models = false;
+  program.app().add_flag("--check-models", check_models, "Say what the configured models need, and end");
   if (const auto code = program.Begin(argc, argv)) return *code;
   signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of its write, as a full disk is
 
   const config::ClusterConfig& config = program.config();
   const auto fail = [&program](const absl::Status& status) { return program.Fail(status.message()); };
+  if (check_models) {
+    std::cout << ReportModels(config.models, {config.model_root, model::DefaultHubCache()}) << std::flush;
+    return 0;
+  }
   if (const absl::Status status = config::CheckServed(config); !status.ok()) return fail(status);
   std::vector<std::string> warnings;
   const absl::Status files = config::CheckDoorFiles(config.security, absl::Now(), &warnings);
@@ -199,6 +210,7 @@ int Main(int argc, char** argv) {
   for (const std::string& warning : warnings) LOG(WARNING) << warning;
   const auto health = config::LoadDeviceHealth(config.scheduling.device_health);
   if (!health.ok()) return fail(health.status());
+  RaiseDescriptorLimit();
   const auto epoch = LeaderEpoch::Raise(config.state_dir);
   if (!epoch.ok()) return fail(epoch.status());
   auto kept = OpenStore(config.state_dir, (*epoch)->value());
@@ -217,7 +229,7 @@ int Main(int argc, char** argv) {
   options.core.health = HealthRules(*health, config.time_scale);
   options.cache_salt = CacheSalt(config.state_dir);
   options.deployments = {search, config.models};
-  options.reflection = OnlyLoopback(config.server);
+  options.reflection = Reflects(config.server);
   const std::string models = catalog->Names();
   Server server(std::move(options), *std::move(catalog), std::move(journal), *std::move(kept));
   if (absl::Status status = server.Start(); !status.ok()) return fail(status);
@@ -225,8 +237,13 @@ int Main(int argc, char** argv) {
             << server.clients_port() << ", workers at " << server.workers_port() << ", operators at "
             << server.admin_port() << ", metrics at " << server.metrics_port() << "; models: " << models;
 
-  program.AwaitEnd();
-  server.Shutdown(program.shutdown_grace());
+  const LifeSigns life(program.notifier(),
+                       [&server](std::function<void()> answer) { server.AskCore(std::move(answer)); });
+  const bool finish_first = program.AwaitEnd(/*finishes_first=*/true) == SIGUSR1;
+  server.Drain(program.stop_grace(), [&program] { return program.HurriedOn(); });
+  program.notifier()->Tell(kNotifyDrained);
+  if (finish_first && !program.HurriedOn()) program.AwaitEnd();
+  server.Shutdown();
   return 0;
 }
 

@@ -7,22 +7,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
 #include "config/endpoint.h"
 
 namespace tandem::scheduler {
 namespace {
 
+using Steady = std::chrono::steady_clock;
+
 constexpr size_t kLongestRequest = 8192;
-constexpr absl::Duration kPatience = absl::Seconds(2);
-constexpr int kBacklog = 16;
+constexpr auto kPatience = std::chrono::seconds(2);  // for a request, and for each part of its answer to be taken
+constexpr int kPauseMs = 50;                         // after a connection that could not be taken
+constexpr int kBacklog = 64;
 
 const char* Phrase(int code) {
   switch (code) {
@@ -39,36 +43,41 @@ const char* Phrase(int code) {
   }
 }
 
-// Waits until the descriptor is ready for `events`, within the deadline.
-bool Ready(int fd, short events, absl::Time deadline) {
-  pollfd one{fd, events, 0};
-  const int64_t ms = absl::ToInt64Milliseconds(deadline - absl::Now());
-  return ms > 0 && poll(&one, 1, static_cast<int>(ms)) == 1;
-}
-
-// The head of a request, or what came of it.
-std::string ReadHead(int fd, absl::Time deadline) {
-  std::string head;
-  while (head.size() < kLongestRequest && !absl::StrContains(head, "\r\n\r\n")) {
-    if (!Ready(fd, POLLIN, deadline)) break;
-    char buffer[2048];
-    const ssize_t got = recv(fd, buffer, sizeof(buffer), 0);
-    if (got <= 0) break;
-    head.append(buffer, static_cast<size_t>(got));
-  }
-  return head;
-}
-
-void WriteAll(int fd, const std::string& text, absl::Time deadline) {
-  size_t sent = 0;
-  while (sent < text.size() && Ready(fd, POLLOUT, deadline)) {
-    const ssize_t one = send(fd, text.data() + sent, text.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (one < 0 && errno != EAGAIN && errno != EINTR) return;
-    if (one > 0) sent += static_cast<size_t>(one);
-  }
+// For poll: until `when`, rounded up so that it has passed afterwards.
+int MillisecondsTo(Steady::time_point when) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - Steady::now()).count();
+  return static_cast<int>(std::max<decltype(left)>(left, 0));
 }
 
 }  // namespace
+
+// Whoever has connected: first heard, then answered.
+struct MetricsDoor::Caller {
+  Caller(int f, Steady::time_point u) : fd(f), until(u) {}
+  Caller(Caller&& other) noexcept
+      : fd(std::exchange(other.fd, -1)),
+        until(other.until),
+        head(std::move(other.head)),
+        answer(std::move(other.answer)),
+        sent(other.sent) {}
+  Caller& operator=(Caller&& other) noexcept {
+    std::swap(fd, other.fd);
+    until = other.until;
+    head = std::move(other.head);
+    answer = std::move(other.answer);
+    sent = other.sent;
+    return *this;
+  }
+  ~Caller() {
+    if (fd >= 0) close(fd);
+  }
+
+  int fd;
+  Steady::time_point until;  // what it does now must be done
+  std::string head;          // what it has sent
+  std::string answer;        // empty: not all that it will send has come
+  size_t sent = 0;           // of the answer
+};
 
 MetricsDoor::MetricsDoor(Handler handler) : handler_(std::move(handler)) {}
 
@@ -83,7 +92,7 @@ absl::Status MetricsDoor::Start(const std::string& address) {
   addrinfo* found = nullptr;
   const int error = getaddrinfo(endpoint->host.c_str(), absl::StrCat(endpoint->port).c_str(), &hints, &found);
   if (error != 0) return absl::InvalidArgumentError(absl::StrCat(address, ": ", gai_strerror(error)));
-  listener_ = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  listener_ = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   const int on = 1;
   setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   const bool listens = bind(listener_, found->ai_addr, found->ai_addrlen) == 0 && listen(listener_, kBacklog) == 0;
@@ -117,20 +126,64 @@ void MetricsDoor::Stop() {
 }
 
 void MetricsDoor::Run() {
+  std::vector<Caller> callers;  // who came first stands first
+  std::vector<pollfd> waits;
   while (true) {
-    pollfd waits[] = {{listener_, POLLIN, 0}, {wake_[0], POLLIN, 0}};
-    if (poll(waits, 2, -1) < 0 && errno != EINTR) return;
-    if (waits[1].revents != 0) return;
-    if (waits[0].revents == 0) continue;
-    const int connection = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (connection < 0) continue;
-    Serve(connection);
-    close(connection);
+    waits = {{wake_[0], POLLIN, 0}, {listener_, POLLIN, 0}};
+    int timeout = -1;
+    for (const Caller& caller : callers) {
+      waits.push_back({caller.fd, static_cast<short>(caller.answer.empty() ? POLLIN : POLLOUT), 0});
+      const int left = MillisecondsTo(caller.until);
+      timeout = timeout < 0 ? left : std::min(timeout, left);
+    }
+    if (poll(waits.data(), waits.size(), timeout) < 0) {
+      if (errno != EINTR) return;
+      continue;
+    }
+    if (waits[0].revents != 0) return;
+    const Steady::time_point now = Steady::now();
+    std::vector<Caller> staying;
+    for (size_t i = 0; i < callers.size(); ++i) {
+      const bool heard = waits[i + 2].revents != 0;
+      if (heard ? Serve(callers[i]) : now < callers[i].until) staying.push_back(std::move(callers[i]));
+    }
+    callers = std::move(staying);
+    if (waits[1].revents == 0) continue;
+    const int connection = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (connection < 0) {
+      // Out of descriptors, the listener stays readable: not at once again, or this thread would spin.
+      pollfd stop{wake_[0], POLLIN, 0};
+      if (poll(&stop, 1, kPauseMs) > 0) return;
+      continue;
+    }
+    if (callers.size() >= kMostCallers) {
+      const auto silent =
+          std::find_if(callers.begin(), callers.end(), [](const Caller& c) { return c.answer.empty(); });
+      callers.erase(silent != callers.end() ? silent : callers.begin());
+    }
+    callers.emplace_back(connection, now + kPatience);
   }
 }
 
-void MetricsDoor::Serve(int connection) {
-  const std::string head = ReadHead(connection, absl::Now() + kPatience);
+bool MetricsDoor::Serve(Caller& caller) {
+  if (caller.answer.empty()) {
+    char buffer[2048];
+    const ssize_t got = recv(caller.fd, buffer, sizeof(buffer), 0);
+    if (got < 0) return errno == EAGAIN || errno == EINTR;
+    caller.head.append(buffer, static_cast<size_t>(got));
+    const bool whole = absl::StrContains(caller.head, "\r\n\r\n");
+    if (!whole && got > 0 && caller.head.size() < kLongestRequest) return true;
+    caller.answer = AnswerTo(caller.head);
+  }
+  const ssize_t sent =
+      send(caller.fd, caller.answer.data() + caller.sent, caller.answer.size() - caller.sent, MSG_NOSIGNAL);
+  if (sent < 0) return errno == EAGAIN || errno == EINTR;
+  caller.sent += static_cast<size_t>(sent);
+  caller.until = Steady::now() + kPatience;
+  return caller.sent < caller.answer.size();
+}
+
+std::string MetricsDoor::AnswerTo(const std::string& head) {
   const std::string line = head.substr(0, head.find("\r\n"));
   const std::vector<std::string> words = absl::StrSplit(line, ' ');
   Answer answer;
@@ -146,7 +199,7 @@ void MetricsDoor::Serve(int connection) {
                    "\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: ", answer.body.size(),
                    "\r\nConnection: close\r\n\r\n");
   if (words[0] != "HEAD") text += answer.body;
-  WriteAll(connection, text, absl::Now() + kPatience);
+  return text;
 }
 
 }  // namespace tandem::scheduler

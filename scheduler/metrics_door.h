@@ -1,10 +1,13 @@
 // A door for Prometheus and health probes: GET /metrics, /health/live, /health/ready over plain HTTP/1.1.
 //
-// Small on purpose: one thread, one connection at a time, one request each, answered and closed. A caller that sends
-// nothing for two seconds, or more than 8 KiB, is cut off, so the worst that a slow one can do is to delay a scrape.
+// Small on purpose: one thread, which waits for all connections at once; one request each, answered and closed. A
+// caller that sends nothing for two seconds, or more than 8 KiB, is cut off. So is the one that has been silent for
+// longest where kMostCallers are there and another comes: who opens connections and says nothing keeps no probe
+// waiting.
 #ifndef TANDEM_SCHEDULER_METRICS_DOOR_H_
 #define TANDEM_SCHEDULER_METRICS_DOOR_H_
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <thread>
@@ -19,7 +22,9 @@ class MetricsDoor {
     int code = 200;
     std::string body;
   };
-  // Called on the door's thread with the path, query cut off; of GET and HEAD requests only.
+  static constexpr size_t kMostCallers = 32;
+  // Called on the door's thread, so that what one takes all wait for; the path, query cut off; of GET and HEAD
+  // requests only.
   using Handler = std::function<Answer(const std::string& path)>;
   explicit MetricsDoor(Handler handler);
   ~MetricsDoor();
@@ -30,8 +35,13 @@ class MetricsDoor {
   int port() const { return port_; }
 
  private:
+  struct Caller;
+
   void Run();
-  void Serve(int connection);
+  // Reads, answers and writes as far as it goes without waiting. False: the caller is done with.
+  bool Serve(Caller& caller);
+  // The answer to what the caller has sent, as it goes over the wire.
+  std::string AnswerTo(const std::string& head);
 
   const Handler handler_;
   int listener_ = -1;

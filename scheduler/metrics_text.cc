@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <iterator>
 #include <map>
 #include <utility>
@@ -10,9 +11,9 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "scheduler/core/memory_ledger.h"
 #include "scheduler/core/state_fields.h"
 #include "scheduler/core/words.h"
+#include "scheduler/row_messages.h"
 
 namespace tandem::scheduler {
 namespace {
@@ -40,7 +41,13 @@ std::string Braces(const Labels& labels) {
   return out.empty() ? out : out + "}";
 }
 
-std::string Number(double value) { return absl::StrFormat("%.10g", value); }
+// Counts are exact: a double holds every integer to 2^53. Fractions have the digits that are certain, so that 0.1 is
+// 0.1.
+std::string Number(double value) {
+  constexpr double kExact = 9007199254740992;
+  if (std::abs(value) <= kExact && value == std::trunc(value)) return absl::StrCat(static_cast<int64_t>(value));
+  return absl::StrFormat("%.15g", value);
+}
 
 // One metric with its samples. Writes nothing where there are none.
 class Metric {
@@ -90,35 +97,18 @@ const char* CodeWord(int code) {
   return code >= 0 && code < static_cast<int>(std::size(kWords)) ? kWords[code] : "UNKNOWN";
 }
 
-// The request was turned away; it did not fail under way.
-bool IsRejection(const std::string& reason) {
-  for (const core::Reason turned_away :
-       {core::Reason::kInvalidParameter, core::Reason::kContextLengthExceeded, core::Reason::kModelNotFound,
-        core::Reason::kTenantLimit, core::Reason::kQueueFull, core::Reason::kDraining, core::Reason::kNoCapacity,
-        core::Reason::kModelLoading, core::Reason::kDeadlineUnreachable, core::Reason::kNeverFits,
-        core::Reason::kModelMismatch, core::Reason::kModelUnusable}) {
-    if (reason == core::Words(turned_away)) return true;
-  }
-  return false;
-}
-
-int64_t RequestsOn(const core::ClusterState& state, const core::Model& model) {
-  int64_t requests = 0;
-  for (core::GroupId id : model.groups) requests += static_cast<int64_t>(state.Find(id)->requests.size());
-  return requests;
-}
-
 // 0 to 1; of a group without a cache 0.
-double KvUsed(const core::Group& group) {
+double KvUsed(const GroupNumbers& group) {
   if (group.kv_blocks <= 0) return 0;
   return 1.0 - static_cast<double>(group.free_blocks) / static_cast<double>(group.kv_blocks);
 }
 
 class Writer {
  public:
-  Writer(const core::ClusterState& state, const RequestMetrics::Snapshot& requests, const MetricsFacts& facts)
-      : state_(state), requests_(requests), facts_(facts) {
-    for (const core::Model& model : state.models) {
+  Writer(const MetricsSnapshot& seen, const RequestMetrics::Snapshot& requests, const MetricsFacts& facts)
+      : seen_(seen), requests_(requests), facts_(facts), accounts_(AccountsOf(seen.groups)) {
+    for (const ModelRow& model : seen.models) {
+      names_[model.id] = &model.spec.name;
       if (!model.undeployed) models_.push_back(&model);
     }
   }
@@ -127,7 +117,7 @@ class Writer {
     Program();
     Service();
     Models();
-    Requests("tandem_", "model", {});
+    Requests();
     Groups();
     Devices();
     Drains();
@@ -146,11 +136,13 @@ class Writer {
   void Program() {
     Gauge("build_info", "Always 1; the version is in the label.").Add({{"version", facts_.version}}, 1);
     Gauge("uptime_seconds", "Since the scheduler started.").Add({}, facts_.uptime_seconds);
-    Gauge("leader_epoch", "Grows with every start of a scheduler.").Add({}, static_cast<double>(state_.leader_epoch));
+    Gauge("leader_epoch", "Grows with every start of a scheduler.")
+        .Add({}, static_cast<double>(seen_.cluster.leader_epoch));
     Metric stale = Counter("stale_messages_total", "Of workers, ignored because what they are about is no more.");
-    stale.Add({{"about", "group"}}, static_cast<double>(state_.counters.stale_groups));
-    stale.Add({{"about", "attempt"}}, static_cast<double>(state_.counters.stale_attempts));
-    stale.Add({{"about", "worker"}}, static_cast<double>(state_.counters.stale_workers));
+    stale.Add({{"about", "group"}}, static_cast<double>(seen_.cluster.counters.stale_groups));
+    stale.Add({{"about", "attempt"}}, static_cast<double>(seen_.cluster.counters.stale_attempts));
+    stale.Add({{"about", "worker"}}, static_cast<double>(seen_.cluster.counters.stale_workers));
+    stale.Add({{"about", "tokens"}}, static_cast<double>(facts_.stale_updates));
   }
 
   // What the service itself does: deciding, and answering calls.
@@ -164,6 +156,8 @@ class Writer {
     }
     Metric refused = Counter("calls_refused_total", "Calls of nobody known, or of somebody without the role for them.");
     for (const auto& [reason, n] : requests_.refused) refused.Add({{"reason", reason}}, static_cast<double>(n));
+    Counter("slow_clients_dropped_total", "Calls that were cancelled because their client took no message for long.")
+        .Add({}, static_cast<double>(facts_.slow_clients));
     Metric ends = Gauge("certificate_expiry_timestamp_seconds", "When the certificate of a door ends.");
     for (const auto& [door, seconds] : facts_.certificate_ends) ends.Add({{"door", door}}, seconds);
   }
@@ -171,28 +165,24 @@ class Writer {
   void Models() {
     Metric replicas =
         Gauge("model_replicas", "Replicas that demand wants, that serve, and that serve in an old shape.");
-    for (const core::Model* model : models_) {
-      int old = 0;
-      for (core::GroupId id : model->groups) old += state_.Find(id)->outdated && state_.Find(id)->Serves();
-      replicas.Add({{"model", model->spec.name}, {"kind", "wanted"}}, state_.Wanted(*model));
-      replicas.Add({{"model", model->spec.name}, {"kind", "ready"}}, state_.ReadyReplicas(*model));
-      replicas.Add({{"model", model->spec.name}, {"kind", "old"}}, old);
+    for (const ModelRow* model : models_) {
+      const ModelAccount& account = AccountOf(*model);
+      replicas.Add({{"model", model->spec.name}, {"kind", "wanted"}}, model->wanted);
+      replicas.Add({{"model", model->spec.name}, {"kind", "ready"}}, account.ready);
+      replicas.Add({{"model", model->spec.name}, {"kind", "old"}}, account.old);
     }
     Metric running = Gauge("requests_running", "Requests with an engine.");
-    for (const core::Model* model : models_) {
-      running.Add({{"model", model->spec.name}}, static_cast<double>(RequestsOn(state_, *model)));
+    for (const ModelRow* model : models_) {
+      running.Add({{"model", model->spec.name}}, static_cast<double>(AccountOf(*model).requests));
     }
-    Metric waiting = Gauge("requests_waiting", "Requests in the scheduler's queue.");
-    for (const core::Model* model : models_) {
-      waiting.Add({{"model", model->spec.name}}, static_cast<double>(model->queue.size()));
-    }
+    Waiting();
     Gauge("waiting_tokens", "Prompt tokens of all requests that wait.")
-        .Add({}, static_cast<double>(state_.waiting.tokens.value));
+        .Add({}, static_cast<double>(seen_.cluster.waiting.tokens.value));
     Gauge("waiting_bytes", "Memory of all requests that wait.")
-        .Add({}, static_cast<double>(state_.waiting.bytes.value));
+        .Add({}, static_cast<double>(seen_.cluster.waiting.bytes.value));
     Counter("requests_refused_total", "Requests that were refused on arrival, by the core.")
-        .Add({}, static_cast<double>(state_.counters.refused));
-    const core::Counters& counters = state_.counters;
+        .Add({}, static_cast<double>(seen_.cluster.counters.refused));
+    const core::Counters& counters = seen_.cluster.counters;
     Counter("requeues_total", "Requests that went back to their queue; migrated: an engine had begun them.")
         .Add({{"cause", "not_begun"}}, static_cast<double>(counters.requeued))
         .Add({{"cause", "migrated"}}, static_cast<double>(counters.migrated));
@@ -200,44 +190,81 @@ class Writer {
         .Add({{"cause", "client_left"}}, static_cast<double>(counters.aborted_client_left))
         .Add({{"cause", "client_asked"}}, static_cast<double>(counters.aborted_client_asked))
         .Add({{"cause", "admin"}}, static_cast<double>(counters.aborted_admin));
+    Counter("home_waits_total", "Requests that waited for a full group that holds their prompt, by what came of it.")
+        .Add({{"outcome", "reached"}}, static_cast<double>(counters.homes_reached))
+        .Add({{"outcome", "given_up"}}, static_cast<double>(counters.homes_given_up))
+        .Add({{"outcome", "left"}}, static_cast<double>(counters.homes_left));
+    Counter("spoiled_requests_total", "Requests whose tokens did not come whole from their engine.")
+        .Add({}, static_cast<double>(counters.spoiled));
   }
 
-  void Requests(const std::string& prefix, const char* label, const Labels& more) {
-    const auto labels = [&](const std::string& model) {
-      Labels all = {{label, model}};
-      all.insert(all.end(), more.begin(), more.end());
-      return all;
+  // Of each tenant that has a label, waiting or not, so that no series comes and goes.
+  void Waiting() {
+    struct Line {
+      std::map<std::string, int64_t> by_tenant = {{"", 0}};
+      core::Duration oldest;
+      int64_t for_home = 0;
     };
-    const auto with = [&](const std::string& model, const char* name, const char* value) {
-      Labels all = labels(model);
-      all.push_back({name, value});
-      return all;
-    };
-    Metric total(&out_, prefix + "requests_total", "counter", "Requests that ended, by how.");
-    for (const auto& [model, n] : requests_.models) {
-      total.Add(with(model, "outcome", "stopped"), static_cast<double>(n.stopped));
-      total.Add(with(model, "outcome", "length"), static_cast<double>(n.length_reached));
-      total.Add(with(model, "outcome", "failed"), static_cast<double>(n.failed));
-      total.Add(with(model, "outcome", "cancelled"), static_cast<double>(n.cancelled));
+    std::map<core::ModelId, Line> lines;
+    for (const WaiterRow& waiter : seen_.waiters) {
+      Line& line = lines[waiter.model];
+      ++line.by_tenant[requests_.LabelOf(waiter.tenant)];
+      line.oldest = std::max(line.oldest, waiter.waited);
+      line.for_home += waiter.for_home;
     }
-    Metric failures(&out_, prefix + "request_failures_total", "counter", "Requests that did not finish, by reason.");
+    for (const ModelRow* model : models_) {
+      const auto it = requests_.models.find(model->spec.name);
+      if (it == requests_.models.end()) continue;
+      for (const auto& [tenant, flow] : it->second.flows) lines[model->id].by_tenant[tenant];
+    }
+    Metric waiting = Gauge("requests_waiting", "Requests in the scheduler's queue.");
+    for (const ModelRow* model : models_) {
+      for (const auto& [tenant, n] : lines[model->id].by_tenant) {
+        waiting.Add({{"model", model->spec.name}, {"tenant", tenant}}, static_cast<double>(n));
+      }
+    }
+    Metric home = Gauge("requests_waiting_for_home", "Of these, for a full group that holds much of their prompt.");
+    for (const ModelRow* model : models_) {
+      home.Add({{"model", model->spec.name}}, static_cast<double>(lines[model->id].for_home));
+    }
+    Metric oldest = Gauge("oldest_waiting_seconds", "Of the request that has been in the queue longest.");
+    for (const ModelRow* model : models_) {
+      oldest.Add({{"model", model->spec.name}}, static_cast<double>(lines[model->id].oldest.us) / 1e6);
+    }
+  }
+
+  void Requests() {
+    Metric total = Counter("requests_total", "Requests that ended, by how.");
+    for (const auto& [model, n] : requests_.models) {
+      for (const auto& [tenant, flow] : n.flows) {
+        for (size_t i = 0; i < flow.outcomes.size(); ++i) {
+          total.Add({{"model", model}, {"tenant", tenant}, {"outcome", kOutcomeWords[i]}},
+                    static_cast<double>(flow.outcomes[i]));
+        }
+      }
+    }
+    Metric failures = Counter("request_failures_total", "Requests that did not finish, by reason.");
     for (const auto& [reason, n] : requests_.failures) failures.Add({{"reason", reason}}, static_cast<double>(n));
-    Metric rejections(&out_, prefix + "request_rejections_total", "counter", "Of these, refused before any engine.");
-    for (const auto& [reason, n] : requests_.failures) {
-      if (IsRejection(reason)) rejections.Add({{"reason", reason}}, static_cast<double>(n));
+    Metric rejections = Counter("request_rejections_total", "Of these, turned away before any engine.");
+    for (const auto& [key, n] : requests_.rejections) {
+      rejections.Add({{"reason", key.first}, {"tenant", key.second}}, static_cast<double>(n));
     }
     struct Sum {
       const char* name;
       const char* help;
-      uint64_t ModelNumbers::*value;
+      uint64_t FlowNumbers::*value;
     };
     for (const Sum& sum :
-         {Sum{"prompt_tokens_total", "Prompt tokens of finished requests.", &ModelNumbers::prompt_tokens},
-          Sum{"cached_prompt_tokens_total", "Of these, tokens found in the cache.", &ModelNumbers::cached_tokens},
-          Sum{"generation_tokens_total", "Tokens that finished requests got.", &ModelNumbers::output_tokens},
-          Sum{"preemptions_total", "Times that requests were taken out to make room.", &ModelNumbers::preemptions}}) {
-      Metric metric(&out_, prefix + sum.name, "counter", sum.help);
-      for (const auto& [model, n] : requests_.models) metric.Add(labels(model), static_cast<double>(n.*sum.value));
+         {Sum{"prompt_tokens_total", "Tokens of prompts, counted at the first token.", &FlowNumbers::prompt_tokens},
+          Sum{"cached_prompt_tokens_total", "Of these, tokens found in the cache.", &FlowNumbers::cached_tokens},
+          Sum{"generation_tokens_total", "Tokens of answers, as they come.", &FlowNumbers::output_tokens},
+          Sum{"preemptions_total", "Times that requests were taken out to make room.", &FlowNumbers::preemptions}}) {
+      Metric metric = Counter(sum.name, sum.help);
+      for (const auto& [model, n] : requests_.models) {
+        for (const auto& [tenant, flow] : n.flows) {
+          metric.Add({{"model", model}, {"tenant", tenant}}, static_cast<double>(flow.*sum.value));
+        }
+      }
     }
     struct Part {
       const char* name;
@@ -253,92 +280,92 @@ class Writer {
           Part{"decode_time_seconds", "From the first token to the end.", &ModelNumbers::decode},
           Part{"request_prompt_tokens", "Prompt tokens of a request.", &ModelNumbers::prompt_size},
           Part{"request_generation_tokens", "Output tokens of a request.", &ModelNumbers::output_size}}) {
-      Metric metric(&out_, prefix + part.name, "histogram", part.help);
-      for (const auto& [model, n] : requests_.models) metric.Add(labels(model), n.*part.value);
+      Metric metric(&out_, absl::StrCat("tandem_", part.name), "histogram", part.help);
+      for (const auto& [model, n] : requests_.models) metric.Add({{"model", model}}, n.*part.value);
     }
   }
 
   void Groups() {
     Metric groups = Gauge("groups", "Groups of workers, by state.");
-    for (const core::Model* model : models_) {
-      std::array<int, 4> counts{};
-      for (core::GroupId id : model->groups) ++counts[static_cast<size_t>(state_.Find(id)->state)];
-      for (size_t i = 0; i < counts.size(); ++i) {
-        const std::string word = absl::AsciiStrToLower(core::Words(static_cast<core::GroupState>(i)));
-        groups.Add({{"model", model->spec.name}, {"state", word}}, counts[i]);
+    for (const ModelRow* model : models_) {
+      for (const core::GroupState state : {core::GroupState::kForming, core::GroupState::kLoading,
+                                           core::GroupState::kReady, core::GroupState::kDraining}) {
+        groups.Add({{"model", model->spec.name}, {"state", absl::AsciiStrToLower(core::Words(state))}},
+                   AccountOf(*model).states[static_cast<size_t>(state)]);
       }
     }
     Metric known = Gauge("prefix_index_entries", "Beginnings of prompts that groups are known to hold, by landmarks.");
-    for (const core::Model* model : models_) {
-      known.Add({{"model", model->spec.name}}, static_cast<double>(model->prefixes.size()));
+    for (const ModelRow* model : models_) {
+      known.Add({{"model", model->spec.name}}, static_cast<double>(model->prefixes));
     }
     Counter("prefix_reports_dropped_total", "Reported beginnings that a full index did not take.")
-        .Add({}, static_cast<double>(state_.counters.prefixes_dropped));
+        .Add({}, static_cast<double>(seen_.cluster.counters.prefixes_dropped));
     Metric epochs = Gauge("group_epoch", "Counter of the group's epoch under this leader.");
-    for (const auto& [id, group] : state_.groups) {
-      epochs.Add({{"model", state_.At(group.model).spec.name}, {"group", core::Name(id)}}, group.epoch.counter);
-    }
+    for (const GroupNumbers& group : seen_.groups) epochs.Add(Of(group), group.epoch.counter);
     Counter("nccl_errors_total", "Ranks that left their group because the communicator failed.")
-        .Add({}, static_cast<double>(state_.counters.communicator_errors));
+        .Add({}, static_cast<double>(seen_.cluster.counters.communicator_errors));
     const auto of_ready = [&](Metric metric, auto&& value) {
-      for (const auto& [id, group] : state_.groups) {
-        if (group.kv_blocks == 0) continue;
-        metric.Add({{"model", state_.At(group.model).spec.name}, {"group", core::Name(id)}}, value(group));
+      for (const GroupNumbers& group : seen_.groups) {
+        if (group.kv_blocks != 0) metric.Add(Of(group), value(group));
       }
     };
     of_ready(Gauge("kv_cache_usage_ratio", "Share of KV blocks in use, by the engine's word."), KvUsed);
     Metric blocks = Gauge("kv_cache_blocks", "KV blocks of each rank, in use and free.");
-    for (const auto& [id, group] : state_.groups) {
+    for (const GroupNumbers& group : seen_.groups) {
       if (group.kv_blocks == 0) continue;
-      const Labels labels = {{"model", state_.At(group.model).spec.name}, {"group", core::Name(id)}};
       for (const auto& [word, n] :
            {std::pair("used", group.kv_blocks - group.free_blocks), std::pair("free", group.free_blocks)}) {
-        Labels all = labels;
+        Labels all = Of(group);
         all.push_back({"state", word});
         blocks.Add(all, n);
       }
     }
     of_ready(Gauge("kv_booked_tokens", "Tokens of KV that the scheduler has promised."),
-             [](const core::Group& group) { return static_cast<double>(group.kv.booked.value); });
+             [](const GroupNumbers& group) { return static_cast<double>(group.booked.value); });
     of_ready(Gauge("batch_size", "Sequences in the engine's steps."),
-             [](const core::Group& group) { return static_cast<double>(group.running); });
+             [](const GroupNumbers& group) { return static_cast<double>(group.running); });
     of_ready(Gauge("engine_running", "Sequences that the engine runs."),
-             [](const core::Group& group) { return static_cast<double>(group.running); });
+             [](const GroupNumbers& group) { return static_cast<double>(group.running); });
     of_ready(Gauge("engine_waiting", "Requests in the engine's own queue."),
-             [](const core::Group& group) { return static_cast<double>(group.waiting); });
+             [](const GroupNumbers& group) { return static_cast<double>(group.waiting); });
     of_ready(Gauge("engine_step_seconds", "Mean time of the latest steps."),
-             [](const core::Group& group) { return static_cast<double>(group.step_us) / 1e6; });
+             [](const GroupNumbers& group) { return static_cast<double>(group.step_us) / 1e6; });
     of_ready(Gauge("engine_step_tokens", "Mean tokens that a step computes."),
-             [](const core::Group& group) { return static_cast<double>(group.step_tokens); });
+             [](const GroupNumbers& group) { return static_cast<double>(group.step_tokens); });
     of_ready(Metric(&out_, "tandem_engine_steps_total", "counter", "Steps of the engine since its group formed."),
-             [](const core::Group& group) { return static_cast<double>(group.steps); });
+             [](const GroupNumbers& group) { return static_cast<double>(group.steps); });
   }
 
-  static Labels Of(const core::Device& device) { return {{"device", device.spec.Name()}, {"uuid", device.spec.uuid}}; }
+  static Labels Of(const DeviceRow& device) { return {{"device", device.name.ToString()}, {"uuid", device.uuid}}; }
+  Labels Of(const GroupNumbers& group) const {
+    const auto name = names_.find(group.model);
+    return {{"model", name == names_.end() ? "" : *name->second}, {"group", core::Name(group.id)}};
+  }
+  const ModelAccount& AccountOf(const ModelRow& model) const { return scheduler::AccountOf(accounts_, model.id); }
 
   void Devices() {
     std::array<int, 6> counts{};
-    for (const core::Device& device : state_.devices) ++counts[static_cast<size_t>(device.state)];
+    for (const DeviceRow& device : seen_.devices) ++counts[static_cast<size_t>(device.state)];
     Metric workers = Gauge("workers", "Devices, by state.");
     for (size_t i = 0; i < counts.size(); ++i) {
       workers.Add({{"state", absl::AsciiStrToLower(core::Words(static_cast<core::DeviceState>(i)))}}, counts[i]);
     }
     const auto each = [&](Metric metric, auto&& value) {
-      for (const core::Device& device : state_.devices) metric.Add(Of(device), value(device));
+      for (const DeviceRow& device : seen_.devices) metric.Add(Of(device), value(device));
     };
     Metric state = Gauge("device_state", "1 for the state that the device is in.");
-    for (const core::Device& device : state_.devices) {
+    for (const DeviceRow& device : seen_.devices) {
       Labels labels = Of(device);
       labels.push_back({"state", absl::AsciiStrToLower(core::Words(device.state))});
       state.Add(labels, 1);
     }
     each(Gauge("device_cordoned", "1 while no new group is formed there."),
-         [](const core::Device& device) { return device.cordoned ? 1.0 : 0.0; });
+         [](const DeviceRow& device) { return device.cordoned ? 1.0 : 0.0; });
     each(Gauge("worker_heartbeat_age_seconds", "Since the worker was heard of last."),
-         [&](const core::Device& device) { return static_cast<double>((state_.now - device.last_heard).us) / 1e6; });
+         [](const DeviceRow& device) { return static_cast<double>(device.heartbeat_age.us) / 1e6; });
     Metric health =
         Gauge("device_health", "1 for each thing that is wrong by the device's own word, and what is done.");
-    for (const core::Device& device : state_.devices) {
+    for (const DeviceRow& device : seen_.devices) {
       for (const core::Ailment& ailment : device.ailments) {
         Labels labels = Of(device);
         labels.push_back({"code", ailment.code});
@@ -347,10 +374,10 @@ class Writer {
       }
     }
     Metric reports = Counter("device_health_events_total", "Reports of devices on their health, by code.");
-    for (const core::HealthCount& count : state_.counters.health) {
+    for (const core::HealthCount& count : seen_.cluster.counters.health) {
       reports.Add({{"code", count.code}}, static_cast<double>(count.reports));
     }
-    const core::Counters& counters = state_.counters;
+    const core::Counters& counters = seen_.cluster.counters;
     Metric lost = Counter("worker_lost_total", "Worker processes that were taken for gone, by why.");
     for (const auto& [cause, n] :
          {std::pair("left", counters.lost_left), std::pair("stream", counters.lost_stream),
@@ -359,12 +386,12 @@ class Writer {
       lost.Add({{"cause", cause}}, static_cast<double>(n));
     }
     Metric memory = Gauge("device_memory_bytes", "Of the device: all of it, what groups may take, take, others take.");
-    for (const core::Device& device : state_.devices) {
-      const std::pair<const char*, core::Bytes> kinds[] = {{"total", device.spec.memory_total},
-                                                           {"budget", device.spec.memory_budget},
+    for (const DeviceRow& device : seen_.devices) {
+      const std::pair<const char*, core::Bytes> kinds[] = {{"total", device.memory_total},
+                                                           {"budget", device.memory_budget},
                                                            {"free", device.memory_free},
-                                                           {"ours", core::MemoryOurs(state_, device)},
-                                                           {"other", core::ForeignMemory(device)}};
+                                                           {"ours", device.memory_ours},
+                                                           {"other", device.memory_foreign}};
       for (const auto& [kind, bytes] : kinds) {
         Labels labels = Of(device);
         labels.push_back({"kind", kind});
@@ -376,12 +403,10 @@ class Writer {
   void Drains() {
     Metric ended = Counter("drains_total", "Drains that ended, by how.");
     for (const auto& [outcome, n] : requests_.drains) ended.Add({{"result", outcome}}, static_cast<double>(n));
-    int left = 0;
-    for (const auto& [id, drain] : state_.drains) left += std::max(0, drain.requests_left);
     Metric(&out_, "tandem_drain_duration_seconds", "histogram", "Drains, from being asked for to their end.")
         .Add({}, requests_.drain_duration);
-    Gauge("drains_inflight", "Drains under way.").Add({}, static_cast<double>(state_.drains.size()));
-    Gauge("drain_inflight_requests", "Requests that drains wait for.").Add({}, left);
+    Gauge("drains_inflight", "Drains under way.").Add({}, static_cast<double>(seen_.cluster.drains));
+    Gauge("drain_inflight_requests", "Requests that drains wait for.").Add({}, seen_.cluster.drain_requests);
   }
 
   // The names that dashboards, pickers and autoscalers made for vLLM read.
@@ -389,40 +414,44 @@ class Writer {
     const auto labels = [](const std::string& model) { return Labels{{"model_name", model}, {"engine", "0"}}; };
     const auto gauge = [&](const char* name, const char* help, auto&& value) {
       Metric metric(&out_, absl::StrCat("vllm:", name), "gauge", help);
-      for (const core::Model* model : models_) metric.Add(labels(model->spec.name), value(*model));
+      for (const ModelRow* model : models_) metric.Add(labels(model->spec.name), value(*model));
     };
     gauge("num_requests_running", "As tandem_requests_running.",
-          [&](const core::Model& model) { return static_cast<double>(RequestsOn(state_, model)); });
+          [&](const ModelRow& model) { return static_cast<double>(AccountOf(model).requests); });
     gauge("num_requests_waiting", "As tandem_requests_waiting.",
-          [](const core::Model& model) { return static_cast<double>(model.queue.size()); });
-    gauge("kv_cache_usage_perc", "Mean of tandem_kv_cache_usage_ratio.", [&](const core::Model& model) {
+          [](const ModelRow& model) { return static_cast<double>(model.queued); });
+    struct Caches {
       double used = 0;
       int ready = 0;
-      for (core::GroupId id : model.groups) {
-        const core::Group& group = *state_.Find(id);
-        if (group.kv_blocks > 0) used += KvUsed(group), ++ready;
-      }
-      return ready == 0 ? 0 : used / ready;
+      const GroupNumbers* first = nullptr;
+    };
+    std::map<core::ModelId, Caches> caches;
+    for (const GroupNumbers& group : seen_.groups) {
+      if (group.kv_blocks == 0) continue;
+      Caches& of_model = caches[group.model];
+      of_model.used += KvUsed(group), ++of_model.ready;
+      if (of_model.first == nullptr) of_model.first = &group;
+    }
+    gauge("kv_cache_usage_perc", "Mean of tandem_kv_cache_usage_ratio.", [&](const ModelRow& model) {
+      const Caches& of_model = caches[model.id];
+      return of_model.ready == 0 ? 0 : of_model.used / of_model.ready;
     });
     Metric cache(&out_, "vllm:cache_config_info", "gauge", "Always 1; a replica's KV cache is in the labels.");
-    for (const core::Model* model : models_) {
-      for (core::GroupId id : model->groups) {
-        const core::Group& group = *state_.Find(id);
-        if (group.kv_blocks == 0) continue;
-        Labels all = labels(model->spec.name);
-        all.push_back({"block_size", absl::StrCat(group.block_tokens)});
-        all.push_back({"num_gpu_blocks", absl::StrCat(group.kv_blocks)});
-        cache.Add(all, 1);
-        break;
-      }
+    for (const ModelRow* model : models_) {
+      const GroupNumbers* group = caches[model->id].first;
+      if (group == nullptr) continue;
+      Labels all = labels(model->spec.name);
+      all.push_back({"block_size", absl::StrCat(group->block_tokens)});
+      all.push_back({"num_gpu_blocks", absl::StrCat(group->kv_blocks)});
+      cache.Add(all, 1);
     }
     uint64_t rejected = 0;
-    for (const auto& [reason, n] : requests_.failures) rejected += IsRejection(reason) ? n : 0;
+    for (const auto& [key, n] : requests_.rejections) rejected += n;
     Metric(&out_, "vllm:admission_rejections_total", "counter", "The sum of tandem_request_rejections_total.")
         .Add({{"engine", "0"}}, static_cast<double>(rejected));
     const auto counter = [&](const char* name, const char* help, auto&& value) {
       Metric metric(&out_, absl::StrCat("vllm:", name), "counter", help);
-      for (const auto& [model, n] : requests_.models) metric.Add(labels(model), static_cast<double>(value(n)));
+      for (const auto& [model, n] : requests_.models) metric.Add(labels(model), static_cast<double>(value(n.Sum())));
     };
     counter("prompt_tokens_total", "As tandem_prompt_tokens_total.", [](const auto& n) { return n.prompt_tokens; });
     counter("generation_tokens_total", "As tandem_generation_tokens_total.",
@@ -433,10 +462,12 @@ class Writer {
     counter("num_preemptions_total", "As tandem_preemptions_total.", [](const auto& n) { return n.preemptions; });
     Metric success(&out_, "vllm:request_success_total", "counter", "Requests that finished, by reason.");
     for (const auto& [model, n] : requests_.models) {
-      for (const auto& [reason, count] : {std::pair("stop", n.stopped), std::pair("length", n.length_reached)}) {
+      const FlowNumbers sum = n.Sum();
+      for (const auto& [reason, outcome] :
+           {std::pair("stop", Outcome::kStopped), std::pair("length", Outcome::kLength)}) {
         Labels all = labels(model);
         all.push_back({"finished_reason", reason});
-        success.Add(all, static_cast<double>(count));
+        success.Add(all, static_cast<double>(sum.outcomes[static_cast<size_t>(outcome)]));
       }
     }
     const auto histogram = [&](const char* name, const char* help, Histogram ModelNumbers::*value) {
@@ -454,22 +485,24 @@ class Writer {
     histogram("request_generation_tokens", "As ours.", &ModelNumbers::output_size);
   }
 
-  const core::ClusterState& state_;
+  const MetricsSnapshot& seen_;
   const RequestMetrics::Snapshot& requests_;
   const MetricsFacts& facts_;
-  std::vector<const core::Model*> models_;
+  const std::map<core::ModelId, ModelAccount> accounts_;
+  std::map<core::ModelId, const std::string*> names_;
+  std::vector<const ModelRow*> models_;  // that are served
   std::string out_;
 };
 
 }  // namespace
 
-std::string MetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests,
+std::string MetricsText(const MetricsSnapshot& seen, const RequestMetrics::Snapshot& requests,
                         const MetricsFacts& facts) {
-  return Writer(state, requests, facts).Run();
+  return Writer(seen, requests, facts).Run();
 }
 
-std::string VllmMetricsText(const core::ClusterState& state, const RequestMetrics::Snapshot& requests) {
-  return Writer(state, requests, {}).RunVllm();
+std::string VllmMetricsText(const MetricsSnapshot& seen, const RequestMetrics::Snapshot& requests) {
+  return Writer(seen, requests, {}).RunVllm();
 }
 
 }  // namespace tandem::scheduler

@@ -21,7 +21,9 @@
 namespace tandem::scheduler {
 namespace {
 
+// What `auto` chooses from. Any other up to kMostRanks is counted where it is asked for.
 constexpr int kDegrees[] = {1, 2, 4, 8, 16};
+constexpr int kMostRanks = 16;  // as workers have it: worker/comm/group_identity.h
 // What a group takes at once where the configuration says nothing.
 constexpr int32_t kDefaultSequences = 64;
 constexpr int32_t kBatchTokens = 512;
@@ -79,6 +81,12 @@ core::KindCost CostOnCuda(const model::DecoderConfig& config, const core::ModelS
   return {"cuda", {first->Static()}, {others->Static()}, {first->kv_bytes_per_token}};
 }
 
+std::vector<int> Degrees(int asked) {
+  std::vector<int> degrees(std::begin(kDegrees), std::end(kDegrees));
+  if (asked != 0 && std::find(degrees.begin(), degrees.end(), asked) == degrees.end()) degrees.push_back(asked);
+  return degrees;
+}
+
 absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& config, core::ModelSpec& spec,
                                                    model::DType file_dtype) {
   // GPUs compute in float16; a CPU that is given such a model says so when it loads.
@@ -87,9 +95,13 @@ absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& c
       half ? model::DType::kFloat16 : model::ChooseStoredDType(spec.dtype, file_dtype);
   if (!stored.ok()) return stored.status();
   std::vector<core::ShardCost> costs;
-  for (int degree : kDegrees) {
-    core::ShardCost cost;
+  for (int degree : Degrees(spec.tensor_parallel)) {
+    core::ShardCost& cost = costs.emplace_back();
     cost.tensor_parallel = degree;
+    if (degree > kMostRanks) {
+      cost.impossible = absl::StrCat("a group has ", kMostRanks, " ranks at most");
+      continue;
+    }
     model::MemoryQuery query{.ranks = degree,
                              .stored_dtype = *stored,
                              .max_batch_tokens = spec.max_batch_tokens,
@@ -106,7 +118,6 @@ absl::StatusOr<std::vector<core::ShardCost>> Costs(const model::DecoderConfig& c
     } else {
       cost.impossible = std::string(memory.status().message());
     }
-    costs.push_back(std::move(cost));
   }
   return costs;
 }

@@ -26,6 +26,19 @@ std::optional<Error> CheckMutation(const v1::Mutation& mutation) {
   return std::nullopt;
 }
 
+std::optional<Error> CheckEtag(const std::string& name, const std::string& now, const std::string& asked) {
+  if (asked.empty() || asked == now) return std::nullopt;
+  return Error{kEtagMismatch, absl::StrCat(name, " has changed: its etag is ", now.empty() ? "none" : now, ", not ",
+                                           asked.substr(0, 64), "; look again")};
+}
+
+Error HasNoEtag(absl::string_view kind) {
+  return {kInvalidParameter,
+          absl::StrCat("a ", kind, " has no etag; leave it out, or name its devices"),
+          {},
+          {{"field", "mutation.etag"}}};
+}
+
 std::string HashRequest(absl::string_view type, const std::string& bytes) {
   const std::string all = absl::StrCat(type, "\n", bytes);
   unsigned char hash[SHA256_DIGEST_LENGTH];

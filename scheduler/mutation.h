@@ -15,6 +15,10 @@ namespace tandem::scheduler {
 
 std::optional<Error> CheckMutation(const v1::Mutation& mutation);
 
+// Whether a resource is still what the caller saw: `now` is its etag, `asked` the mutation's; empty asks for nothing.
+std::optional<Error> CheckEtag(const std::string& name, const std::string& now, const std::string& asked);
+Error HasNoEtag(absl::string_view kind);  // "node", "group"
+
 // 32 hex digits over the kind of request and its bytes. Equal requests have equal bytes: there are no maps in them.
 std::string HashRequest(absl::string_view type, const std::string& bytes);
 template <typename Request>

@@ -19,11 +19,15 @@ using OrError = std::variant<T, Error>;
 OrError<core::DeviceId> ResolveDevice(const core::ClusterState& state, const std::string& text);
 // The devices of "nodes/box" or "box"; never empty.
 OrError<std::vector<core::DeviceId>> ResolveNode(const core::ClusterState& state, const std::string& text);
-// "groups/7" or "7"; also a dissolved one that is remembered.
+// "groups/3.7" or "3.7".
 OrError<const core::Group*> ResolveGroup(const core::ClusterState& state, const std::string& text);
+// What "models/chat" may be the name of: the model "chat", and else one that is really called "models/chat", as a
+// folder of that name is when it is served under its path.
+std::vector<std::string> ModelNamesMeant(const std::string& text);
 // "models/chat", "chat" or an alias.
 OrError<const core::Model*> ResolveModel(const core::ClusterState& state, const std::string& text);
-// "requests/<32 hex digits>" or the digits; also an ended one that is remembered.
+// "requests/<32 hex digits>" or the digits, or the latest with this x-request-id or trace; also an ended one that is
+// remembered.
 OrError<const core::Request*> ResolveRequest(const core::ClusterState& state, const std::string& text);
 
 }  // namespace tandem::scheduler

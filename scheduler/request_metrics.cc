@@ -15,6 +15,8 @@ constexpr double kDecision[] = {1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 
 constexpr double kDrain[] = {.1, .5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 86400};
 constexpr double kTokens[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2000, 5000, 1e4, 20000, 50000, 1e5, 2e5, 5e5};
 
+double Seconds(core::Duration d) { return static_cast<double>(d.us) / 1e6; }
+
 }  // namespace
 
 void Histogram::Add(double value) {
@@ -34,32 +36,106 @@ ModelNumbers::ModelNumbers()
       prompt_size(kTokens),
       output_size(kTokens) {}
 
-void RequestMetrics::Finished(const std::string& model, const FinishedRequest& request) {
-  absl::MutexLock lock(&mu_);
-  ModelNumbers& numbers = numbers_.models[model];
-  ++(request.stopped ? numbers.stopped : numbers.length_reached);
-  numbers.prompt_tokens += request.prompt_tokens;
-  numbers.output_tokens += request.output_tokens;
-  numbers.cached_tokens += request.cached_tokens;
-  numbers.preemptions += request.preemptions;
-  numbers.queue.Add(request.queue);
-  numbers.inference.Add(std::max(0.0, request.total - request.queue));
-  numbers.duration.Add(request.total);
-  numbers.prompt_size.Add(static_cast<double>(request.prompt_tokens));
-  numbers.output_size.Add(static_cast<double>(request.output_tokens));
-  if (request.first_token <= 0) return;  // it ended without a token
-  numbers.first_token.Add(request.first_token);
-  numbers.prefill.Add(std::max(0.0, request.first_token - request.queue));
-  const double decode = std::max(0.0, request.total - request.first_token);
-  numbers.decode.Add(decode);
-  if (request.output_tokens > 1) numbers.inter_token.Add(decode / static_cast<double>(request.output_tokens - 1));
+FlowNumbers ModelNumbers::Sum() const {
+  FlowNumbers sum;
+  for (const auto& [tenant, flow] : flows) {
+    for (size_t i = 0; i < sum.outcomes.size(); ++i) sum.outcomes[i] += flow.outcomes[i];
+    sum.prompt_tokens += flow.prompt_tokens;
+    sum.output_tokens += flow.output_tokens;
+    sum.cached_tokens += flow.cached_tokens;
+    sum.preemptions += flow.preemptions;
+  }
+  return sum;
 }
 
-void RequestMetrics::Failed(const std::string& model, core::Reason reason) {
+Outcome OutcomeOf(absl::string_view reason) {
+  if (reason == core::Words(core::Reason::kCancelled)) return Outcome::kCancelled;
+  if (reason == core::Words(core::Reason::kDeadlineExceeded)) return Outcome::kExpired;
+  for (const core::Reason fault :
+       {core::Reason::kWorkerLost, core::Reason::kEngineFault, core::Reason::kDrainAborted}) {
+    if (reason == core::Words(fault)) return Outcome::kFailed;
+  }
+  return Outcome::kRejected;
+}
+
+// ---- of one request -----------------------------------------------------------------------------------------------
+
+void RequestFlow::Assigned(core::Duration queue) {
+  absl::MutexLock lock(&metrics_->mu_);
+  model_->queue.Add(Seconds(queue));
+}
+
+void RequestFlow::FirstToken(core::Duration since_arrival, core::Duration queue, uint32_t prompt_tokens,
+                             uint32_t cached_tokens) {
+  absl::MutexLock lock(&metrics_->mu_);
+  FlowNumbers& numbers = model_->flows[tenant_];
+  numbers.prompt_tokens += prompt_tokens;
+  numbers.cached_tokens += cached_tokens;
+  model_->prompt_size.Add(prompt_tokens);
+  model_->first_token.Add(Seconds(since_arrival));
+  model_->prefill.Add(std::max(0.0, Seconds(since_arrival) - Seconds(queue)));
+}
+
+void RequestFlow::Preempted() {
+  absl::MutexLock lock(&metrics_->mu_);
+  ++model_->flows[tenant_].preemptions;
+}
+
+void RequestFlow::Finished(const FinishedRequest& request) {
+  Tokens(request.unsent_tokens);
+  absl::MutexLock lock(&metrics_->mu_);
+  FlowNumbers& numbers = model_->flows[tenant_];
+  ++numbers.outcomes[static_cast<size_t>(request.stopped ? Outcome::kStopped : Outcome::kLength)];
+  model_->inference.Add(std::max(0.0, request.total - request.queue));
+  model_->duration.Add(request.total);
+  model_->output_size.Add(static_cast<double>(request.output_tokens));
+  if (request.first_token <= 0) {  // what FirstToken would have said
+    numbers.prompt_tokens += request.prompt_tokens;
+    numbers.cached_tokens += request.cached_tokens;
+    model_->prompt_size.Add(static_cast<double>(request.prompt_tokens));
+    return;
+  }
+  const double decode = std::max(0.0, request.total - request.first_token);
+  model_->decode.Add(decode);
+  if (request.output_tokens > 1) model_->inter_token.Add(decode / static_cast<double>(request.output_tokens - 1));
+}
+
+void RequestFlow::Failed(absl::string_view reason) {
+  absl::MutexLock lock(&metrics_->mu_);
+  metrics_->Fail(model_, tenant_, std::string(reason));
+}
+
+// ---- of all -------------------------------------------------------------------------------------------------------
+
+RequestFlow* RequestMetrics::FlowOf(const std::string& model, const std::string& tenant) {
   absl::MutexLock lock(&mu_);
-  ModelNumbers& numbers = numbers_.models[model];
-  ++(reason == core::Reason::kCancelled ? numbers.cancelled : numbers.failed);
-  ++numbers_.failures[core::Words(reason)];
+  if (numbers_.tenants.size() <= kMostTenants) numbers_.tenants.insert(tenant);
+  const std::string& label = numbers_.LabelOf(tenant);
+  std::unique_ptr<RequestFlow>& flow = flows_[{model, label}];
+  if (flow == nullptr) {
+    ModelNumbers& numbers = numbers_.models[model];
+    numbers.flows[label];  // shown from now on, be it with zeros
+    flow.reset(new RequestFlow(this, &numbers, label));
+  }
+  return flow.get();
+}
+
+void RequestMetrics::Rejected(const std::string& model, const std::string& tenant, const std::string& reason) {
+  absl::MutexLock lock(&mu_);
+  Fail(model.empty() ? nullptr : &numbers_.models[model], numbers_.LabelOf(tenant), reason);
+}
+
+void RequestMetrics::Fail(ModelNumbers* model, const std::string& tenant, const std::string& reason) {
+  const Outcome outcome = OutcomeOf(reason);
+  ++numbers_.failures[reason];
+  if (outcome == Outcome::kRejected) ++numbers_.rejections[{reason, tenant}];
+  if (model != nullptr) ++model->flows[tenant].outcomes[static_cast<size_t>(outcome)];
+}
+
+const std::string& RequestMetrics::Snapshot::LabelOf(const std::string& tenant) const {
+  static const std::string* const kOther = new std::string(kOtherTenants);
+  const auto it = tenants.find(tenant);
+  return it == tenants.end() ? *kOther : *it;
 }
 
 RequestMetrics::Snapshot::Snapshot() : decisions(kDecision), drain_duration(kDrain) {}
@@ -88,7 +164,11 @@ void RequestMetrics::DrainEnded(core::DrainOutcome outcome, double seconds) {
 
 RequestMetrics::Snapshot RequestMetrics::Read() const {
   absl::MutexLock lock(&mu_);
-  return numbers_;
+  Snapshot read = numbers_;
+  for (const auto& [key, flow] : flows_) {
+    read.models.at(key.first).flows[key.second].output_tokens += flow->tokens_.load(std::memory_order_relaxed);
+  }
+  return read;
 }
 
 }  // namespace tandem::scheduler

@@ -6,17 +6,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "scheduler/clock.h"
+#include "scheduler/core/words.h"
 #include "scheduler/ids.h"
+#include "scheduler/request_metrics.h"
+#include "scheduler/translate.h"
 
 namespace tandem::scheduler {
 namespace {
 
 constexpr size_t kMostReasonBytes = 300;
-
-void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
-  out->set_leader(leader);
-  out->set_counter(counter);
-}
 
 }  // namespace
 
@@ -38,13 +36,17 @@ bool RequestStream::Current(core::Attempt attempt) const {
   return !ended_ && assignment_.has_value() && assignment_->attempt == attempt;
 }
 
+void RequestStream::MarkStarted() {
+  if (started_.attempt != assignment_->attempt) started_ = *assignment_;
+}
+
 // ---- from the core's thread ---------------------------------------------------------------------------------------
 
 void RequestStream::OnQueued(const std::string& why) {
   Wakes wakes;
   {
     absl::MutexLock lock(&mu_);
-    state_ = started_.counter != 0 ? core::RequestState::kMigrating : core::RequestState::kQueued;
+    state_ = started_.attempt.counter != 0 ? core::RequestState::kMigrating : core::RequestState::kQueued;
     waits_for_ = why;
     for (Reader* reader : readers_) reader->progress_due = true;
     PumpAll(Now(), &wakes);
@@ -62,7 +64,7 @@ bool RequestStream::OnAssigned(const Assignment& assignment, v1::AssignRequest* 
 bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* command, Wakes* wakes) {
   absl::MutexLock lock(&mu_);
   if (ended_) return false;
-  if (started_.counter != 0 && log_.size() >= assignment.max_tokens) {
+  if (started_.attempt.counter != 0 && log_.size() >= assignment.max_tokens) {
     // The group was lost between the last token and its end: nothing is left to compute.
     const core::Instant now = Now();
     log_.Finish();
@@ -70,7 +72,10 @@ bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* comm
     PumpAll(now, wakes);
     return false;
   }
-  if (!assignment_.has_value()) assigned_at_ = Now();
+  if (!assignment_.has_value()) {
+    assigned_at_ = Now();
+    if (facts_.flow != nullptr) facts_.flow->Assigned(assigned_at_ - facts_.arrived);
+  }
   assignment_ = assignment;
   state_ = core::RequestState::kAssigned;
   waits_for_.clear();
@@ -85,6 +90,8 @@ bool RequestStream::Assign(const Assignment& assignment, v1::AssignRequest* comm
   command->set_model_revision(facts_.model_revision);
   command->set_chunk_interval_ms(static_cast<uint32_t>(facts_.chunk_interval.us / 1000));
   command->set_fingerprint(facts_.fingerprint);
+  command->set_caller_id(facts_.caller.id);
+  command->set_trace_id(facts_.caller.trace);
   command->set_age_ms(static_cast<uint64_t>(std::max<int64_t>(0, (Now() - facts_.arrived).us) / 1000));
   command->set_max_tokens(assignment.max_tokens);
   return true;
@@ -103,15 +110,14 @@ void RequestStream::OnDispatched() {
   Run(wakes);
 }
 
-void RequestStream::Fail(const grpc::Status& status) {
+void RequestStream::Fail(Error error) {
   Wakes wakes;
   {
     absl::MutexLock lock(&mu_);
     if (ended_) return;
     ended_ = true;
-    failure_ = status;
-    state_ = status.error_code() == grpc::StatusCode::CANCELLED ? core::RequestState::kCancelled
-                                                                : core::RequestState::kFailed;
+    state_ = error.kind == kCancelled ? core::RequestState::kCancelled : core::RequestState::kFailed;
+    failure_ = std::move(error);
     released_ = log_.size();
     PumpAll(Now(), &wakes);
   }
@@ -142,8 +148,9 @@ RequestStream::Verdict RequestStream::OnStarted(core::Attempt attempt, uint32_t 
     absl::MutexLock lock(&mu_);
     if (!Current(attempt)) return Verdict::kStale;
     // What was cached the first time: after a preemption or a move, prompt and output may be found in the cache.
-    if (started_.counter == 0) cached_tokens_ = cached_tokens;
-    started_ = attempt;
+    if (started_.attempt.counter == 0) cached_tokens_ = cached_tokens;
+    MarkStarted();
+    computing_ = true;
     state_ = core::RequestState::kRunning;
     if (flush) PumpAll(Now(), &wakes);
   }
@@ -158,8 +165,9 @@ RequestStream::Verdict RequestStream::OnProduced(core::Attempt attempt, const v1
   {
     absl::MutexLock lock(&mu_);
     if (!Current(attempt)) return Verdict::kStale;
-    started_ = attempt;
+    MarkStarted();
     verdict = Append(produced, now);
+    if (verdict == Verdict::kNothing && std::exchange(computing_, false)) verdict = Verdict::kComputed;
     if (facts_.chunk_interval.us == 0 || ended_ || released_at_ + facts_.chunk_interval <= now) {
       released_ = log_.size();
       released_at_ = now;
@@ -173,12 +181,23 @@ RequestStream::Verdict RequestStream::OnProduced(core::Attempt attempt, const v1
 RequestStream::Verdict RequestStream::Append(const v1::Produced& produced, core::Instant now) {
   const size_t before = log_.size();
   const absl::StatusOr<std::optional<size_t>> stop = log_.Append(produced, assignment_->max_tokens);
-  if (first_token_at_.us == 0 && log_.size() > before) first_token_at_ = now;
+  if (log_.size() > before) CountNew(log_.size() - before, now);
   if (!stop.ok()) return Spoil(std::string(stop.status().message()));
   if (!*stop) return Verdict::kNothing;
   finished_.set_stop_string(facts_.stop[**stop]);
   Finish(v1::STOP, now);
   return Verdict::kStopped;
+}
+
+void RequestStream::CountNew(size_t tokens, core::Instant now) {
+  // Those that are told again of an earlier scheduler's are counted, and their time has passed.
+  const size_t before = log_.size() - tokens;
+  if (log_.size() <= facts_.counted_output) return;
+  if (facts_.flow != nullptr) facts_.flow->Tokens(log_.size() - std::max(before, facts_.counted_output));
+  if (first_token_at_.us != 0 || facts_.counted_output > 0) return;
+  first_token_at_ = now;
+  if (facts_.flow == nullptr) return;
+  facts_.flow->FirstToken(now - facts_.arrived, assigned_at_ - facts_.arrived, facts_.prompt_tokens, cached_tokens_);
 }
 
 RequestStream::Verdict RequestStream::OnPreempted(core::Attempt attempt, bool flush) {
@@ -187,6 +206,7 @@ RequestStream::Verdict RequestStream::OnPreempted(core::Attempt attempt, bool fl
     absl::MutexLock lock(&mu_);
     if (!Current(attempt)) return Verdict::kStale;
     ++preemptions_;
+    if (facts_.flow != nullptr) facts_.flow->Preempted();
     state_ = core::RequestState::kAssigned;
     if (flush) PumpAll(Now(), &wakes);
   }
@@ -205,16 +225,16 @@ RequestStream::Verdict RequestStream::OnEnded(core::Attempt attempt, const v1::E
     if (finished && facts_.vector_bytes > 0 && !ended.unreadable().empty()) {
       ended_ = true;
       state_ = core::RequestState::kFailed;
-      failure_ = ToGrpc({kInvalidParameter,
-                         absl::StrCat(facts_.input, ": ", ended.unreadable().substr(0, kMostReasonBytes)),
-                         {},
-                         {{"field", facts_.input}}});
+      failure_ = Error{kInvalidParameter,
+                       absl::StrCat(facts_.input, ": ", ended.unreadable().substr(0, kMostReasonBytes)),
+                       {},
+                       {{"field", facts_.input}}};
     } else if (finished && facts_.vector_bytes > 0) {
       if (ended.vector().size() != facts_.vector_bytes) {
         verdict = Spoil(
             absl::StrFormat("a vector of %d bytes came, %d were expected", ended.vector().size(), facts_.vector_bytes));
       } else {
-        started_ = attempt;
+        MarkStarted();
         vector_ = ended.vector();
         Finish(v1::STOP, now);
       }
@@ -224,7 +244,7 @@ RequestStream::Verdict RequestStream::OnEnded(core::Attempt attempt, const v1::E
       if (sent > log_.size()) {
         verdict = Spoil(absl::StrFormat("tokens %d to %d are missing at the end", log_.size(), sent - 1));
       } else {
-        started_ = attempt;
+        MarkStarted();
         if (ended.has_stop_token_id()) finished_.set_stop_token_id(ended.stop_token_id());
         log_.Finish();
         Finish(ended.how() == v1::Ended::STOPPED ? v1::STOP : v1::LENGTH, now);
@@ -257,7 +277,7 @@ RequestStream::Verdict RequestStream::Spoil(const std::string& why) {
   ended_ = true;
   state_ = core::RequestState::kFailed;
   released_ = log_.size();
-  failure_ = ToGrpc({kEngineFault, absl::StrCat("the engine's answer is not whole: ", why)});
+  failure_ = Error{kEngineFault, absl::StrCat("the engine's answer is not whole: ", why)};
   return Verdict::kSpoiled;
 }
 
@@ -291,12 +311,13 @@ void RequestStream::OnSent(Reader* reader, bool ok) {
   Run(wakes);
 }
 
-void RequestStream::Detach(Reader* reader) {
+void RequestStream::Detach(Reader* reader, std::optional<Error> why) {
   Wakes wakes;
   {
     absl::MutexLock lock(&mu_);
     if (std::find(readers_.begin(), readers_.end(), reader) == readers_.end()) return;  // has its end already
     reader->leaving = true;
+    reader->leaves_with = std::move(why);
     Pump(reader, Now(), &wakes);
   }
   Run(wakes);
@@ -324,19 +345,19 @@ void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
   if (reader->busy) return;
   if (reader->leaving) {
     Remove(reader);
-    wakes->push_back({reader->sink, reader, Wake::kEnd, grpc::Status(grpc::StatusCode::CANCELLED, "the client left")});
+    wakes->push_back({reader->sink, reader, Wake::kEnd, reader->leaves_with.value_or(ClientLeft())});
     return;
   }
   bool last = false;
-  if (started_.counter != 0 && reader->announced != started_) {
+  if (started_.attempt.counter != 0 && reader->announced != started_.attempt) {
     ComposeAccepted(reader);
   } else if (reader->next < released_) {
     reader->next = log_.Fill(reader->next, released_, reader->message.mutable_chunk());
   } else if (ended_ && reader->next > log_.size()) {
-    const Error error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s ended with %d tokens",
-                                                         reader->next, ToHex(facts_.id), log_.size())};
+    Error error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s ended with %d tokens", reader->next,
+                                                   ToHex(facts_.id), log_.size())};
     Remove(reader);
-    wakes->push_back({reader->sink, reader, Wake::kEnd, failure_.ok() ? ToGrpc(error) : failure_});
+    wakes->push_back({reader->sink, reader, Wake::kEnd, failure_.value_or(std::move(error))});
     return;
   } else if (ended_ && !reader->tail_sent && !log_.Tail().empty()) {
     reader->tail_sent = true;
@@ -344,7 +365,7 @@ void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
     chunk.Clear();
     chunk.set_offset(reader->next);
     chunk.set_text(std::string(log_.Tail()));
-  } else if (ended_ && failure_.ok()) {
+  } else if (ended_ && !failure_) {
     *reader->message.mutable_finished() = finished_;
     last = true;
   } else if (ended_) {
@@ -365,17 +386,17 @@ void RequestStream::Pump(Reader* reader, core::Instant now, Wakes* wakes) {
 }
 
 void RequestStream::ComposeAccepted(Reader* reader) {
-  reader->announced = started_;
+  reader->announced = started_.attempt;
   auto& accepted = *reader->message.mutable_accepted();
   accepted.Clear();
   accepted.set_request_id(ToHex(facts_.id));
-  SetEpoch(started_.leader, started_.counter, accepted.mutable_attempt());
+  SetEpoch(started_.attempt.leader, started_.attempt.counter, accepted.mutable_attempt());
   accepted.set_prompt_tokens(facts_.prompt_tokens);
   accepted.set_cached_tokens(cached_tokens_);
   accepted.set_seed(facts_.seed);
   accepted.set_model_revision(facts_.model_revision);
-  accepted.set_group(absl::StrCat("groups/", assignment_->group.value));
-  accepted.set_numerics_id(assignment_->numerics_id);
+  accepted.set_group(core::Name(started_.group));
+  accepted.set_numerics_id(started_.numerics_id);
 }
 
 void RequestStream::ComposeProgress(Reader* reader) {
@@ -418,7 +439,7 @@ void RequestStream::Run(const Wakes& wakes) {
         wake.sink->SendLast(wake.reader->message);
         break;
       case Wake::kEnd:
-        wake.sink->End(wake.status);
+        wake.sink->End(*wake.error);
         break;
     }
   }
@@ -462,7 +483,7 @@ std::optional<core::DeviceId> RequestStream::Rank0(core::Attempt attempt) const 
 core::RequestEnded RequestStream::HowEnded(core::Attempt attempt) const {
   absl::MutexLock lock(&mu_);
   core::RequestEnded ended{facts_.id, attempt, core::EndedHow::kAborted, {}, "its client has its end"};
-  if (!ended_ || !failure_.ok()) return ended;
+  if (!ended_ || failure_) return ended;
   ended.how = finished_.reason() == v1::LENGTH ? core::EndedHow::kLengthReached : core::EndedHow::kStopped;
   ended.output = {static_cast<int64_t>(finished_.usage().completion_tokens())};
   return ended;
@@ -480,8 +501,25 @@ bool RequestStream::Agrees(absl::Span<const uint32_t> ids) const {
 
 std::optional<v1::Finished> RequestStream::Result() const {
   absl::MutexLock lock(&mu_);
-  if (!ended_ || !failure_.ok()) return std::nullopt;
+  if (!ended_ || failure_) return std::nullopt;
   return finished_;
+}
+
+std::optional<Error> RequestStream::failure() const {
+  absl::MutexLock lock(&mu_);
+  return failure_;
+}
+
+RequestStream::Course RequestStream::course() const {
+  absl::MutexLock lock(&mu_);
+  Course course;
+  if (assignment_) {
+    course.assigned = assigned_at_ - facts_.arrived;
+    course.group = assignment_->group;
+  }
+  if (first_token_at_.us != 0) course.first_token = first_token_at_ - facts_.arrived;
+  course.output_tokens = log_.size();
+  return course;
 }
 
 bool RequestStream::Ended() const {
@@ -493,7 +531,7 @@ void RequestStream::Abandon() { abandoned_.store(true, std::memory_order_relaxed
 
 bool RequestStream::MayAttach() const {
   absl::MutexLock lock(&mu_);
-  return failure_.ok() && !abandoned();
+  return !failure_ && !abandoned();
 }
 
 core::RequestState RequestStream::state() const {

@@ -25,6 +25,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "scheduler/caller_ids.h"
 #include "scheduler/core/event.h"
 #include "scheduler/core/types.h"
 #include "scheduler/grpc_error.h"
@@ -33,6 +34,8 @@
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem::scheduler {
+
+class RequestFlow;
 
 // The far end of one Generate or Resume call. Send and End are called by whoever holds the turn, never twice at a time.
 class ClientSink {
@@ -45,7 +48,7 @@ class ClientSink {
   virtual void Send(const v1::GenerateResponse& message, bool more) = 0;
   // The two ways to end. After either the stream does not know the sink any more, and the sink does not call OnSent.
   virtual void SendLast(const v1::GenerateResponse& message) = 0;  // and status OK
-  virtual void End(const grpc::Status& status) = 0;
+  virtual void End(const Error& error) = 0;
 };
 
 // A client's place in the log. Lives in the sink; the stream's lock guards it while it is attached.
@@ -56,9 +59,10 @@ struct Reader {
   size_t next = 0;               // index of the first token not sent
   core::Attempt announced;       // the attempt of the last Accepted
   core::Instant last_sent;
-  bool opened = false;   // something was sent
-  bool busy = false;     // a message is under way
-  bool leaving = false;  // the client is gone; end it when the message under way comes back
+  bool opened = false;               // something was sent
+  bool busy = false;                 // a message is under way
+  bool leaving = false;              // the client is gone; end it when the message under way comes back
+  std::optional<Error> leaves_with;  // where it did not go by itself
   bool progress_due = false;
   bool tail_sent = false;
 };
@@ -74,7 +78,7 @@ class RequestStream {
     std::string model;  // its name, whatever alias the client wrote
     std::string model_revision;
     std::string tenant, idempotency_key;
-    uint64_t fingerprint = 0;  // of model and prompt: the same key must mean the same question
+    uint64_t fingerprint = 0;  // of what is asked (validate_request.h): the same key must mean the same question
     uint32_t prompt_tokens = 0;
     uint32_t vocab_size = 0;
     bool logprobs = false;
@@ -86,7 +90,11 @@ class RequestStream {
     std::vector<uint32_t> known_output;  // resume_token_ids: the client has them
     bool continues_text = false;         // the prompt has text
     size_t vector_bytes = 0;             // an encoder's request: its answer is a vector of this size; 0: tokens
-    std::string input;                   // of an encoder's request: how its call names what it asks: "inputs[3]"
+    CallerIds caller;
+    RequestFlow* flow = nullptr;  // where it is counted; null: nowhere
+    // Of one that was found: an earlier scheduler has counted so many of its tokens, and seen the first come.
+    size_t counted_output = 0;
+    std::string input;  // of an encoder's request: how its call names what it asks: "inputs[3]"
     Origin origin = Origin::kClient;
   };
   // Where the current attempt runs.
@@ -101,9 +109,10 @@ class RequestStream {
   // What the router has to tell the core after an update.
   enum class Verdict {
     kNothing,
-    kStale,    // of another attempt, or of a request that has its end: counted, ignored
-    kStopped,  // a stop string: the client has its end
-    kSpoiled,  // a hole, a changed token, an id that the model does not have: the client has its error
+    kComputed,  // the first token since it started
+    kStale,     // of another attempt, or of a request that has its end: counted, ignored
+    kStopped,   // a stop string: the client has its end
+    kSpoiled,   // a hole, a changed token, an id that the model does not have: the client has its error
   };
 
   // `payload` is what an engine needs, without output_ids, attempt and group.
@@ -120,7 +129,7 @@ class RequestStream {
   // until the first token is free.
   void OnDispatched();
   // The last word of a request that did not finish. Ignored when the client has its end.
-  void Fail(const grpc::Status& status);
+  void Fail(Error error);
   // The core has let the request go: the payload is dropped, the log stays.
   void Release();
 
@@ -141,8 +150,9 @@ class RequestStream {
   std::optional<Error> Attach(Reader* reader, size_t next);
   // The message under way came back. Not ok: the client is gone.
   void OnSent(Reader* reader, bool ok);
-  // The client is gone. Its sink gets End, now or when its message comes back.
-  void Detach(Reader* reader);
+  // The client is gone, or may read no more for the reason that is given. Its sink gets End, now or when its message
+  // comes back.
+  void Detach(Reader* reader, std::optional<Error> why = std::nullopt);
   bool HasReaders() const;
   // For Progress; the core knows it, from time to time.
   void SetQueuePosition(uint32_t position);
@@ -161,6 +171,15 @@ class RequestStream {
   bool Agrees(absl::Span<const uint32_t> ids) const;
   // Has its end: finished or failed.
   bool Ended() const;
+  // What its clients were told where it failed; nothing where it finished or lives.
+  std::optional<Error> failure() const;
+  // How far it came.
+  struct Course {
+    std::optional<core::Duration> assigned, first_token;  // since it arrived
+    core::GroupId group;                                  // of the latest attempt; 0: there was none
+    size_t output_tokens = 0;
+  };
+  Course course() const;
   // What its clients were told at the end; nothing where it failed or has not ended.
   std::optional<v1::Finished> Result() const;
   // Nobody reads it and it is being cancelled for that. Whoever comes later asks for it in vain.
@@ -183,16 +202,20 @@ class RequestStream {
     ClientSink* sink;
     Reader* reader;
     Kind kind;
-    grpc::Status status;
+    std::optional<Error> error = {};  // of kEnd
   };
   using Wakes = absl::InlinedVector<Wake, 1>;
 
   bool Assign(const Assignment& assignment, v1::AssignRequest* command, Wakes* wakes) ABSL_LOCKS_EXCLUDED(mu_);
   bool Current(core::Attempt attempt) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // An engine has taken up the current attempt.
+  void MarkStarted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Verdict Spoil(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(v1::FinishReason reason, core::Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Appends what is new in `produced`; the first stop string ends it.
   Verdict Append(const v1::Produced& produced, core::Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // So many tokens came that were not here before.
+  void CountNew(size_t tokens, core::Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Gives every idle reader its next message, if there is one.
   void PumpAll(core::Instant now, Wakes* wakes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Pump(Reader* reader, core::Instant now, Wakes* wakes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -211,8 +234,9 @@ class RequestStream {
   std::string waits_for_ ABSL_GUARDED_BY(mu_);
   uint32_t queue_position_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<Assignment> assignment_ ABSL_GUARDED_BY(mu_);
-  core::Attempt started_ ABSL_GUARDED_BY(mu_);  // the attempt that an engine took up; Accepted is due for it
+  Assignment started_ ABSL_GUARDED_BY(mu_);  // the attempt that an engine took up last; Accepted is due for it
   uint32_t cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  bool computing_ ABSL_GUARDED_BY(mu_) = false;  // the prompt: it has started, and no token came since
   uint32_t preemptions_ ABSL_GUARDED_BY(mu_) = 0;
 
   TokenLog log_ ABSL_GUARDED_BY(mu_);
@@ -220,8 +244,8 @@ class RequestStream {
   core::Instant released_at_ ABSL_GUARDED_BY(mu_);
   bool tick_promised_ ABSL_GUARDED_BY(mu_) = false;
 
-  bool ended_ ABSL_GUARDED_BY(mu_) = false;    // the clients' end; the core may still wait for the engine's word
-  grpc::Status failure_ ABSL_GUARDED_BY(mu_);  // OK: finished
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;  // the clients' end; the core may still wait for the engine's word
+  std::optional<Error> failure_ ABSL_GUARDED_BY(mu_);  // none: finished
   v1::Finished finished_ ABSL_GUARDED_BY(mu_);
   std::string vector_ ABSL_GUARDED_BY(mu_);
   core::Instant assigned_at_ ABSL_GUARDED_BY(mu_), first_token_at_ ABSL_GUARDED_BY(mu_);

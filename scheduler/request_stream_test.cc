@@ -56,11 +56,12 @@ class Client : public ClientSink {
   void SendLast(const v1::GenerateResponse& message) override {
     ASSERT_FALSE(under_way_);
     Take(message);
-    End(grpc::Status::OK);
-  }
-  void End(const grpc::Status& status) override {
     ASSERT_FALSE(status_) << "a second end";
-    status_ = status;
+    status_ = grpc::Status::OK;
+  }
+  void End(const Error& error) override {
+    ASSERT_FALSE(status_) << "a second end";
+    status_ = ToGrpc(error);
   }
   // The message under way arrived; goes on until nothing is.
   void Step(bool ok = true) {
@@ -76,12 +77,13 @@ class Client : public ClientSink {
   std::vector<int32_t> ids_;
   std::string text_;
   size_t opened_ = 0, chunks_ = 0, accepted_ = 0, progress_ = 0;
+  v1::Accepted last_accepted_;
   std::optional<v1::Finished> finished_;
   std::optional<grpc::Status> status_;
 
  private:
   void Take(const v1::GenerateResponse& message) {
-    if (message.has_accepted()) ++accepted_;
+    if (message.has_accepted()) ++accepted_, last_accepted_ = message.accepted();
     if (message.has_progress()) ++progress_;
     if (message.has_finished()) finished_ = message.finished();
     if (!message.has_chunk()) return;
@@ -148,7 +150,10 @@ TEST_F(RequestStreamTest, DeliversTokensTextAndTheEnd) {
   Assign(first_);
   stream.OnStarted(first_, 0, true);
   const auto ids = Encode(" a river runs to the sea");
-  for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(Produce(first_, i, {ids[i]}), Verdict::kNothing), client.ReadAll();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(Produce(first_, i, {ids[i]}), i == 0 ? Verdict::kComputed : Verdict::kNothing);
+    client.ReadAll();
+  }
   End(first_, v1::Ended::LENGTH_REACHED, ids.size());
   client.ReadAll();
   EXPECT_EQ(client.ids_, ids);
@@ -184,6 +189,24 @@ TEST_F(RequestStreamTest, OpensOnceWhenDispatchedAndNeverAfterTheFirstMessageOrT
   late.Step();
   stream.OnDispatched();
   EXPECT_EQ(client.opened_, 1u);
+}
+
+TEST_F(RequestStreamTest, AcceptedNamesTheGroupOfItsOwnAttempt) {
+  RequestStream& stream = Make();
+  v1::AssignRequest command;
+  ASSERT_TRUE(stream.OnAssigned({first_, {7}, {1, 1}, {0}, 100, "old"}, &command));
+  stream.OnStarted(first_, 0, true);
+  // The group is lost and the next attempt not yet taken up when a client comes.
+  ASSERT_TRUE(stream.OnAssigned({second_, {8}, {1, 2}, {1}, 100, "new"}, &command));
+  Client client(&stream);
+  client.Attach();
+  EXPECT_EQ(client.last_accepted_.attempt().counter(), 1u);
+  EXPECT_EQ(client.last_accepted_.group(), "groups/7");
+  EXPECT_EQ(client.last_accepted_.numerics_id(), "old");
+  stream.OnStarted(second_, 0, true);
+  client.ReadAll();
+  EXPECT_EQ(client.last_accepted_.attempt().counter(), 2u);
+  EXPECT_EQ(client.last_accepted_.group(), "groups/8");
 }
 
 TEST_F(RequestStreamTest, OnlyTheCurrentAttemptCounts) {
@@ -440,7 +463,7 @@ TEST_F(RequestStreamTest, AClientThatLeavesIsEndedOnce) {
   client.Step(false);
   ASSERT_TRUE(client.status_);
   client.Leave();
-  stream.Fail(grpc::Status(grpc::StatusCode::UNAVAILABLE, "late"));
+  stream.Fail({kNoCapacity, "late"});
 }
 
 // Random steps, repeats, stale messages, attempts, paces and places to join: all clients get the same bytes, once.

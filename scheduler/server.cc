@@ -3,6 +3,8 @@
 #include <glog/logging.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
@@ -17,7 +19,11 @@
 #include "base/security/pem_files.h"
 #include "scheduler/call_counter.h"
 #include "scheduler/clock.h"
+#include "scheduler/core_reader.h"
 #include "scheduler/metrics_text.h"
+#include "scheduler/queue_positions.h"
+#include "scheduler/row_messages.h"
+#include "scheduler/row_pages.h"
 #include "scheduler/security/guarded_services.h"
 #include "scheduler/security/server_credentials.h"
 #include "scheduler/store/memory_store.h"
@@ -34,6 +40,17 @@ constexpr int kAdminReceiveBytes = 1 << 20;
 constexpr auto kLastWords = std::chrono::seconds(1);
 constexpr absl::Duration kProbePatience = absl::Seconds(2);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
+// A core that does not answer in kProbePatience is not ready, and its numbers are old.
+MetricsDoor::Answer Behind() { return {503, "the scheduler is behind\n"}; }
+
+// gRPC's reflection registers itself with every server as soon as its library is linked; this takes it out again.
+class WithoutReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins, [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
+  }
+};
 
 }  // namespace
 
@@ -42,6 +59,7 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
       catalog_(std::move(catalog)),
       journal_(std::move(journal)),
       snapshot_(std::move(kept.snapshot)),
+      events_(options_.leader_epoch),
       intents_store_(kept.store != nullptr ? std::move(kept.store) : std::make_unique<store::MemoryStore>(), {},
                      [this](const absl::Status& status) { TellTrouble(status); }),
       operations_(options_.leader_epoch, snapshot_),
@@ -50,44 +68,39 @@ Server::Server(ServerOptions options, ModelCatalog catalog, std::unique_ptr<Jour
       reattachment_(&store_, options_.leader_epoch),
       pool_(options_.pool),
       runner_(
-          {&catalog_, &registry_, &store_, &events_, &operations_, &intents_, &metrics_}, options_.runner,
-          [this](core::Event event) { core_.PostOwed(std::move(event)); },
+          {&catalog_, &registry_, &store_, &events_, &operations_, &intents_, &metrics_, &request_log_},
+          options_.runner, [this](core::Event event) { core_.PostOwed(std::move(event)); },
           [this](const core::ClusterState& state) { TellHealth(state); }, [this] { reattachment_.OnSettled(); }),
       core_(options_.core, &runner_, journal_.get()),
       router_(&catalog_, &store_, &reattachment_, options_.router,
               {[this](core::Event event) { core_.PostOwed(std::move(event)); },
-               [this](std::vector<std::shared_ptr<RequestStream>> waiting) {
-                 core_.PostQuery([waiting = std::move(waiting)](const core::Core& core) {
-                   for (const auto& stream : waiting) {
-                     const core::Request* request = core.state().Find(stream->facts().id);
-                     if (request == nullptr) continue;
-                     const int position = core.state().QueuePosition(*request);
-                     if (position > 0) stream->SetQueuePosition(static_cast<uint32_t>(position - 1));
-                   }
-                 });
-               },
+               [this](std::vector<std::shared_ptr<RequestStream>> waiting) { TellPositions(std::move(waiting)); },
                [this](core::DeviceId device, v1::AttachResponse command) {
                  if (const auto link = registry_.Find(device)) link->Send(std::move(command));
                },
-               [this](core::Incarnation incarnation) { return registry_.DeviceOf(incarnation); }}),
-      inference_({&catalog_, &core_, &store_, &router_, &pool_, &reattachment_, &metrics_, options_.cache_salt}),
+               [this](core::Incarnation incarnation) { return registry_.DeviceOf(incarnation); }, &metrics_}),
+      inference_({&catalog_, &core_, &store_, &router_, &pool_, &reattachment_, &metrics_, &request_log_, &answers_,
+                  options_.cache_salt}),
       deployments_({&core_, &catalog_, &operations_, &intents_, &intents_store_}, options_.deployments,
                    snapshot_.deployments),
       workers_({options_.leader_epoch, options_.heartbeat_ms, options_.orphan_grace_ms,
                 static_cast<uint32_t>(options_.store.retention.us / 1000)},
                {[this](core::Event&& event) { return core_.TryPost(std::move(event)); },
                 [this](core::Event event) { core_.PostOwed(std::move(event)); }},
-               &registry_, &router_, &reattachment_, &events_),
-      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_, &deployments_}, options_.version),
+               &registry_, &router_, &reattachment_),
+      admin_({&core_, &registry_, &events_, &operations_, &intents_, &intents_store_, &deployments_, &answers_},
+             options_.version),
+      core_pulse_([this](std::function<void()> answer) { AskCore(std::move(answer)); }),
       metrics_door_([this](const std::string& path) { return AnswerProbe(path); }),
       started_(Now()) {}
 
-Server::~Server() { Shutdown(absl::ZeroDuration()); }
+Server::~Server() { Shutdown(); }
 
 absl::Status Server::Open(const Door& door) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(door.address, CredentialsOf(door.security, options_.security.refresh), door.port);
   builder.RegisterService(*door.guard != nullptr ? door.guard->get() : door.service);
+  if (!options_.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   builder.SetMaxReceiveMessageSize(door.max_receive_bytes);
   // Two schedulers on one port would each get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -142,6 +155,7 @@ absl::Status Server::Start() {
   if (options_.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   core_.Start();
+  answers_.Start();
   router_.Start();
   intents_store_.Start();
   deployments_.Start();
@@ -188,7 +202,7 @@ void Server::TellHealth(const core::ClusterState& state) {
   if (stopping_) return;
   bool all = true;
   for (const core::Model& model : state.models) {
-    const bool ready = !model.undeployed && state.ReadyReplicas(model) > 0;
+    const bool ready = !model.undeployed && state.IsReady(model);
     all = all && (ready || model.undeployed);
     if (!model.undeployed || !state.model_names.contains(model.spec.name)) SetHealth(model.spec.name, ready);
   }
@@ -221,43 +235,58 @@ std::map<std::string, double> Server::CertificateEnds() const {
 MetricsDoor::Answer Server::AnswerProbe(const std::string& path) {
   const bool known = path == "/metrics" || path == "/health" || path == "/health/live" || path == "/health/ready";
   if (!known) return {404, "there are /metrics, /health/live and /health/ready\n"};
-  if (path == "/health/live") return {200, "live\n"};
-  // The core answers between two steps; one that does not in this time is not ready, and its numbers are old.
-  struct Asked {
-    absl::Mutex mu;
-    std::optional<MetricsDoor::Answer> answer ABSL_GUARDED_BY(mu);
-  };
-  const auto asked = std::make_shared<Asked>();
-  const bool metrics = path == "/metrics";
-  auto ends = metrics ? CertificateEnds() : std::map<std::string, double>();
-  const bool posted = core_.PostQuery([this, asked, metrics, ends = std::move(ends)](const core::Core& core) {
-    MetricsDoor::Answer answer;
-    const core::ClusterState& state = core.state();
-    if (metrics) {
-      const MetricsFacts facts{options_.version, static_cast<double>((Now() - started_).us) / 1e6,
-                               options_.vllm_metrics, ends};
-      answer.body = MetricsText(state, metrics_.Read(), facts);
-    } else {
-      std::string missing;
-      for (const core::Model& model : state.models) {
-        if (!model.undeployed && state.ReadyReplicas(model) == 0) absl::StrAppend(&missing, model.spec.name, "\n");
-      }
-      const bool ready = missing.empty() && !stopping_;
-      answer = {ready ? 200 : 503, ready ? "ready\n" : absl::StrCat("not ready\n", missing)};
+  if (path == "/health/live") {
+    const absl::Duration owed = absl::FromChrono(core_pulse_.Take());
+    if (owed < options_.live_within) return {200, "live\n"};
+    return {503, absl::StrCat("the core has not come round for ", absl::FormatDuration(owed), "\n")};
+  }
+  return path == "/metrics" ? AnswerMetrics() : AnswerReady();
+}
+
+MetricsDoor::Answer Server::AnswerMetrics() {
+  CoreReader reader([this](CoreReader::Query query) { return core_.PostQuery(std::move(query)); }, kProbePatience);
+  const auto seen = TakeMetrics(reader);
+  if (!seen) return Behind();
+  const MetricsFacts facts{.version = options_.version,
+                           .uptime_seconds = static_cast<double>((Now() - started_).us) / 1e6,
+                           .vllm = options_.vllm_metrics,
+                           .certificate_ends = CertificateEnds(),
+                           .stale_updates = router_.stale_updates(),
+                           .slow_clients = router_.slow_clients().dropped()};
+  return {200, MetricsText(*seen, metrics_.Read(), facts)};
+}
+
+MetricsDoor::Answer Server::AnswerReady() {
+  CoreReader reader([this](CoreReader::Query query) { return core_.PostQuery(std::move(query)); }, kProbePatience);
+  const auto groups = Read(reader, TakeGroupNumbers);
+  const auto models = Read(reader, TakeModels);
+  if (!groups || !models) return Behind();
+  const auto accounts = AccountsOf(groups->rows);
+  std::string missing;
+  for (const ModelRow& model : models->rows) {
+    if (!model.undeployed && !IsReady(model, AccountOf(accounts, model.id))) {
+      absl::StrAppend(&missing, model.spec.name, "\n");
     }
-    absl::MutexLock lock(&asked->mu);
-    asked->answer = std::move(answer);
+  }
+  if (missing.empty() && !stopping_) return {200, "ready\n"};
+  return {503, absl::StrCat("not ready\n", missing)};
+}
+
+void Server::TellPositions(std::vector<std::shared_ptr<RequestStream>> waiting) {
+  core_.PostQuery([this, waiting = std::move(waiting)](const core::Core& core) {
+    const auto positions = std::make_shared<StreamPositions>();
+    positions->Take(core.state(), waiting);
+    answers_.Post([positions] { positions->Tell(); });  // who is not told now is told next time
   });
-  absl::MutexLock lock(&asked->mu);
-  const auto answered = [](Asked* a) ABSL_NO_THREAD_SAFETY_ANALYSIS { return a->answer.has_value(); };
-  const absl::Condition there(+answered, asked.get());
-  if (!posted || !asked->mu.AwaitWithTimeout(there, kProbePatience)) return {503, "the scheduler is behind\n"};
-  return *asked->answer;
 }
 
 // ---- the end ------------------------------------------------------------------------------------------------------
 
-void Server::Shutdown(absl::Duration grace) {
+void Server::AskCore(std::function<void()> answer) {
+  core_.PostOwedQuery([answer = std::move(answer)](const core::Core&) { answer(); });
+}
+
+void Server::Drain(absl::Duration grace, const std::function<bool()>& hurried) {
   if (stopping_.exchange(true)) return;
   inference_.StopAdmitting();
   reattachment_.Close();
@@ -268,12 +297,17 @@ void Server::Shutdown(absl::Duration grace) {
     }
   }
   const core::Instant until = Now() + core::Duration{absl::ToInt64Microseconds(grace)};
-  while (store_.living() > 0 && Now() < until) absl::SleepFor(kLookAgain);
+  while (store_.living() > 0 && Now() < until && !(hurried && hurried())) absl::SleepFor(kLookAgain);
   const auto left = store_.Living();
   if (!left.empty()) LOG(WARNING) << left.size() << " requests are cut off by the shutdown";
   for (const auto& stream : left) {
-    stream->Fail(ToGrpc({kDraining, "this scheduler shut down before the request had ended", core::Seconds(5)}));
+    stream->Fail({kDraining, "this scheduler shut down before the request had ended", core::Seconds(5)});
   }
+}
+
+void Server::Shutdown() {
+  if (ended_.exchange(true)) return;
+  Drain(absl::ZeroDuration());
   // Each stream still open gets kLastWords to take its end. Workers keep what they hold and dial again.
   const auto last_words = std::chrono::system_clock::now() + kLastWords;
   std::vector<std::thread> closing;
@@ -290,6 +324,7 @@ void Server::Shutdown(absl::Duration grace) {
   for (std::thread& thread : closing) thread.join();
   pool_.Stop();
   router_.Stop();
+  answers_.Stop();
   core_.Stop();
   intents_store_.Stop();
 }

@@ -6,15 +6,18 @@
 #include <grpcpp/server.h>
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "base/notify/pulse.h"
 #include "config/cluster_config.h"
 #include "scheduler/action_runner.h"
 #include "scheduler/admin_service.h"
+#include "scheduler/answer_thread.h"
 #include "scheduler/core_loop.h"
 #include "scheduler/deployments.h"
 #include "scheduler/event_log.h"
@@ -45,7 +48,7 @@ struct ServerOptions {
   std::string metrics;  // empty: no door for metrics
   config::SecurityConfig security;
   bool vllm_metrics = false;
-  bool reflection = true;  // main leaves it out where a door is open to other machines
+  bool reflection = true;  // gRPC tells which services there are
   uint64_t leader_epoch = 1;
   int expected_devices = 0;
   std::string version;
@@ -59,6 +62,7 @@ struct ServerOptions {
   // Debian's abseil looks for cycles among locks in every build, for a tenth of our CPU; tests leave it on.
   bool detect_deadlocks = false;
   uint32_t heartbeat_ms = 500;
+  absl::Duration live_within = absl::Seconds(10);  // a core that owes an answer for so long is stuck
   uint32_t orphan_grace_ms = 60000;
 };
 
@@ -78,14 +82,20 @@ class Server {
   // Opens the doors. An error names the address that could not be taken.
   absl::Status Start();
 
-  // Health says NOT_SERVING and new requests are refused; those that run get `grace` to end, then their clients are
-  // told. Returns when all threads have ended. A second call does nothing.
-  void Shutdown(absl::Duration grace);
+  // Health says NOT_SERVING and new requests are refused; those that run get `grace` to end, or until `hurried` says
+  // so, then their clients are told. Returns when nothing runs. A second call does nothing.
+  void Drain(absl::Duration grace, const std::function<bool()>& hurried = nullptr);
+  // Drains without any grace, unless that was done, and returns when all threads have ended. A second call does
+  // nothing.
+  void Shutdown();
 
   int clients_port() const { return clients_port_; }
   int workers_port() const { return workers_port_; }
   int admin_port() const { return admin_port_; }
   int metrics_port() const { return metrics_door_.port(); }
+
+  // Has `answer` called on the thread of the core, between two steps.
+  void AskCore(std::function<void()> answer);
 
   CoreLoop& core() { return core_; }
   RequestStore& store() { return store_; }
@@ -113,6 +123,10 @@ class Server {
   std::map<std::string, double> CertificateEnds() const;
   // For the door of metrics and probes.
   MetricsDoor::Answer AnswerProbe(const std::string& path);
+  MetricsDoor::Answer AnswerMetrics();
+  MetricsDoor::Answer AnswerReady();
+  // What those clients who wait are told of their place, by and by.
+  void TellPositions(std::vector<std::shared_ptr<RequestStream>> waiting);
   void SetHealth(const std::string& service, bool serving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mu_);
 
   const ServerOptions options_;
@@ -127,11 +141,13 @@ class Server {
   IntentKeeper intents_;
   WorkerRegistry registry_;
   RequestMetrics metrics_;
+  RequestLog request_log_{&metrics_};
   RequestStore store_;
   Reattachment reattachment_;
   TokenizerPool pool_;
   ActionRunner runner_;
   CoreLoop core_;
+  AnswerThread answers_;
   TokenRouter router_;
   InferenceService inference_;
   Deployments deployments_;
@@ -142,8 +158,10 @@ class Server {
   std::unique_ptr<grpc::Service> clients_guard_, workers_guard_, admin_guard_;
   std::unique_ptr<grpc::Server> clients_server_, workers_server_, admin_server_;
   int clients_port_ = 0, workers_port_ = 0, admin_port_ = 0;
-  std::atomic<bool> open_{false};  // all three are
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> open_{false};      // all three are
+  std::atomic<bool> stopping_{false};  // since Drain
+  std::atomic<bool> ended_{false};     // since Shutdown
+  Pulse core_pulse_;
   absl::Mutex health_mu_;  // so that nothing is called SERVING after Shutdown said otherwise
   MetricsDoor metrics_door_;
   const core::Instant started_;

@@ -7,11 +7,16 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "scheduler/caller_ids.h"
+#include "scheduler/clock.h"
+#include "scheduler/request_log.h"
 #include "scheduler/request_stream.h"
+#include "scheduler/security/admission.h"
 #include "scheduler/slow_clients.h"
 #include "scheduler/token_router.h"
 
@@ -22,10 +27,16 @@ template <typename Response>
 class StreamCall : public grpc::ServerWriteReactor<Response>,
                    public ClientSink,
                    public WatchedCall,
+                   public AdmittedCall,
                    public std::enable_shared_from_this<StreamCall<Response>> {
  public:
-  StreamCall(TokenRouter* router, grpc::CallbackServerContext* context)
-      : router_(router), context_(context), reader_(this) {}
+  // `tenant`: as the request says, checked or not.
+  StreamCall(TokenRouter* router, RequestLog* log, grpc::CallbackServerContext* context, const std::string& tenant,
+             Admission admission)
+      : router_(router), log_(log), admission_(std::move(admission)), context_(context), reader_(this) {
+    asked_.tenant = tenant;
+    asked_.caller = ReadCallerIds(context->client_metadata());
+  }
 
   // Keeps the call alive until OnDone. Once, right after construction.
   void Hold() { self_ = this->shared_from_this(); }
@@ -49,7 +60,7 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
     this->Writing(reader_.last_sent);
     this->StartWriteAndFinish(Shaped(message), grpc::WriteOptions(), grpc::Status::OK);
   }
-  void End(const grpc::Status& status) override { this->Finish(status); }
+  void End(const Error& error) override { this->Finish(ToGrpc(error)); }
 
   // ---- reactions
   void OnSendInitialMetadataDone(bool ok) override { OnSent(ok); }
@@ -65,6 +76,7 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   void OnDone() override {
     if (stream_) {
       router_->slow_clients().Forget(this);
+      admission_.Leave(this);
       router_->ClientLeft(stream_);
     }
     {
@@ -81,13 +93,25 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   }
   std::shared_ptr<WatchedCall> Keep() override { return this->shared_from_this(); }
 
+  // ---- AdmittedCall
+  void PutOut(const Error& why) override { stream_->Detach(&reader_, why); }
+  std::shared_ptr<AdmittedCall> KeepAdmitted() override { return this->shared_from_this(); }
+
  protected:
   // Ends the call before it read anything, or makes it read `stream` from token `next` on. One of the two, once.
-  void Refuse(const Error& error) { this->Finish(ToGrpc(error)); }
+  void Refuse(const Error& error) {
+    log_->Refused(asked_, error, Now());
+    this->Finish(ToGrpc(error));
+  }
+  // What is asked for turned out to be this model.
+  void SetModel(const std::string& name) { asked_.model = name; }
+  const CallerIds& caller() const { return asked_.caller; }
+  const Admission& admission() const { return admission_; }
   void Read(std::shared_ptr<RequestStream> stream, size_t next) {
     const auto self = this->shared_from_this();  // the stream may end the call before this returns
     stream_ = std::move(stream);
     router_->slow_clients().Watch(this);
+    admission_.Enter(this);
     if (const auto error = stream_->Attach(&reader_, next)) {
       Refuse(*error);
       return;
@@ -136,6 +160,9 @@ class StreamCall : public grpc::ServerWriteReactor<Response>,
   }
 
   TokenRouter* const router_;
+  RequestLog* const log_;
+  const Admission admission_;
+  RefusedCall asked_;       // of the thread that works for the call before it reads
   absl::Mutex context_mu_;  // held only for a word to gRPC, which answers on threads of its own
   grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(context_mu_);  // null once done
   std::shared_ptr<StreamCall> self_;

@@ -20,6 +20,12 @@ constexpr int kMostKeysGathered = 1024;
 
 absl::Duration ToAbsl(core::Duration d) { return absl::Microseconds(d.us); }
 
+core::RequestSpoiled Spoiled(const RequestStream& stream, const v1::GroupKey& group) {
+  LOG(ERROR) << "request " << ToHex(stream.facts().id) << " of model " << stream.facts().model
+             << " was given up: its tokens did not come whole from group " << group.group_id();
+  return {stream.facts().id, stream.failure()->message};
+}
+
 }  // namespace
 
 TokenRouter::TokenRouter(const ModelCatalog* catalog, RequestStore* store, Reattachment* reattachment,
@@ -92,6 +98,8 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
         break;
       case v1::RequestUpdate::kEnded:
         if (stream) verdict = stream->OnEnded(attempt, update.ended(), now, flush);
+        // Ahead of its end, which the core would take for a good one.
+        if (verdict == RequestStream::Verdict::kSpoiled) news.push_back(Spoiled(*stream, message.group()));
         news.push_back(RequestEndedFrom(*id, attempt, update.ended()));
         if (stream) GatherAcknowledgement(*stream, update.key());
         break;
@@ -100,6 +108,9 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
         break;
     }
     switch (verdict) {
+      case RequestStream::Verdict::kComputed:
+        news.push_back(core::RequestComputed{*id, attempt});
+        [[fallthrough]];
       case RequestStream::Verdict::kNothing:
         if (stream->facts().chunk_interval.us > 0) ArmGather(stream);
         break;
@@ -110,9 +121,7 @@ void TokenRouter::Route(const v1::TokensRequest& message) {
         news.push_back(core::RequestStopped{*id, attempt, {static_cast<int64_t>(stream->output_tokens())}});
         break;
       case RequestStream::Verdict::kSpoiled:
-        LOG(ERROR) << "request " << ToHex(*id) << " of model " << stream->facts().model
-                   << " was given up: its tokens did not come whole from group " << message.group().group_id();
-        news.push_back(core::RequestCancelled{*id, core::CancelCause::kClientLeft});
+        if (!update.has_ended()) news.push_back(Spoiled(*stream, message.group()));
         break;
     }
   }
@@ -136,7 +145,7 @@ void TokenRouter::TakeUp(const v1::TokensRequest& message, const v1::RequestUpda
     LOG_EVERY_N(WARNING, 1000) << "a worker holds a request and does not say well who it is, or which";
     return;
   }
-  auto found = FoundFrom(held, *device, *catalog_, now);
+  auto found = FoundFrom(held, *device, *catalog_, doors_.metrics, now);
   if (!found.ok()) {
     LOG(WARNING) << "request " << ToHex(id) << " of an earlier scheduler cannot go on: " << found.status().message();
     reattachment_->OnGivenUp(id);
@@ -200,9 +209,8 @@ void TokenRouter::Conclude(const std::shared_ptr<RequestStream>& stream, core::I
   stream->Release();
   if (stream->Ended()) return store_->Retire(stream, now);
   store_->Remove(*stream);
-  stream->Fail(ToGrpc({kResumeUnknown,
-                       "it was given up before this scheduler started; send Generate again with "
-                       "resume_token_ids"}));
+  stream->Fail(
+      {kResumeUnknown, "it was given up before this scheduler started; send Generate again with resume_token_ids"});
 }
 
 // ---- ends ---------------------------------------------------------------------------------------------------------
@@ -321,7 +329,7 @@ void TokenRouter::RunClock() {
     if (stopping_) return;
     const core::Instant wake = alarms_.empty() ? next_sweep : std::min(next_sweep, alarms_.top().due);
     const core::Instant now = Now();
-    if (wake > now) changed_.WaitWithTimeout(&mu_, ToAbsl(wake - now));
+    if (wake > now) changed_.WaitFor(&mu_, ToAbsl(wake - now));
     if (stopping_) return;
   }
 }

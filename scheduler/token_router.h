@@ -22,9 +22,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "base/steady_wait.h"
 #include "scheduler/core/event.h"
 #include "scheduler/model_catalog.h"
 #include "scheduler/reattachment.h"
+#include "scheduler/request_metrics.h"
 #include "scheduler/request_store.h"
 #include "scheduler/slow_clients.h"
 #include "tandem/v1/worker.pb.h"
@@ -58,6 +60,7 @@ class TokenRouter {
     AskPositions ask_positions;
     Send send;
     DeviceOf device_of;
+    RequestMetrics* metrics = nullptr;  // counts requests that are found; null: nobody does
   };
 
   TokenRouter(const ModelCatalog* catalog, RequestStore* store, Reattachment* reattachment, const Times& times,
@@ -116,7 +119,7 @@ class TokenRouter {
   SlowClients slow_clients_;
 
   absl::Mutex mu_;
-  absl::CondVar changed_;
+  SteadyCondVar changed_;
   std::priority_queue<Alarm> alarms_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread clock_;

@@ -13,7 +13,7 @@ TokenizerPool::~TokenizerPool() { Stop(); }
 bool TokenizerPool::Submit(size_t bytes, std::function<void()> job) {
   absl::MutexLock lock(&mu_);
   if (stopping_ || jobs_.size() >= limits_.jobs) return false;
-  if (bytes_ > 0 && bytes_ + bytes > limits_.bytes) return false;  // one alone is always taken
+  if (bytes > limits_.bytes || bytes_ > limits_.bytes - bytes) return false;
   bytes_ += bytes;
   jobs_.push_back({bytes, std::move(job)});
   arrived_.Signal();

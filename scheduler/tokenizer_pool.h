@@ -25,7 +25,8 @@ class TokenizerPool {
   explicit TokenizerPool(const Limits& limits);
   ~TokenizerPool();
 
-  // False when full or stopped; the job will not run. `bytes` is the size of what it works on. The job must not throw.
+  // False when full or stopped; the job will not run. `bytes` is the size of what it works on; more than the limit is
+  // never taken, since what is received is smaller. The job must not throw.
   bool Submit(size_t bytes, std::function<void()> job);
   // Works off what waits, then ends the threads.
   void Stop();

@@ -3,15 +3,17 @@
 #ifndef TANDEM_SCHEDULER_TOPOLOGY_VIEW_H_
 #define TANDEM_SCHEDULER_TOPOLOGY_VIEW_H_
 
-#include "scheduler/core/cluster_state.h"
+#include <vector>
+
+#include "scheduler/rows.h"
 #include "scheduler/worker_registry.h"
 #include "tandem/v1/admin.pb.h"
 
 namespace tandem::scheduler {
 
 // `now` is on the core's clock. Labels come from the workers that are attached; figures outlive them.
-void FillTopology(const core::ClusterState& state, const WorkerRegistry& registry, core::Instant now,
-                  v1::GetTopologyResponse* response);
+void FillTopology(const std::vector<DeviceRow>& devices, const std::vector<NodeRow>& nodes,
+                  const WorkerRegistry& registry, core::Instant now, v1::GetTopologyResponse* response);
 
 }  // namespace tandem::scheduler
 

@@ -7,13 +7,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/prefix_landmarks.h"
 #include "placement/topology/topology.h"
-#include "scheduler/core/health.h"
-#include "scheduler/core/memory_ledger.h"
-#include "scheduler/core/rollout.h"
 #include "scheduler/ids.h"
 
 namespace tandem::scheduler {
@@ -142,89 +139,14 @@ core::HeartbeatReceived HeartbeatFrom(const v1::Heartbeat& from, core::DeviceId 
   return heartbeat;
 }
 
-v1::DeviceState StateFrom(core::DeviceState state) {
-  switch (state) {
-    case core::DeviceState::kStarting:
-      return v1::DEVICE_STARTING;
-    case core::DeviceState::kActive:
-      return v1::DEVICE_ACTIVE;
-    case core::DeviceState::kDraining:
-      return v1::DEVICE_DRAINING;
-    case core::DeviceState::kDrained:
-      return v1::DEVICE_DRAINED;
-    case core::DeviceState::kFailed:
-      return v1::DEVICE_FAILED;
-    case core::DeviceState::kLost:
-      return v1::DEVICE_LOST;
-  }
-  return v1::DEVICE_STATE_UNSPECIFIED;
-}
-
-v1::GroupState StateFrom(core::GroupState state) {
-  switch (state) {
-    case core::GroupState::kForming:
-      return v1::GROUP_FORMING;
-    case core::GroupState::kLoading:
-      return v1::GROUP_LOADING;
-    case core::GroupState::kReady:
-      return v1::GROUP_READY;
-    case core::GroupState::kDraining:
-      return v1::GROUP_DRAINING;
-    case core::GroupState::kDissolved:
-      return v1::GROUP_DISSOLVED;
-  }
-  return v1::GROUP_STATE_UNSPECIFIED;
-}
-
-v1::RequestState StateFrom(core::RequestState state) {
-  switch (state) {
-    case core::RequestState::kQueued:
-      return v1::REQUEST_QUEUED;
-    case core::RequestState::kAssigned:
-      return v1::REQUEST_ASSIGNED;
-    case core::RequestState::kRunning:
-      return v1::REQUEST_RUNNING;
-    case core::RequestState::kMigrating:
-      return v1::REQUEST_MIGRATING;
-    case core::RequestState::kFinished:
-      return v1::REQUEST_FINISHED;
-    case core::RequestState::kFailed:
-      return v1::REQUEST_FAILED;
-    case core::RequestState::kCancelled:
-      return v1::REQUEST_CANCELLED;
-  }
-  return v1::REQUEST_STATE_UNSPECIFIED;
-}
+}  // namespace
 
 void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out) {
   out->set_leader(leader);
   out->set_counter(counter);
 }
 
-uint64_t Milliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<int64_t>(d.us, 0)) / 1000; }
-
-std::string Hashed(const std::string& text) {
-  uint64_t hash = 14695981039346656037u;  // FNV-1a: stable over restarts, and no secret
-  for (char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211u;
-  return absl::StrFormat("%016x", hash);
-}
-
-// Changes whenever what an operator would decide on changes: state, cordon, groups and process, not memory or age.
-std::string Etag(const core::Device& device) {
-  std::string text = absl::StrCat(static_cast<int>(device.state), device.cordoned, device.drain_wanted,
-                                  device.incarnation.hi, device.incarnation.lo);
-  for (core::GroupId group : device.groups) absl::StrAppend(&text, "/", group.value);
-  return Hashed(text);
-}
-
-// Changes with every deploy and scale.
-std::string Etag(const core::ModelSpec& spec) {
-  return Hashed(absl::StrCat(core::DeploymentOf(spec), "/", spec.tensor_parallel, "/", spec.replicas_min, "/",
-                             spec.replicas_max, "/", spec.priority, "/", spec.memory_utilization, "/", spec.for_latency,
-                             "/", absl::StrJoin(spec.aliases, ",")));
-}
-
-}  // namespace
+uint64_t ToMilliseconds(core::Duration d) { return static_cast<uint64_t>(std::max<int64_t>(d.us, 0)) / 1000; }
 
 // ---- from workers -------------------------------------------------------------------------------------------------
 
@@ -383,118 +305,15 @@ v1::AttemptKey AttemptKeyFrom(core::RequestId request, core::Attempt attempt) {
 
 // ---- to operators -------------------------------------------------------------------------------------------------
 
-std::string GroupName(core::GroupId id) { return absl::StrCat("groups/", id.value); }
-
 std::optional<core::GroupId> GroupIdFrom(absl::string_view name) {
   absl::ConsumePrefix(&name, "groups/");
   core::GroupId id;
-  if (!absl::SimpleAtoi(name, &id.value)) return std::nullopt;
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits('.', 1));
+  if (parts.second.empty()) return absl::SimpleAtoi(name, &id.value) ? std::optional(id) : std::nullopt;
+  uint32_t leader, number;
+  if (!absl::SimpleAtoi(parts.first, &leader) || !absl::SimpleAtoi(parts.second, &number)) return std::nullopt;
+  id.value = uint64_t{leader} << 32 | number;
   return id;
-}
-
-v1::Device DeviceFrom(const core::ClusterState& state, const core::Device& device) {
-  v1::Device out;
-  out.set_name(device.spec.Name());
-  out.set_uuid(device.spec.uuid);
-  out.set_pci_bus_id(device.spec.pci_bus_id);
-  out.set_kind(device.spec.kind);
-  out.set_model(device.spec.model);
-  out.set_state(StateFrom(device.state));
-  out.set_cordoned(device.cordoned);
-  out.set_reason(device.reason);
-  out.set_memory_total_bytes(device.spec.memory_total.value);
-  out.set_memory_free_bytes(device.memory_free.value);
-  out.set_memory_budget_bytes(device.spec.memory_budget.value);
-  out.set_memory_ours_bytes(core::MemoryOurs(state, device).value);
-  out.set_memory_foreign_bytes(core::ForeignMemory(device).value);
-  for (core::GroupId group : device.groups) out.add_groups(GroupName(group));
-  out.set_numerics(device.spec.numerics);
-  out.set_build(device.spec.build);
-  out.set_heartbeat_age_ms(Milliseconds(state.now - device.last_heard));
-  out.set_etag(Etag(device));
-  out.set_threads(device.spec.threads);
-  out.set_numa_node(device.spec.numa_node);
-  for (std::string& line : core::DescribeHealth(state, device)) out.add_health(std::move(line));
-  return out;
-}
-
-v1::Group GroupFrom(const core::ClusterState& state, const core::Group& group) {
-  v1::Group out;
-  out.set_name(GroupName(group.id));
-  SetEpoch(group.epoch.leader, group.epoch.counter, out.mutable_epoch());
-  out.set_state(StateFrom(group.state));
-  out.set_model(state.At(group.model).spec.name);
-  for (const core::Member& member : group.members) {
-    const std::string name = state.At(member.device).spec.Name();
-    out.add_devices(name);
-    auto& memory = *out.add_memory();
-    memory.set_device(name);
-    memory.set_estimated_bytes(member.estimated.value);
-    memory.set_measured_bytes(member.measured.value);
-    memory.set_planned_bytes(member.planned.value);
-    if (member.measured.value > 0) memory.set_difference_bytes((member.measured - member.estimated).value);
-    memory.set_kv_bytes(group.kv_bytes.value);
-  }
-  out.set_why(group.why);
-  out.set_kv_blocks(group.kv_blocks);
-  out.set_kv_blocks_free(group.free_blocks);
-  out.set_kv_booked_tokens(group.kv.booked.value);
-  out.set_kv_capacity_tokens(group.kv.capacity.value);
-  out.set_running(group.running);
-  out.set_waiting(group.waiting);
-  out.set_max_sequences(group.max_sequences);
-  out.set_numerics_id(group.numerics_id);
-  out.set_steps(group.steps);
-  out.set_preemptions(group.preemptions);
-  out.set_reason(group.reason);
-  return out;
-}
-
-v1::Model ModelFrom(const core::ClusterState& state, const core::Model& model) {
-  const core::ModelSpec& spec = model.spec;
-  v1::Model out;
-  out.set_name(spec.name);
-  for (const std::string& alias : spec.aliases) out.add_aliases(alias);
-  out.set_path(spec.path);
-  out.set_revision(spec.revision);
-  out.set_task(spec.task);
-  out.set_tensor_parallel(spec.tensor_parallel == 0 ? "auto" : absl::StrCat(spec.tensor_parallel));
-  out.set_replicas_wanted(state.Wanted(model));
-  out.set_replicas_ready(state.ReadyReplicas(model));
-  out.set_max_model_len(spec.max_model_len);
-  out.set_dtype(spec.dtype);
-  for (core::GroupId group : model.groups) out.add_groups(GroupName(group));
-  out.set_queued(model.queue.size());
-  out.set_waits_for(model.waits_for);
-  out.set_max_sequences(spec.max_sequences);
-  out.set_replicas_min(spec.replicas_min);
-  out.set_replicas_max(spec.replicas_max);
-  for (core::GroupId id : model.groups) {
-    const core::Group& group = *state.Find(id);
-    if (group.outdated && group.Serves()) out.set_replicas_old(out.replicas_old() + 1);
-  }
-  out.set_leaving(model.undeployed);
-  out.set_etag(Etag(spec));
-  return out;
-}
-
-v1::Request RequestFrom(const core::ClusterState& state, const core::Request& request) {
-  v1::Request out;
-  out.set_name(absl::StrCat("requests/", ToHex(request.id)));
-  out.set_model(state.At(request.model).spec.name);
-  out.set_state(StateFrom(request.state));
-  SetEpoch(request.attempt.leader, request.attempt.counter, out.mutable_attempt());
-  if (request.group.value != 0) out.set_group(GroupName(request.group));
-  out.set_prompt_tokens(request.prompt.value);
-  out.set_output_tokens(request.output.value);
-  out.set_max_tokens(request.max_tokens.value);
-  out.set_priority(request.priority);
-  out.set_tenant(request.tenant);
-  out.set_age_ms(Milliseconds(state.now - request.arrived));
-  if (const int position = state.QueuePosition(request); position > 0) out.set_queue_position(position - 1);
-  out.set_preemptions(request.preemptions);
-  out.set_outcome(request.outcome_text);
-  return out;
 }
 
 }  // namespace tandem::scheduler

@@ -1,4 +1,5 @@
-// Between the words on the wire and the words of the core: the only file that knows both.
+// Between the words on the wire and the words of the core: with row_messages.h, which is for operators, the only file
+// that knows both.
 //
 // From a worker nothing is believed: a message that lacks an id, or carries a number that the core's types cannot hold,
 // is an error with a sentence, and the stream that sent it is closed.
@@ -12,10 +13,15 @@
 #include "scheduler/core/core.h"
 #include "scheduler/core/event.h"
 #include "scheduler/core/types.h"
-#include "tandem/v1/admin.pb.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem::scheduler {
+
+// ---- in every direction -------------------------------------------------------------------------------------------
+
+void SetEpoch(uint64_t leader, uint32_t counter, v1::Epoch* out);
+// What lies in the past is 0.
+uint64_t ToMilliseconds(core::Duration d);
 
 // ---- from workers -------------------------------------------------------------------------------------------------
 
@@ -33,14 +39,8 @@ v1::AttemptKey AttemptKeyFrom(core::RequestId request, core::Attempt attempt);
 
 // ---- to operators -------------------------------------------------------------------------------------------------
 
-std::string GroupName(core::GroupId id);
-// "groups/7" or "7".
+// "groups/3.7" or "3.7", as core::Name has it, or the number that both make.
 std::optional<core::GroupId> GroupIdFrom(absl::string_view name);
-
-v1::Device DeviceFrom(const core::ClusterState& state, const core::Device& device);
-v1::Group GroupFrom(const core::ClusterState& state, const core::Group& group);
-v1::Model ModelFrom(const core::ClusterState& state, const core::Model& model);
-v1::Request RequestFrom(const core::ClusterState& state, const core::Request& request);
 
 }  // namespace tandem::scheduler
 

@@ -1,7 +1,10 @@
 #include "scheduler/validate_request.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/fnv1a.h"
 #include "scheduler/chat_prompt.h"
 #include "scheduler/ids.h"
 #include "scheduler/tokenizer/utf8.h"
@@ -129,6 +132,20 @@ float EffectiveTemperature(const v1::SamplingParams& s, const ModelLimits& model
   return s.has_temperature() ? s.temperature() : model.temperature.value_or(1.0f);
 }
 
+// All but the seed.
+void FillSampling(const v1::SamplingParams& from, const ModelLimits& model, v1::SamplingParams* to) {
+  const int32_t top_k = from.has_top_k() ? from.top_k() : model.top_k.value_or(0);
+  to->set_temperature(EffectiveTemperature(from, model));
+  to->set_top_p(from.has_top_p() ? from.top_p() : model.top_p.value_or(1.0f));
+  to->set_top_k(top_k > 0 ? top_k : 0);
+  to->set_min_p(from.min_p());
+  to->set_presence_penalty(from.presence_penalty());
+  to->set_frequency_penalty(from.frequency_penalty());
+  to->set_repetition_penalty(from.has_repetition_penalty() ? from.repetition_penalty()
+                                                           : model.repetition_penalty.value_or(1.0f));
+  to->set_n(1);
+}
+
 }  // namespace
 
 std::optional<Error> ValidateUtf8(const std::string& text, const char* field) {
@@ -215,20 +232,42 @@ std::optional<Error> ValidateLengths(const v1::GenerateRequest& request, size_t 
   return std::nullopt;
 }
 
+uint64_t Fingerprint(const v1::GenerateRequest& request, const ModelLimits& model) {
+  Fnv1a hash;
+  const auto take = [&hash](absl::string_view part) {  // each with its length: what ends one begins no other
+    const auto size = static_cast<uint64_t>(part.size());
+    for (int shift = 0; shift < 64; shift += 8) hash.Add(static_cast<uint8_t>(size >> shift));
+    hash.Add({part.data(), part.size()});
+  };
+  take(model.name);
+  take(absl::StrCat(static_cast<int>(request.prompt_case())));
+  switch (request.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      take(request.text());
+      break;
+    case v1::GenerateRequest::kTokenIds:
+      take(request.token_ids().SerializeAsString());
+      break;
+    case v1::GenerateRequest::kChat:
+      take(request.chat().SerializeAsString());
+      break;
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      break;
+  }
+  // No message here has a map, so equal ones have equal bytes.
+  v1::SamplingParams sampling;
+  FillSampling(request.sampling(), model, &sampling);
+  take(sampling.SerializeAsString());
+  v1::StoppingCriteria stopping = request.stopping();
+  stopping.DiscardUnknownFields();
+  take(stopping.SerializeAsString());
+  take(request.has_logprobs() ? absl::StrCat(request.logprobs()) : "");
+  return std::max<uint64_t>(hash.value(), 1);
+}
+
 void FillAssignment(const v1::GenerateRequest& request, const ModelLimits& model, v1::AssignRequest* out) {
-  const auto& from = request.sampling();
-  auto& to = *out->mutable_sampling();
-  const int32_t top_k = from.has_top_k() ? from.top_k() : model.top_k.value_or(0);
-  to.set_temperature(EffectiveTemperature(from, model));
-  to.set_top_p(from.has_top_p() ? from.top_p() : model.top_p.value_or(1.0f));
-  to.set_top_k(top_k > 0 ? top_k : 0);
-  to.set_min_p(from.min_p());
-  to.set_presence_penalty(from.presence_penalty());
-  to.set_frequency_penalty(from.frequency_penalty());
-  to.set_repetition_penalty(from.has_repetition_penalty() ? from.repetition_penalty()
-                                                          : model.repetition_penalty.value_or(1.0f));
-  to.set_seed(from.has_seed() ? from.seed() : RandomSeed());
-  to.set_n(1);
+  FillSampling(request.sampling(), model, out->mutable_sampling());
+  out->mutable_sampling()->set_seed(request.sampling().has_seed() ? request.sampling().seed() : RandomSeed());
 
   const auto& stopping = request.stopping();
   out->set_min_tokens(stopping.min_tokens());
@@ -240,7 +279,6 @@ void FillAssignment(const v1::GenerateRequest& request, const ModelLimits& model
   out->set_priority(request.priority());
   out->set_tenant(request.tenant());
   out->set_idempotency_key(request.idempotency_key());
-  out->set_session_id(request.session_id());
 }
 
 }  // namespace tandem::scheduler

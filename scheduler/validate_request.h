@@ -47,6 +47,12 @@ std::optional<Error> ValidateIds(const google::protobuf::RepeatedField<uint32_t>
 // REQUIRES: ValidateGenerate found nothing.
 void FillAssignment(const v1::GenerateRequest& request, const ModelLimits& model, v1::AssignRequest* out);
 
+// Equal for two requests that ask the same question: of model, prompt and all that changes the answer, a field at its
+// default being one that was left out. The seed is not in it: one that the scheduler drew may be named by the next
+// call. The same in every process, since workers keep it for a scheduler that starts anew; never 0, which is no
+// fingerprint. REQUIRES: ValidateGenerate found nothing.
+uint64_t Fingerprint(const v1::GenerateRequest& request, const ModelLimits& model);
+
 }  // namespace tandem::scheduler
 
 #endif  // TANDEM_SCHEDULER_VALIDATE_REQUEST_H_

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <limits>
+#include <set>
 
 namespace tandem::scheduler {
 namespace {
@@ -158,6 +160,46 @@ TEST_F(ValidateRequestTest, AFilledAssignmentIsComplete) {
   EXPECT_FLOAT_EQ(s.repetition_penalty(), 1);
   EXPECT_TRUE(s.has_min_p() && s.has_presence_penalty() && s.has_frequency_penalty() && s.has_seed());
   EXPECT_NE(s.seed(), second.sampling().seed()) << "two requests without a seed draw differently";
+}
+
+TEST_F(ValidateRequestTest, AFingerprintIsOfAllThatChangesTheAnswer) {
+  const auto of = [&](const std::function<void(v1::GenerateRequest&)>& change) {
+    v1::GenerateRequest request = request_;
+    change(request);
+    return Fingerprint(request, model_);
+  };
+  model_.temperature = 0.6f;
+  const uint64_t plain = Fingerprint(request_, model_);
+  const std::function<void(v1::GenerateRequest&)> same[] = {
+      [](auto& r) { r.set_model("alias"); },  // the same model by another name
+      [](auto& r) { r.set_priority(7), r.set_tenant("t"), r.set_session_id("s"), r.set_chunk_interval_ms(50); },
+      [](auto& r) { r.add_resume_token_ids(5); },
+      [](auto& r) { r.mutable_sampling()->set_seed(5); },  // compared with the seed that was drawn
+      [](auto& r) { r.mutable_sampling()->set_temperature(0.6f); },
+      [](auto& r) { r.mutable_sampling()->set_top_p(1), r.mutable_sampling()->set_n(1); },
+      [](auto& r) { r.mutable_sampling()->set_top_k(-1), r.mutable_sampling()->set_min_p(0); },
+      [](auto& r) { r.mutable_stopping()->set_min_tokens(0), r.mutable_stopping()->set_ignore_eos(false); },
+  };
+  for (size_t i = 0; i < std::size(same); ++i) EXPECT_EQ(of(same[i]), plain) << i;
+  const std::function<void(v1::GenerateRequest&)> other[] = {
+      [](auto& r) { r.set_text("Hello "); },
+      [](auto& r) { r.mutable_token_ids()->add_ids(5); },
+      [](auto& r) { r.mutable_chat()->add_messages()->set_content("Hello"); },
+      [](auto& r) { r.mutable_sampling()->set_temperature(1); },
+      [](auto& r) { r.mutable_sampling()->set_top_k(3); },
+      [](auto& r) { r.mutable_sampling()->set_repetition_penalty(1.5f); },
+      [](auto& r) { r.mutable_stopping()->set_max_tokens(7); },
+      [](auto& r) { r.mutable_stopping()->add_stop("x"); },
+      [](auto& r) { r.mutable_stopping()->add_stop_token_ids(5); },
+      [](auto& r) { r.mutable_stopping()->set_ignore_eos(true); },
+      [](auto& r) { r.mutable_stopping()->set_min_tokens(2); },
+      [](auto& r) { r.set_logprobs(0); },
+      [](auto& r) { r.set_logprobs(2); },
+  };
+  std::set<uint64_t> seen = {plain};
+  for (size_t i = 0; i < std::size(other); ++i) EXPECT_TRUE(seen.insert(of(other[i])).second) << i;
+  model_.name = "other";
+  EXPECT_TRUE(seen.insert(Fingerprint(request_, model_)).second);
 }
 
 }  // namespace

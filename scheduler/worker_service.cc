@@ -263,13 +263,8 @@ class WorkerService::TokensReactor final : public grpc::ServerReadReactor<v1::To
 };
 
 WorkerService::WorkerService(WelcomeTerms terms, Doors doors, WorkerRegistry* registry, TokenRouter* router,
-                             Reattachment* reattachment, EventLog* events)
-    : terms_(terms),
-      doors_(std::move(doors)),
-      registry_(registry),
-      router_(router),
-      reattachment_(reattachment),
-      events_(events) {}
+                             Reattachment* reattachment)
+    : terms_(terms), doors_(std::move(doors)), registry_(registry), router_(router), reattachment_(reattachment) {}
 
 grpc::ServerBidiReactor<v1::AttachRequest, v1::AttachResponse>* WorkerService::Attach(grpc::CallbackServerContext*) {
   return AttachReactor::Start(this);

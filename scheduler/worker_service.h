@@ -32,7 +32,7 @@ class WorkerService final : public v1::WorkerService::CallbackService {
     std::function<void(core::Event)> post_owed;
   };
   WorkerService(WelcomeTerms terms, Doors doors, WorkerRegistry* registry, TokenRouter* router,
-                Reattachment* reattachment, EventLog* events);
+                Reattachment* reattachment);
 
   grpc::ServerBidiReactor<v1::AttachRequest, v1::AttachResponse>* Attach(grpc::CallbackServerContext* context) override;
   grpc::ServerReadReactor<v1::TokensRequest>* Tokens(grpc::CallbackServerContext* context,
@@ -47,7 +47,6 @@ class WorkerService final : public v1::WorkerService::CallbackService {
   WorkerRegistry* const registry_;
   TokenRouter* const router_;
   Reattachment* const reattachment_;
-  EventLog* const events_;
 };
 
 }  // namespace tandem::scheduler

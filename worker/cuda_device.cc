@@ -81,10 +81,6 @@ absl::StatusOr<int> FindCudaDevice(const std::string& spec, const std::vector<Cu
 
 absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(const CudaDeviceOptions& options, const CudaPlugin* plugin,
                                                              std::function<void(absl::string_view)> on_lost) {
-  if (!(options.memory_utilization > 0 && options.memory_utilization <= 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--memory-utilization ", options.memory_utilization, ": expected more than 0 and at most 1"));
-  }
   const std::optional<std::string> visible = EnvironmentVariable("CUDA_VISIBLE_DEVICES");
   if (absl::Status status = CheckVisibility(visible, EnvironmentVariable("CUDA_DEVICE_ORDER")); !status.ok()) {
     return status;
@@ -115,7 +111,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(const CudaDeviceOpt
   device->uuid_ = facts.uuid;
   device->pci_bus_id_ = facts.bus_id;
   device->memory_total_ = facts.memory_total;
-  device->memory_utilization_ = options.memory_utilization;
+  if (absl::Status status = device->SetShare(options.memory_utilization, options.reserve); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<NvmlDeviceMonitor>> nvml = NvmlDeviceMonitor::Open(facts.uuid, options.nvml_library);
   if (nvml.ok()) {
     device->nvml_ = *std::move(nvml);

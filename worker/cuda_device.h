@@ -36,6 +36,7 @@ struct CudaDeviceOptions {
   std::string spec = "cuda:0";
   std::string node;  // empty: the host's name
   double memory_utilization = 0.9;
+  int64_t reserve = 0;  // bytes left to others, before the utilisation
   std::string nvml_library = "libnvidia-ml.so.1";
   std::chrono::milliseconds leftovers_patience{10000};  // for what a killed process holds
   std::string root;                                     // stands before /sys and /proc, for tests

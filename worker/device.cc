@@ -137,6 +137,19 @@ int64_t Device::Budget() const {
   return static_cast<int64_t>(std::floor(static_cast<double>(memory_total_) * memory_utilization_));
 }
 
+absl::Status Device::SetShare(double utilization, int64_t reserve) {
+  if (!(utilization > 0 && utilization <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--memory-utilization ", utilization, ": expected more than 0 and at most 1"));
+  }
+  if (reserve < 0 || reserve >= memory_total_) {
+    return absl::InvalidArgumentError(absl::StrCat("--reserve ", reserve, ": expected fewer than the ", memory_total_,
+                                                   " bytes that ", kind_, ":", index_, " has"));
+  }
+  memory_utilization_ = utilization * static_cast<double>(memory_total_ - reserve) / static_cast<double>(memory_total_);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   absl::StatusOr<int> index = ParseSpec(options.spec);
   if (!index.ok()) return index.status();
@@ -151,10 +164,6 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--cpu-threads ", options.cpu_threads, ": expected 1 to ", kMostThreads));
   }
-  if (!(options.memory_utilization > 0 && options.memory_utilization <= 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--memory-utilization ", options.memory_utilization, ": expected more than 0 and at most 1"));
-  }
   CpuDevice device;
   device.root_ = options.root;
   device.kind_ = "cpu";
@@ -163,7 +172,6 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   device.uuid_ = StableUuid(options.root, device.node_, *index);
   device.model_ = Field(options.root + "/proc/cpuinfo", "model name");
   if (device.model_.empty()) device.model_ = "CPU";
-  device.memory_utilization_ = options.memory_utilization;
 
   int64_t host = RamBytes(options.root);
   if (std::optional<int64_t> limit = GroupLimitBytes(options.root)) host = host > 0 ? std::min(host, *limit) : *limit;
@@ -171,6 +179,7 @@ absl::StatusOr<CpuDevice> CpuDevice::Open(const DeviceOptions& options) {
   if (device.memory_total_ <= 0) {
     return absl::InvalidArgumentError("the size of the memory can not be read here; give --cpu-memory BYTES");
   }
+  if (absl::Status status = device.SetShare(options.memory_utilization, options.reserve); !status.ok()) return status;
 
   const std::vector<int> cores = AllowedCores();
   const int share = std::max<int>(1, static_cast<int>(cores.size()) / options.cpu_devices);

@@ -25,7 +25,8 @@ struct DeviceOptions {
   int64_t cpu_memory = 0;  // Bytes of this device; 0: its share of the host.
   int cpu_threads = 0;     // Compute threads; 0: its share of the cores.
   double memory_utilization = 0.9;
-  std::string root;  // Stands before /proc, /sys and /etc, for tests.
+  int64_t reserve = 0;  // Bytes left to others, before the utilisation.
+  std::string root;     // Stands before /proc, /sys and /etc, for tests.
 };
 
 class Device {
@@ -75,6 +76,10 @@ class Device {
   virtual void PinThread() const {}
 
  protected:
+  // By what the flags ask for: `utilization` of the memory beside `reserve` bytes. INVALID_ARGUMENT where that is no
+  // share of the device. REQUIRES: memory_total_.
+  absl::Status SetShare(double utilization, int64_t reserve);
+
   Device() = default;
   Device(Device&&) = default;
   Device& operator=(Device&&) = default;

@@ -53,6 +53,17 @@ TEST_F(DeviceTest, ADeviceIsItsShareOfTheHost) {
   EXPECT_EQ(device.node(), "box");
 }
 
+TEST_F(DeviceTest, WhatIsReservedIsLeftToOthersBeforeTheUtilisation) {
+  options_.cpu_devices = 4;
+  options_.memory_utilization = 0.5;
+  options_.reserve = int64_t{1} << 30;
+  CpuDevice device = CpuDevice::Open(options_).value();
+  EXPECT_EQ(device.memory_total(), int64_t{4} << 30);
+  EXPECT_EQ(device.Budget(), int64_t{3} << 29);
+  options_.reserve = int64_t{4} << 30;
+  EXPECT_THAT(Refusal(), HasSubstr("--reserve 4294967296: expected fewer than the 4294967296 bytes that cpu:0 has"));
+}
+
 TEST_F(DeviceTest, WhatTheMachineHasLeftIsTheLimitWhereItIsLess) {
   CpuDevice device = CpuDevice::Open(options_).value();
   EXPECT_EQ(device.memory_total(), int64_t{16} << 30);

@@ -96,6 +96,8 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   absl::Status RunSession();
   bool EndSession();
   void Dial();
+  // Says why there is no line, once for each reason.
+  void Complain(const absl::Status& why, bool was_welcomed);
   void Beat();
   void LookAfterEngine();
   bool Sleep(milliseconds time);  // False if the link closes.
@@ -125,6 +127,7 @@ class SchedulerLink::Impl : public std::enable_shared_from_this<Impl> {
   bool orphaned_ = false;
   std::string complaint_;  // Of this outage; said again when it becomes another.
   bool known_ = false;     // A scheduler has taken this worker once.
+  const SteadyTime begun_ = Now();
 
   std::mutex mu_;
   std::condition_variable changed_;
@@ -283,8 +286,6 @@ void SchedulerLink::Impl::OnMessage(const v1::AttachResponse& message) {
   switch (message.command_case()) {
     case v1::AttachResponse::kWelcome:
       return OnWelcome(message.welcome());
-    case v1::AttachResponse::kExit:
-      return End(absl::CancelledError(absl::StrCat("the scheduler says: ", message.exit().reason())));
     case v1::AttachResponse::kMeasureLink:
       return OnMeasureLink(message.measure_link());
     case v1::AttachResponse::kFormGroup: {
@@ -399,13 +400,22 @@ void SchedulerLink::Impl::Run() {
     known_ |= was_welcomed;
     if (IsRefusal(why) && !(known_ && IsAboutCredentials(why))) return End(std::move(why));
     if (was_welcomed) wait = kLeastWait;
-    if (was_welcomed || complaint_ != why.message()) {
-      LOG(WARNING) << "no scheduler at " << options_.scheduler << " (" << why.message() << "), dialling again";
-    }
-    complaint_ = std::string(why.message());
+    Complain(why, was_welcomed);
     if (!Sleep(wait / 2 + milliseconds(random_() % (wait.count() / 2 + 1)))) return;
     wait = std::min(wait * 2, kMostWait);
   }
+}
+
+void SchedulerLink::Impl::Complain(const absl::Status& why, bool was_welcomed) {
+  if (!was_welcomed && complaint_ == why.message()) return;
+  if (known_) {
+    LOG(WARNING) << "no scheduler at " << options_.scheduler << " (" << why.message() << "), dialling again";
+  } else if (Now() < begun_ + options_.most_quiet) {
+    return;
+  } else {
+    LOG(INFO) << "waiting for a scheduler at " << options_.scheduler << " (" << why.message() << ")";
+  }
+  complaint_ = std::string(why.message());
 }
 
 void SchedulerLink::Impl::Dial() {

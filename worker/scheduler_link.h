@@ -51,6 +51,8 @@ class SchedulerLink {
     std::function<void()> on_park;
     bool parked = false;
     std::chrono::milliseconds most_abort_time{10000};
+    // A scheduler that was never there is one that is just starting, for so long: nothing is said of it.
+    std::chrono::milliseconds most_quiet{5000};
   };
 
   explicit SchedulerLink(Options options);

@@ -9,8 +9,11 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tandem/v1/worker.grpc.pb.h"
 #include "worker/comm/group_bootstrap.h"
@@ -22,8 +25,40 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr std::chrono::seconds kPatience{20};
+
+// What is logged while it lives.
+class Said final : public google::LogSink {
+ public:
+  Said() { google::AddLogSink(this); }
+  ~Said() override { google::RemoveLogSink(this); }
+
+  void send(google::LogSeverity severity, const char*, const char*, int, const google::LogMessageTime&,
+            const char* message, size_t length) override {
+    std::lock_guard lock(mu_);
+    lines_.push_back(absl::StrCat(severity == google::GLOG_INFO ? "I " : "W ", absl::string_view(message, length)));
+    changed_.notify_all();
+  }
+  // The first line with that text, "I " or "W " before it; empty: it did not come.
+  std::string Await(const std::string& text) {
+    std::unique_lock lock(mu_);
+    std::string found;
+    changed_.wait_for(lock, kPatience, [&] {
+      for (const std::string& line : lines_) {
+        if (found.empty() && absl::StrContains(line, text)) found = line;
+      }
+      return !found.empty();
+    });
+    return found;
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+};
 
 // What a scheduler says is given by the test; what it hears lies in queues.
 class FakeScheduler final : public v1::WorkerService::CallbackService {
@@ -213,7 +248,8 @@ class SchedulerLinkTest : public ::testing::Test {
     engine_.reset();
   }
 
-  void StartWorker(const std::string& address, milliseconds most_abort_time = std::chrono::seconds(60)) {
+  void StartWorker(const std::string& address, milliseconds most_abort_time = std::chrono::seconds(60),
+                   milliseconds most_quiet = std::chrono::seconds(5)) {
     rendezvous_ = Rendezvous::Start().value();
     link_ = std::make_unique<SchedulerLink>(SchedulerLink::Options{.scheduler = address,
                                                                    .build = "test",
@@ -227,7 +263,8 @@ class SchedulerLinkTest : public ::testing::Test {
                                                                          end_ = std::move(why);
                                                                          changed_.notify_all();
                                                                        },
-                                                                   .most_abort_time = most_abort_time});
+                                                                   .most_abort_time = most_abort_time,
+                                                                   .most_quiet = most_quiet});
     engine_ = std::make_unique<DeviceEngines>(EngineLoop::Options{
         .services = {.load_model = [this](const LoadSpec&,
                                           Communicator* c) -> absl::StatusOr<std::unique_ptr<Executor>> {
@@ -380,6 +417,17 @@ TEST_F(SchedulerLinkTest, ARefusalEndsTheProcess) {
   ASSERT_TRUE(end);
   EXPECT_EQ(end->code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(end->message(), "box/cpu:0 has a worker already");
+}
+
+// Of `up` the scheduler takes a second longer than its workers: three warnings a worker would bury what matters.
+TEST_F(SchedulerLinkTest, ASchedulerThatIsJustStartingIsWaitedForInSilence) {
+  std::string nobody;
+  { nobody = FakeScheduler().address(); }
+  Said said;
+  const auto begin = std::chrono::steady_clock::now();
+  StartWorker(nobody, std::chrono::seconds(60), /*most_quiet=*/milliseconds(400));
+  EXPECT_THAT(said.Await("scheduler at " + nobody), StartsWith("I waiting for a scheduler at "));
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(400));
 }
 
 TEST_F(SchedulerLinkTest, AnOlderLeaderIsNotObeyed) {

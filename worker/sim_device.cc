@@ -34,10 +34,6 @@ absl::StatusOr<std::unique_ptr<SimDevice>> SimDevice::Open(const SimDeviceOption
   const int64_t memory = options.memory != 0 ? options.memory : chip->memory_bytes;
   if (memory == 0) return wrong(chip->name, " comes in several sizes; give --sim-memory, as 80GiB");
   if (memory < 0) return absl::InvalidArgumentError(absl::StrCat("--sim-memory ", memory, ": expected bytes"));
-  if (!(options.memory_utilization > 0 && options.memory_utilization <= 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--memory-utilization ", options.memory_utilization, ": expected more than 0 and at most 1"));
-  }
 
   std::unique_ptr<SimDevice> device(new SimDevice());
   device->node_ = options.node.empty() ? HostName() : options.node;
@@ -47,7 +43,7 @@ absl::StatusOr<std::unique_ptr<SimDevice>> SimDevice::Open(const SimDeviceOption
   const std::string of_node = absl::StrCat(kPrefix, chip->name, ":", device->index_);
   device->uuid_ = absl::StrCat("SIM-", StableDigest("", device->node_, of_node));
   device->memory_total_ = memory;
-  device->memory_utilization_ = options.memory_utilization;
+  if (absl::Status status = device->SetShare(options.memory_utilization, options.reserve); !status.ok()) return status;
   device->chip_ = chip;
   return device;
 }

@@ -23,6 +23,7 @@ struct SimDeviceOptions {
   std::string node;    // empty: the host's name
   int64_t memory = 0;  // bytes; 0: the chip's, where it comes in one size
   double memory_utilization = 0.9;
+  int64_t reserve = 0;  // bytes left to others, before the utilisation
 };
 
 class SimDevice final : public Device {

@@ -27,6 +27,13 @@ TEST(SimDevice, IsTheChipOfItsDataSheet) {
   EXPECT_THAT(device->uuid(), StartsWith("SIM-"));
 }
 
+TEST(SimDevice, LeavesToOthersWhatIsReserved) {
+  const auto device =
+      SimDevice::Open({.spec = "sim:RTX3090", .memory_utilization = 0.5, .reserve = int64_t{8} << 30}).value();
+  EXPECT_EQ(device->FreeBytes(), int64_t{8} << 30);
+  EXPECT_THAT(Refusal({.spec = "sim:RTX3090", .reserve = int64_t{24} << 30}), HasSubstr("--reserve 25769803776"));
+}
+
 TEST(SimDevice, MemoryThatALoadTookIsGone) {
   const auto device = SimDevice::Open({.spec = "sim:L4", .memory_utilization = 1}).value();
   device->memory().Take(5);

@@ -101,9 +101,10 @@ absl::StatusOr<Request> RequestFrom(const v1::AssignRequest& m, SteadyTime now) 
                   .token_sink = m.token_sink(),
                   .model = m.model(),
                   .model_revision = m.model_revision(),
-                  .session_id = m.session_id(),
                   .chunk_interval_ms = m.chunk_interval_ms(),
                   .fingerprint = m.fingerprint(),
+                  .caller_id = m.caller_id(),
+                  .trace_id = m.trace_id(),
                   .arrived = now - std::chrono::milliseconds(std::min(m.age_ms(), kLongestMs))};
   if (m.output_logprobs_size() != 0 && m.output_logprobs_size() != m.output_ids_size()) {
     return Bad("output_logprobs", absl::StrCat(m.output_logprobs_size(), " for ", m.output_ids_size(), " tokens"));
@@ -132,7 +133,6 @@ absl::StatusOr<FormGroup> FormFrom(const v1::FormGroup& m) {
   }
   std::copy(m.secret().begin(), m.secret().end(), identity.secret.begin());
   if (m.deadline_ms() != 0) identity.deadline = absl::Milliseconds(m.deadline_ms());
-  identity.bootstrap = m.bootstrap();
   return form;
 }
 
@@ -258,9 +258,10 @@ void Fill(const Request& from, const GroupRef& group, SteadyTime now, v1::Assign
   to.set_token_sink(from.token_sink);
   to.set_model(from.model);
   to.set_model_revision(from.model_revision);
-  to.set_session_id(from.session_id);
   to.set_chunk_interval_ms(from.chunk_interval_ms);
   to.set_fingerprint(from.fingerprint);
+  to.set_caller_id(from.caller_id);
+  to.set_trace_id(from.trace_id);
   to.set_age_ms(ms_since(from.arrived, now));
   to.set_second_text_at(from.second_text_at);
 }
@@ -356,15 +357,9 @@ absl::StatusOr<std::optional<Command>> CommandFrom(const v1::AttachResponse& mes
       }
       return Command(std::move(acknowledge));
     }
-    case v1::AttachResponse::kReplayTokens: {
-      absl::StatusOr<AttemptId> id = FromProto(message.replay_tokens().key());
-      if (!id.ok()) return id.status();
-      return Command(ReplayTokens{*id, message.replay_tokens().from_index()});
-    }
     case v1::AttachResponse::kWelcome:
     case v1::AttachResponse::kMeasureLink:
     case v1::AttachResponse::kPark:
-    case v1::AttachResponse::kExit:
     case v1::AttachResponse::COMMAND_NOT_SET:
       break;
   }
@@ -387,7 +382,6 @@ absl::StatusOr<ProbeOrder> ProbeFrom(const v1::MeasureLink& m) {
   }
   std::copy(m.secret().begin(), m.secret().end(), identity.secret.begin());
   if (m.deadline_ms() != 0) identity.deadline = absl::Milliseconds(m.deadline_ms());
-  identity.bootstrap = m.bootstrap();
   if (absl::Status status = identity.Validate(); !status.ok()) return status;
   return order;
 }

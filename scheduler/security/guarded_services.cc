@@ -30,6 +30,23 @@ class Refused final : public Reactor {
     return error ? Refuse(context, *error) : inner_->Method(context, request, response);                             \
   }
 #define TANDEM_UNARY(Service, Method) TANDEM_UNARY_AS(Service, Method, Method)
+// Of calls that are served by who calls.
+#define TANDEM_ADMITTED_UNARY(Service, Method)                                                                   \
+  Unary* Method(Context* context, const v1::Method##Request* request, v1::Method##Response* response) override { \
+    constexpr security::RoleSet kNeeded = RolesFor(#Service "/" #Method);                                        \
+    Admission admission;                                                                                         \
+    const auto error = authorizer_->Check(*context, #Service "/" #Method, kNeeded, &admission);                  \
+    return error ? Refuse(context, *error) : inner_->Method(context, request, response, admission);              \
+  }
+#define TANDEM_ADMITTED_STREAM(Service, Method)                                                                \
+  grpc::ServerWriteReactor<v1::Method##Response>* Method(Context* context, const v1::Method##Request* request) \
+      override {                                                                                               \
+    constexpr security::RoleSet kNeeded = RolesFor(#Service "/" #Method);                                      \
+    Admission admission;                                                                                       \
+    const auto error = authorizer_->Check(*context, #Service "/" #Method, kNeeded, &admission);                \
+    if (error) return new Refused<grpc::ServerWriteReactor<v1::Method##Response>>(*error);                     \
+    return inner_->Method(context, request, admission);                                                        \
+  }
 #define TANDEM_STREAM(Service, Method)                                                                         \
   grpc::ServerWriteReactor<v1::Method##Response>* Method(Context* context, const v1::Method##Request* request) \
       override {                                                                                               \
@@ -40,25 +57,25 @@ class Refused final : public Reactor {
   }
 // NOLINTEND(bugprone-macro-parentheses)
 
-template <typename Service>
+template <typename Service, typename Inner = Service>
 class Guard : public Service {
  public:
-  Guard(Service* inner, Authorizer* authorizer) : inner_(inner), authorizer_(authorizer) {}
+  Guard(Inner* inner, Authorizer* authorizer) : inner_(inner), authorizer_(authorizer) {}
 
  protected:
-  Service* const inner_;
+  Inner* const inner_;
   Authorizer* const authorizer_;
 };
 
-class GuardedInference final : public Guard<v1::InferenceService::CallbackService> {
+class GuardedInference final : public Guard<v1::InferenceService::CallbackService, InferenceService> {
  public:
   using Guard::Guard;
 
-  TANDEM_STREAM(InferenceService, Generate)
-  TANDEM_STREAM(InferenceService, Resume)
+  TANDEM_ADMITTED_STREAM(InferenceService, Generate)
+  TANDEM_ADMITTED_STREAM(InferenceService, Resume)
   TANDEM_UNARY(InferenceService, Abort)
-  TANDEM_UNARY(InferenceService, Embed)
-  TANDEM_UNARY(InferenceService, Rerank)
+  TANDEM_ADMITTED_UNARY(InferenceService, Embed)
+  TANDEM_ADMITTED_UNARY(InferenceService, Rerank)
   TANDEM_UNARY(InferenceService, Tokenize)
   TANDEM_UNARY(InferenceService, Detokenize)
   TANDEM_UNARY(InferenceService, ListModels)
@@ -83,7 +100,7 @@ class GuardedWorkers final : public Guard<v1::WorkerService::CallbackService> {
   }
 };
 
-class GuardedAdmin final : public Guard<v1::AdminService::CallbackService> {
+class GuardedAdmin final : public Guard<v1::AdminService::CallbackService, AdminService> {
  public:
   using Guard::Guard;
 
@@ -101,7 +118,7 @@ class GuardedAdmin final : public Guard<v1::AdminService::CallbackService> {
   TANDEM_UNARY(AdminService, ExplainGroup)
   TANDEM_UNARY(AdminService, ExplainModel)
   TANDEM_UNARY(AdminService, GetTopology)
-  TANDEM_STREAM(AdminService, WatchEvents)
+  TANDEM_ADMITTED_STREAM(AdminService, WatchEvents)
   TANDEM_UNARY(AdminService, CordonDevice)
   TANDEM_UNARY(AdminService, UncordonDevice)
   TANDEM_UNARY(AdminService, CordonNode)
@@ -116,19 +133,21 @@ class GuardedAdmin final : public Guard<v1::AdminService::CallbackService> {
   TANDEM_UNARY(AdminService, ScaleModel)
 };
 
+#undef TANDEM_ADMITTED_STREAM
+#undef TANDEM_ADMITTED_UNARY
 #undef TANDEM_STREAM
 #undef TANDEM_UNARY
 #undef TANDEM_UNARY_AS
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> Guarded(v1::InferenceService::CallbackService* inner, Authorizer* authorizer) {
+std::unique_ptr<grpc::Service> Guarded(InferenceService* inner, Authorizer* authorizer) {
   return std::make_unique<GuardedInference>(inner, authorizer);
 }
 std::unique_ptr<grpc::Service> Guarded(v1::WorkerService::CallbackService* inner, Authorizer* authorizer) {
   return std::make_unique<GuardedWorkers>(inner, authorizer);
 }
-std::unique_ptr<grpc::Service> Guarded(v1::AdminService::CallbackService* inner, Authorizer* authorizer) {
+std::unique_ptr<grpc::Service> Guarded(AdminService* inner, Authorizer* authorizer) {
   return std::make_unique<GuardedAdmin>(inner, authorizer);
 }
 

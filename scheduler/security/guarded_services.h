@@ -7,6 +7,8 @@
 
 #include <memory>
 
+#include "scheduler/admin_service.h"
+#include "scheduler/inference_service.h"
 #include "scheduler/security/authorizer.h"
 #include "tandem/v1/admin.grpc.pb.h"
 #include "tandem/v1/inference.grpc.pb.h"
@@ -15,9 +17,9 @@
 namespace tandem::scheduler {
 
 // Both outlive what is returned.
-std::unique_ptr<grpc::Service> Guarded(v1::InferenceService::CallbackService* inner, Authorizer* authorizer);
+std::unique_ptr<grpc::Service> Guarded(InferenceService* inner, Authorizer* authorizer);
 std::unique_ptr<grpc::Service> Guarded(v1::WorkerService::CallbackService* inner, Authorizer* authorizer);
-std::unique_ptr<grpc::Service> Guarded(v1::AdminService::CallbackService* inner, Authorizer* authorizer);
+std::unique_ptr<grpc::Service> Guarded(AdminService* inner, Authorizer* authorizer);
 
 }  // namespace tandem::scheduler
 

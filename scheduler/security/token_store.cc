@@ -8,7 +8,6 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/security/secret_file.h"
 #include "base/security/token_file.h"
 
@@ -28,16 +27,16 @@ struct SameDigest {
 
 struct TokenStore::Table {
   absl::flat_hash_map<TokenDigest, Bearer, absl::Hash<TokenDigest>, SameDigest> bearers;
+  absl::flat_hash_map<std::string, security::RoleSet> names;
 };
 
-TokenStore::TokenStore(std::string file, absl::Duration refresh)
-    : file_(std::move(file)), refresh_(refresh), looked_(absl::Now()) {}
+TokenStore::TokenStore(std::string file) : file_(std::move(file)) {}
 
 TokenStore::~TokenStore() = default;
 
-absl::StatusOr<std::unique_ptr<TokenStore>> TokenStore::Open(const std::string& file, absl::Duration refresh) {
-  std::unique_ptr<TokenStore> store(new TokenStore(file, refresh));
-  absl::MutexLock lock(&store->mu_);
+absl::StatusOr<std::unique_ptr<TokenStore>> TokenStore::Open(const std::string& file) {
+  std::unique_ptr<TokenStore> store(new TokenStore(file));
+  absl::MutexLock lock(&store->reading_);
   if (const absl::Status status = store->Read(); !status.ok()) return status;
   return store;
 }
@@ -47,37 +46,47 @@ absl::Status TokenStore::Read() {
   if (!text.ok()) return text.status();
   const TokenDigest seen = security::DigestOf(*text);
   std::string digest(reinterpret_cast<const char*>(seen.data()), seen.size());
-  if (table_ != nullptr && digest == text_) return absl::OkStatus();
+  if (digest == text_) return absl::OkStatus();
   text_ = std::move(digest);
   auto entries = security::ParseTokenFile(*text, file_);
   if (!entries.ok()) return entries.status();
   auto table = std::make_shared<Table>();
   for (security::TokenEntry& entry : *entries) {
-    table->bearers.emplace(entry.digest, Bearer{std::move(entry.name), entry.roles});
+    security::RoleSet& roles = table->names[entry.name];
+    roles = roles | entry.roles;
+    Bearer bearer{std::move(entry.name), {}};
+    bearer.grant.Add(entry.roles, entry.highest_priority);
+    table->bearers.emplace(entry.digest, std::move(bearer));
   }
   LOG(INFO) << entries->size() << " tokens of " << file_ << " are in force";
+  absl::MutexLock lock(&mu_);
   table_ = std::move(table);
   return absl::OkStatus();
 }
 
-void TokenStore::Look() {
-  if (absl::Now() - looked_ < refresh_) return;
-  looked_ = absl::Now();
+void TokenStore::Refresh() {
+  absl::MutexLock lock(&reading_);
   if (const absl::Status status = Read(); !status.ok()) {
     LOG(ERROR) << "the tokens stay as they were: " << status.message();
   }
 }
 
-std::optional<TokenStore::Bearer> TokenStore::Find(absl::string_view token) {
-  std::shared_ptr<const Table> table;
-  {
-    absl::MutexLock lock(&mu_);
-    Look();
-    table = table_;
-  }
+std::shared_ptr<const TokenStore::Table> TokenStore::table() const {
+  absl::MutexLock lock(&mu_);
+  return table_;
+}
+
+std::optional<TokenStore::Bearer> TokenStore::Find(absl::string_view token) const {
+  const auto table = this->table();
   const auto it = table->bearers.find(security::DigestOf(token));
   if (it == table->bearers.end()) return std::nullopt;
   return it->second;
+}
+
+security::RoleSet TokenStore::RolesOf(absl::string_view name) const {
+  const auto table = this->table();
+  const auto it = table->names.find(name);
+  return it == table->names.end() ? security::RoleSet() : it->second;
 }
 
 }  // namespace tandem::scheduler

@@ -1,4 +1,4 @@
-// The bearers of tokens, as the file has them now: read again when it has changed, at most once in `refresh`.
+// The bearers of tokens, as the file had them when Refresh() looked last.
 //
 // A file that can not be read, or not as a whole, changes nothing: who had access keeps it, and the log says why. Any
 // thread.
@@ -13,8 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
-#include "base/security/role.h"
+#include "base/security/identity_rules.h"
 
 namespace tandem::scheduler {
 
@@ -22,27 +21,31 @@ class TokenStore {
  public:
   struct Bearer {
     std::string name;
-    security::RoleSet roles;
+    security::Grant grant;
   };
 
-  static absl::StatusOr<std::unique_ptr<TokenStore>> Open(const std::string& file, absl::Duration refresh);
+  static absl::StatusOr<std::unique_ptr<TokenStore>> Open(const std::string& file);
   ~TokenStore();
 
-  std::optional<Bearer> Find(absl::string_view token);
+  // Takes what the file has now.
+  void Refresh();
+
+  std::optional<Bearer> Find(absl::string_view token) const;
+  // Of all tokens of this name together; none where it has none.
+  security::RoleSet RolesOf(absl::string_view name) const;
 
  private:
   struct Table;
 
-  TokenStore(std::string file, absl::Duration refresh);
-  absl::Status Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Look() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  explicit TokenStore(std::string file);
+  absl::Status Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(reading_);
+  std::shared_ptr<const Table> table() const;
 
   const std::string file_;
-  const absl::Duration refresh_;
-  absl::Mutex mu_;
+  absl::Mutex reading_;                         // held over the file, so never while a call waits for an answer
+  std::string text_ ABSL_GUARDED_BY(reading_);  // a digest of what was read last, to tell a change by
+  mutable absl::Mutex mu_;
   std::shared_ptr<const Table> table_ ABSL_GUARDED_BY(mu_);
-  std::string text_ ABSL_GUARDED_BY(mu_);  // a digest of what was read last, to tell a change by
-  absl::Time looked_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tandem::scheduler

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/fnv1a.h"
 #include "scheduler/store/sqlite_statement.h"
 
 namespace tandem::scheduler::store {
@@ -63,7 +64,7 @@ class Checksum {
  public:
   void operator()(const std::string& text) {
     (*this)(static_cast<uint64_t>(text.size()));
-    for (char c : text) Add(static_cast<uint8_t>(c));
+    hash_.Add(text);
   }
   void operator()(const std::vector<std::string>& texts) {
     for (const std::string& text : texts) (*this)(text);
@@ -72,14 +73,13 @@ class Checksum {
   requires std::is_integral_v<T> || std::is_enum_v<T>
   void operator()(T number) {
     const auto bits = static_cast<uint64_t>(number);
-    for (int shift = 0; shift < 64; shift += 8) Add(static_cast<uint8_t>(bits >> shift));
+    for (int shift = 0; shift < 64; shift += 8) hash_.Add(static_cast<uint8_t>(bits >> shift));
   }
   // SQLite's integers are signed.
-  int64_t value() const { return static_cast<int64_t>(hash_); }
+  int64_t value() const { return static_cast<int64_t>(hash_.value()); }
 
  private:
-  void Add(uint8_t byte) { hash_ = (hash_ ^ byte) * 0x100000001b3u; }
-  uint64_t hash_ = 0xcbf29ce484222325u;
+  Fnv1a hash_;
 };
 
 int64_t ChecksumOf(const Device& device) {

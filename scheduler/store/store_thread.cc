@@ -108,9 +108,9 @@ void StoreThread::Run() {
     std::vector<Waiting> items;
     {
       absl::MutexLock lock(&mu_);
-      const absl::Time retry_at = dirty_.empty() ? absl::InfiniteFuture() : absl::Now() + retry_;
+      const SteadyTime retry_at = SteadyDeadline(dirty_.empty() ? absl::InfiniteDuration() : retry_);
       while (waiting_.empty() && !stopping_) {
-        if (arrived_.WaitWithDeadline(&mu_, retry_at)) break;
+        if (arrived_.WaitUntil(&mu_, retry_at)) break;
       }
       stopping = stopping_;
       items.swap(waiting_);

@@ -20,6 +20,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "base/steady_wait.h"
 #include "scheduler/store/store.h"
 
 namespace tandem::scheduler::store {
@@ -77,7 +78,7 @@ class StoreThread {
   absl::Duration retry_ = absl::ZeroDuration();
 
   absl::Mutex mu_;
-  absl::CondVar arrived_;
+  SteadyCondVar arrived_;
   std::vector<Waiting> waiting_ ABSL_GUARDED_BY(mu_);
   size_t submitted_ ABSL_GUARDED_BY(mu_) = 0;  // of waiting_, those with a callback
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

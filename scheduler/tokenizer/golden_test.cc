@@ -153,6 +153,61 @@ TEST_P(GoldenTest, EncoderInputsEqualTheReference) {
   }
 }
 
+// However little is looked at, what is left is what cutting the whole texts would leave: of the longer one first, then
+// of both alike; of two equals the first counts as the shorter.
+TEST_P(GoldenTest, ACutInputIsTheWholeOneCut) {
+  if (!golden_.contains("pairs")) GTEST_SKIP() << "no tokenizer of an encoder";
+  std::mt19937 random(11);
+  const auto text = [&] {
+    std::string joined;
+    for (size_t n = random() % 8; n > 0; --n) joined += strings_[random() % strings_.size()] + " ";
+    return joined;
+  };
+  for (int round = 0; round < 300; ++round) {
+    const std::string first = text(), second = text();
+    const auto whole = tokenizer_->EncodeForEncoder(first, absl::string_view(second), {});
+    if (absl::IsFailedPrecondition(whole.status())) GTEST_SKIP() << "reads no pairs";
+    const Ids ids1 = *tokenizer_->Encode(first, {.add_special_tokens = false});
+    const Ids ids2 = *tokenizer_->Encode(second, {.add_special_tokens = false});
+    const size_t room = random() % 40;
+    size_t keep[2] = {ids1.size(), ids2.size()};
+    if (keep[0] + keep[1] > room) {
+      const size_t shorter = keep[0] <= keep[1] ? 0 : 1;
+      if (keep[shorter] * 2 > room) keep[shorter] = room / 2;
+      keep[1 - shorter] = room - keep[shorter];
+    }
+    Ids expected = whole->ids;
+    const auto begin1 = std::search(expected.begin(), expected.end(), ids1.begin(), ids1.end()) - expected.begin();
+    const auto begin2 = std::find_end(expected.begin(), expected.end(), ids2.begin(), ids2.end()) - expected.begin();
+    const auto cut = [&](std::ptrdiff_t begin, const Ids& ids, size_t kept) {
+      if (!ids.empty()) expected.erase(expected.begin() + begin + kept, expected.begin() + begin + ids.size());
+    };
+    cut(begin2, ids2, keep[1]);
+    cut(begin1, ids1, keep[0]);
+    const size_t around = whole->ids.size() - ids1.size() - ids2.size();
+    const auto got =
+        tokenizer_->EncodeForEncoder(first, absl::string_view(second), {.max_tokens = around + room, .truncate = true});
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_EQ(got->ids, expected) << room << ": " << absl::CHexEscape(first) << " / " << absl::CHexEscape(second);
+    EXPECT_EQ(got->truncated, ids1.size() + ids2.size() > room);
+  }
+}
+
+// A word of so many bytes is refused where it is looked at.
+TEST(EncoderInputTest, WhatIsCutOffIsNotEncoded) {
+  const auto tokenizer = Tokenizer::Load((GoldenDir() / "xlmr_style").string());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const std::string text = "a b c d e f g h " + std::string(5 << 20, 'x');
+  const PairOptions cut{.max_tokens = 8, .truncate = true};
+  EXPECT_FALSE((*tokenizer)->Encode(text).ok());
+  const auto alone = (*tokenizer)->EncodeForEncoder(text, std::nullopt, cut);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_TRUE(alone->truncated);
+  const auto pair = (*tokenizer)->EncodeForEncoder("short", absl::string_view(text), cut);
+  ASSERT_TRUE(pair.ok()) << pair.status();
+  EXPECT_EQ(pair->ids.size(), 8u);
+}
+
 // T(end) - T(begin) for random cuts, with random ids too: what a model says need not be what a text encodes to.
 TEST_P(GoldenTest, StreamedTextIsTheWholeTextHoweverCut) {
   std::mt19937 random(7);

@@ -84,6 +84,35 @@ absl::StatusOr<TokenMatcher> MakeMatcher(const TokenizerParts& parts, bool norma
   return TokenMatcher(std::move(chosen));
 }
 
+// How a part of the encoding tells those around it that stop_after is reached. No part of it means anything else by it.
+absl::Status Enough() { return absl::CancelledError("as many ids as were asked for"); }
+
+absl::Status TooMany(const PairOptions& options) {
+  return absl::OutOfRangeError(absl::StrCat("more than ", options.max_tokens, " tokens"));
+}
+
+// How to encode one text of an encoder's input with room for so many ids. One id beyond `useful` tells as much as all.
+EncodeOptions PartOfInput(const PairOptions& options, size_t room, size_t useful) {
+  EncodeOptions out{.add_special_tokens = false};
+  if (!options.truncate) {
+    out.max_tokens = room;
+  } else if (useful < std::numeric_limits<size_t>::max()) {
+    out.stop_after = useful + 1;
+  }
+  return out;
+}
+
+// What a pair's texts may have together.
+absl::StatusOr<size_t> RoomOfPair(const TokenizerParts& parts, const PairOptions& options) {
+  if (parts.pair.empty()) {
+    return absl::FailedPreconditionError("the tokenizer's files do not say how two texts stand together");
+  }
+  size_t around = 0;
+  for (const PairItem& item : parts.pair) around += item.ids.size();
+  if (around > options.max_tokens) return TooMany(options);
+  return options.max_tokens - around;
+}
+
 }  // namespace
 
 std::optional<int32_t> FindToken(const TokenizerParts& parts, absl::string_view content) {
@@ -201,10 +230,12 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text, c
       text, options.parse_special, options.plain,
       [&](absl::string_view stretch, size_t offset) { return EncodeStretch(stretch, offset, options, max_ids, &ids); },
       [&](const AddedToken& token) {
+        if (ids.size() >= options.stop_after) return Enough();
         if (ids.size() >= max_ids) return too_many();
         ids.push_back(token.id);
         return absl::OkStatus();
       });
+  if (absl::IsCancelled(status)) status = absl::OkStatus();
   // The limit of the caller, not what was left of it here.
   if (absl::IsOutOfRange(status)) return too_many();
   if (!status.ok()) return status;
@@ -215,55 +246,59 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text, c
 absl::StatusOr<EncoderInput> Tokenizer::EncodeForEncoder(absl::string_view first,
                                                          const std::optional<absl::string_view>& second,
                                                          const PairOptions& options) const {
+  if (second) {
+    const absl::StatusOr<std::vector<int32_t>> ids = EncodeFirst(first, options);
+    return ids.ok() ? EncodePair(*ids, *second, options) : absl::StatusOr<EncoderInput>(ids.status());
+  }
   const TokenizerParts& parts = impl_->parts;
-  if (second && parts.pair.empty()) {
-    return absl::FailedPreconditionError("the tokenizer's files do not say how two texts stand together");
-  }
-  std::vector<PairItem> single;
-  if (!second) {
-    single = {{PairItem::What::kIds, parts.prefix, 0},
-              {PairItem::What::kFirstText, {}, 0},
-              {PairItem::What::kIds, parts.suffix, 0}};
-  }
-  const std::vector<PairItem>& items = second ? parts.pair : single;
-  size_t around = 0;
-  for (const PairItem& item : items) around += item.ids.size();
-  const auto too_many = [&] {
-    return absl::OutOfRangeError(absl::StrCat("more than ", options.max_tokens, " tokens"));
-  };
-  if (around > options.max_tokens) return too_many();
+  const size_t around = parts.prefix.size() + parts.suffix.size();
+  if (around > options.max_tokens) return TooMany(options);
   const size_t room = options.max_tokens - around;
-
-  EncodeOptions content{.add_special_tokens = false};
-  if (!options.truncate) content.max_tokens = room;
-  std::vector<int32_t> texts[2];
-  for (size_t i = 0; i < (second ? 2 : 1); ++i) {
-    absl::StatusOr<std::vector<int32_t>> ids = Encode(i == 0 ? first : *second, content);
-    if (absl::IsOutOfRange(ids.status())) return too_many();
-    if (!ids.ok()) return ids.status();
-    texts[i] = *std::move(ids);
-  }
+  absl::StatusOr<std::vector<int32_t>> ids = Encode(first, PartOfInput(options, room, room));
+  if (absl::IsOutOfRange(ids.status())) return TooMany(options);
+  if (!ids.ok()) return ids.status();
   EncoderInput input;
-  if (texts[0].size() + texts[1].size() > room) {
-    if (!options.truncate) return too_many();
+  input.truncated = ids->size() > room;
+  if (input.truncated) ids->resize(room);
+  input.ids = parts.prefix;
+  input.ids.insert(input.ids.end(), ids->begin(), ids->end());
+  input.ids.insert(input.ids.end(), parts.suffix.begin(), parts.suffix.end());
+  return input;
+}
+
+// How many ids the first text has decides which of the two gives way, so they are all needed.
+absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeFirst(absl::string_view first, const PairOptions& options) const {
+  const absl::StatusOr<size_t> room = RoomOfPair(impl_->parts, options);
+  if (!room.ok()) return room.status();
+  auto ids = Encode(first, PartOfInput(options, *room, std::numeric_limits<size_t>::max()));
+  if (absl::IsOutOfRange(ids.status())) return TooMany(options);
+  return ids;
+}
+
+absl::StatusOr<EncoderInput> Tokenizer::EncodePair(absl::Span<const int32_t> first, absl::string_view second,
+                                                   const PairOptions& options) const {
+  const absl::StatusOr<size_t> room = RoomOfPair(impl_->parts, options);
+  if (!room.ok()) return room.status();
+  // Beyond what there is room for, and beyond the first text's length, it makes no difference how long the second is.
+  auto ids = Encode(second, PartOfInput(options, *room, std::max(*room, first.size())));
+  if (absl::IsOutOfRange(ids.status())) return TooMany(options);
+  if (!ids.ok()) return ids.status();
+  size_t keep[2] = {first.size(), ids->size()};
+  EncoderInput input;
+  if (keep[0] + keep[1] > *room) {
+    if (!options.truncate) return TooMany(options);
     input.truncated = true;
     // The shorter text stays whole where the longer one alone can give way.
-    std::vector<int32_t>& shorter = texts[0].size() <= texts[1].size() || !second ? texts[0] : texts[1];
-    std::vector<int32_t>& longer = &shorter == &texts[0] ? texts[1] : texts[0];
-    if (!second) {
-      shorter.resize(room);
-    } else if (shorter.size() * 2 <= room) {
-      longer.resize(room - shorter.size());
-    } else {
-      shorter.resize(room / 2);
-      longer.resize(room / 2 + room % 2);
-    }
+    size_t& shorter = keep[0] <= keep[1] ? keep[0] : keep[1];
+    size_t& longer = &shorter == &keep[0] ? keep[1] : keep[0];
+    if (shorter * 2 > *room) shorter = *room / 2;
+    longer = *room - shorter;
   }
-  for (const PairItem& item : items) {
+  for (const PairItem& item : impl_->parts.pair) {
     if (item.type == 1 && input.second_at == 0) input.second_at = input.ids.size();
-    const std::vector<int32_t>& from = item.what == PairItem::What::kIds         ? item.ids
-                                       : item.what == PairItem::What::kFirstText ? texts[0]
-                                                                                 : texts[1];
+    absl::Span<const int32_t> from = item.ids;
+    if (item.what == PairItem::What::kFirstText) from = first.subspan(0, keep[0]);
+    if (item.what == PairItem::What::kSecondText) from = absl::MakeConstSpan(*ids).subspan(0, keep[1]);
     input.ids.insert(input.ids.end(), from.begin(), from.end());
   }
   return input;
@@ -284,8 +319,9 @@ absl::Status Tokenizer::EncodeStretch(absl::string_view text, size_t offset, con
   const auto encode = [&](absl::string_view piece, bool starts_prompt, bool parse_special) {
     std::string buffer;
     const auto normalized = normalize(piece, &buffer);
-    return normalized.ok() ? EncodeNormalized(*normalized, starts_prompt, parse_special, max_ids, ids)
-                           : normalized.status();
+    return normalized.ok()
+               ? EncodeNormalized(*normalized, starts_prompt, parse_special, max_ids, options.stop_after, ids)
+               : normalized.status();
   };
   std::vector<Range> plain;  // within `text`
   bool has_special = false;
@@ -317,20 +353,23 @@ absl::Status Tokenizer::EncodeStretch(absl::string_view text, size_t offset, con
 }
 
 absl::Status Tokenizer::EncodeNormalized(absl::string_view text, bool starts_prompt, bool parse_special, size_t max_ids,
-                                         std::vector<int32_t>* ids) const {
+                                         size_t stop_after, std::vector<int32_t>* ids) const {
   const TokenizerParts& parts = impl_->parts;
   const auto encode_words = [&](absl::string_view stretch, size_t offset) -> absl::Status {
+    if (ids->size() >= stop_after) return Enough();
     if (const auto* words = std::get_if<SentencePieceText>(&parts.words)) {
       const SentencePieceText::Word word = words->Spell(stretch);
       return parts.bpe->Encode(word.text, word.frozen, max_ids, ids);
     }
     return std::get<PreTokenizer>(parts.words).Run(stretch, starts_prompt && offset == 0, [&](absl::string_view word) {
+      if (ids->size() >= stop_after) return Enough();
       if (parts.word_piece != nullptr) return parts.word_piece->Encode(word, max_ids, ids);
       if (parts.unigram != nullptr) return parts.unigram->Encode(word, max_ids, ids);
       return parts.bpe->Encode(word, {}, max_ids, ids);
     });
   };
   return impl_->normalized.Split(text, parse_special, {}, encode_words, [&](const AddedToken& token) {
+    if (ids->size() >= stop_after) return Enough();
     if (ids->size() >= max_ids) return absl::OutOfRangeError("more tokens than allowed");
     ids->push_back(token.id);
     return absl::OkStatus();

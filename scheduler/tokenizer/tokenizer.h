@@ -41,6 +41,8 @@ struct EncodeOptions {
   absl::Span<const Range> plain = {};
   // OutOfRange as soon as more are certain, usually long before the whole text was looked at.
   size_t max_tokens = std::numeric_limits<size_t>::max();
+  // No word is begun once so many ids are there: they are then those that the whole text begins with.
+  size_t stop_after = std::numeric_limits<size_t>::max();
 };
 
 struct PairOptions {
@@ -78,9 +80,13 @@ class Tokenizer {
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text, const EncodeOptions& options = {}) const;
 
   // One text or, with `second`, a pair, with all that the model's files put around them. Statuses as Encode;
-  // FailedPrecondition where the files do not say how a pair stands together.
+  // FailedPrecondition where the files do not say how a pair stands together. What is cut off is hardly looked at.
   absl::StatusOr<EncoderInput> EncodeForEncoder(absl::string_view first, const std::optional<absl::string_view>& second,
                                                 const PairOptions& options) const;
+  // The same for one text beside many: the ids of the first, which EncodePair takes as often as there are second ones.
+  absl::StatusOr<std::vector<int32_t>> EncodeFirst(absl::string_view first, const PairOptions& options) const;
+  absl::StatusOr<EncoderInput> EncodePair(absl::Span<const int32_t> first, absl::string_view second,
+                                          const PairOptions& options) const;
 
   // The text of a whole sequence. Ids that name nothing are left out, ill-formed bytes become U+FFFD: what a stream
   // would have delivered (incremental_detokenizer.h).
@@ -110,7 +116,7 @@ class Tokenizer {
   absl::Status EncodeStretch(absl::string_view text, size_t offset, const EncodeOptions& options, size_t max_ids,
                              std::vector<int32_t>* ids) const;
   absl::Status EncodeNormalized(absl::string_view text, bool starts_prompt, bool parse_special, size_t max_ids,
-                                std::vector<int32_t>* ids) const;
+                                size_t stop_after, std::vector<int32_t>* ids) const;
 
   const std::unique_ptr<const Impl> impl_;
 };

@@ -1,183 +1,16 @@
 // The scheduler behind its real doors, with workers that compute nothing: every path of a request over gRPC.
+#include "tests/rpc/rpc_test.h"
+
 #include <gmock/gmock.h>
-#include <grpcpp/create_channel.h>
-#include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
-#include <functional>
-#include <memory>
-#include <optional>
 #include <random>
-#include <string>
 #include <thread>
-#include <vector>
-
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/synchronization/notification.h"
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
-#include "scheduler/core/invariants.h"
-#include "scheduler/server.h"
-#include "tandem/v1/inference.grpc.pb.h"
-#include "tests/rpc/fake_worker.h"
 
 namespace tandem::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string Reason(const grpc::Status& status) {
-  google::rpc::Status details;
-  google::rpc::ErrorInfo info;
-  if (!details.ParseFromString(status.error_details()) || details.details_size() == 0) return "";
-  return details.details(0).UnpackTo(&info) ? info.reason() : "";
-}
-
-scheduler::ModelCatalog TinyCatalog() {
-  const char* root = std::getenv("TANDEM_SOURCE_DIR");
-  config::ModelConfig model;
-  model.name = "tiny";
-  model.aliases = {"default"};
-  model.path = std::string(root == nullptr ? "." : root) + "/models/tandem-tiny";
-  model.tensor_parallel = 1;
-  auto catalog = scheduler::ModelCatalog::Load({model}, {});
-  EXPECT_TRUE(catalog.ok()) << catalog.status();
-  return *std::move(catalog);
-}
-
-struct Answer {
-  std::string request_id;
-  std::vector<uint32_t> ids;
-  std::string text;
-  std::optional<v1::Finished> finished;
-  grpc::Status status;
-  int chunks = 0;
-};
-
-class RpcTest : public ::testing::Test {
- protected:
-  RpcTest() : catalog_(TinyCatalog()) {
-    scheduler::ServerOptions options;
-    options.clients = options.workers = options.admin = "127.0.0.1:0";
-    options.expected_devices = 1;
-    options.detect_deadlocks = true;
-    options.router.detach_grace = core::Milliseconds(300);
-    server_ = std::make_unique<scheduler::Server>(options, TinyCatalog(), nullptr);
-    const absl::Status status = server_->Start();
-    EXPECT_TRUE(status.ok()) << status;
-    stub_ = v1::InferenceService::NewStub(Channel(server_->clients_port()));
-    admin_ = v1::AdminService::NewStub(Channel(server_->admin_port()));
-  }
-  ~RpcTest() override {
-    if (!stopped_) ExpectNothingLeft();
-    workers_.clear();
-    server_->Shutdown(absl::ZeroDuration());
-  }
-
-  static std::shared_ptr<grpc::Channel> Channel(int port) {
-    return grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
-  }
-  FakeWorker& AddWorker(FakeWorker::Options options = {}) {
-    options.address = absl::StrCat("127.0.0.1:", server_->workers_port());
-    workers_.push_back(std::make_unique<FakeWorker>(options));
-    return *workers_.back();
-  }
-  // Asks the core between two steps.
-  template <typename T>
-  T Look(const std::function<T(const core::Core&)>& look) {
-    T result;
-    absl::Notification done;
-    EXPECT_TRUE(server_->core().PostQuery([&](const core::Core& core) {
-      result = look(core);
-      done.Notify();
-    }));
-    done.WaitForNotification();
-    return result;
-  }
-  static bool Eventually(const std::function<bool()>& check) {
-    for (int i = 0; i < 3000; ++i) {
-      if (check()) return true;
-      absl::SleepFor(absl::Milliseconds(10));
-    }
-    return false;
-  }
-  bool WaitReady(int groups = 1) {
-    return Eventually([&] {
-      return Look<int>([](const core::Core& core) {
-               return core.state().models.empty() ? 0 : core.state().ReadyReplicas(core.state().models[0]);
-             }) >= groups;
-    });
-  }
-  // No request in the core, none in the store, no booking, and the core's own books agree.
-  void ExpectNothingLeft() {
-    EXPECT_TRUE(Eventually([&] { return server_->store().living() == 0; })) << server_->store().living() << " live";
-    EXPECT_TRUE(Eventually([&] {
-      return Look<bool>([](const core::Core& core) {
-        if (!core.state().requests.empty()) return false;
-        for (const auto& [id, group] : core.state().groups) {
-          if (group.kv.booked.value != 0 || !group.requests.empty()) return false;
-        }
-        return true;
-      });
-    })) << "a request or booking is left in the core";
-    EXPECT_EQ(Look<std::string>(
-                  [](const core::Core& core) { return absl::StrJoin(core::CheckInvariants(core.state()), "\n"); }),
-              "");
-  }
-
-  static v1::GenerateRequest Ask(std::vector<uint32_t> prompt, uint32_t max_tokens) {
-    v1::GenerateRequest request;
-    request.set_model("tiny");
-    request.mutable_token_ids()->mutable_ids()->Add(prompt.begin(), prompt.end());
-    request.mutable_stopping()->set_max_tokens(max_tokens);
-    return request;
-  }
-  template <typename Reader, typename Response>
-  static void Drain(Reader& reader, Response& message, Answer* answer, size_t first = 0) {
-    while (reader.Read(&message)) {
-      if (message.has_accepted()) answer->request_id = message.accepted().request_id();
-      if (message.has_finished()) answer->finished = message.finished();
-      if (!message.has_chunk()) continue;
-      ++answer->chunks;
-      EXPECT_EQ(message.chunk().offset(), first + answer->ids.size());
-      answer->ids.insert(answer->ids.end(), message.chunk().token_ids().begin(), message.chunk().token_ids().end());
-      answer->text += message.chunk().text();
-    }
-    answer->status = reader.Finish();
-  }
-  Answer Generate(const v1::GenerateRequest& request, std::optional<absl::Duration> deadline = {}) {
-    grpc::ClientContext context;
-    if (deadline) context.set_deadline(absl::ToChronoTime(absl::Now() + *deadline));
-    auto reader = stub_->Generate(&context, request);
-    v1::GenerateResponse message;
-    Answer answer;
-    Drain(*reader, message, &answer);
-    return answer;
-  }
-  static std::vector<uint32_t> Chain(const std::vector<uint32_t>& prompt, size_t count) {
-    TokenChain chain(FakeWorker::Options().low, FakeWorker::Options().high);
-    for (uint32_t id : prompt) chain.Take(id);
-    std::vector<uint32_t> ids;
-    while (ids.size() < count) ids.push_back(chain.Next());
-    return ids;
-  }
-  std::string Text(const std::vector<uint32_t>& ids) {
-    tokenizer::IncrementalDetokenizer detokenizer(*catalog_.models()[0]->tokenizer, {.continues_text = true});
-    std::string text;
-    for (uint32_t id : ids) detokenizer.Append(static_cast<int32_t>(id), &text);
-    detokenizer.Flush(&text);
-    return text;
-  }
-
-  const scheduler::ModelCatalog catalog_;
-  std::unique_ptr<scheduler::Server> server_;
-  std::unique_ptr<v1::InferenceService::Stub> stub_;
-  std::unique_ptr<v1::AdminService::Stub> admin_;
-  std::vector<std::unique_ptr<FakeWorker>> workers_;
-  bool stopped_ = false;  // the test ended the server itself
-};
 
 TEST_F(RpcTest, StreamsTheChainAndItsText) {
   AddWorker();
@@ -291,6 +124,32 @@ TEST_F(RpcTest, AbortEndsAStream) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
+TEST_F(RpcTest, ATenantAbortsItsOwnRequestsOnly) {
+  AddWorker({.step = std::chrono::milliseconds(5)});
+  ASSERT_TRUE(WaitReady());
+  grpc::ClientContext context;
+  auto request = Ask({301}, 500);
+  request.set_tenant("a");
+  auto reader = stub_->Generate(&context, request);
+  v1::GenerateResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  v1::AbortRequest abort;
+  abort.add_request_ids(message.has_accepted() ? message.accepted().request_id() : message.progress().request_id());
+  const auto aborted_by = [&](const std::string& tenant) {
+    grpc::ClientContext abort_context;
+    v1::AbortResponse aborted;
+    abort.set_tenant(tenant);
+    EXPECT_TRUE(stub_->Abort(&abort_context, abort, &aborted).ok());
+    return aborted.aborted_size();
+  };
+  EXPECT_EQ(aborted_by("b"), 0);
+  EXPECT_EQ(aborted_by(""), 0);
+  EXPECT_EQ(aborted_by("a"), 1);
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
 TEST_F(RpcTest, AKeyAttachesAndResumeGoesOn) {
   AddWorker({.step = std::chrono::milliseconds(1)});
   ASSERT_TRUE(WaitReady());
@@ -324,8 +183,18 @@ TEST_F(RpcTest, AKeyAttachesAndResumeGoesOn) {
   EXPECT_EQ(rest.ids.size(), 10u);
   EXPECT_TRUE(rest.finished);
 
-  request.mutable_token_ids()->add_ids(302);
-  EXPECT_EQ(Reason(Generate(request).status), "INVALID_PARAMETER") << "the same key, another question";
+  const auto asked_again = [&](const std::function<void(v1::GenerateRequest&)>& change) {
+    v1::GenerateRequest other = request;
+    change(other);
+    return Reason(Generate(other).status);
+  };
+  EXPECT_EQ(asked_again([](auto& r) { r.mutable_token_ids()->add_ids(302); }), "INVALID_PARAMETER");
+  EXPECT_EQ(asked_again([](auto& r) { r.mutable_stopping()->set_max_tokens(50); }), "INVALID_PARAMETER");
+  EXPECT_EQ(asked_again([](auto& r) { r.set_logprobs(1); }), "INVALID_PARAMETER");
+  const uint64_t seed = second.seed;
+  EXPECT_EQ(asked_again([&](auto& r) { r.mutable_sampling()->set_seed(seed + 1); }), "INVALID_PARAMETER");
+  EXPECT_EQ(asked_again([&](auto& r) { r.mutable_sampling()->set_seed(seed); }), "") << "the seed that Accepted named";
+  EXPECT_EQ(asked_again([](auto& r) { r.set_chunk_interval_ms(20), r.set_priority(1); }), "");
   grpc::ClientContext unknown_context;
   resume.set_request_id("00000000000000000000000000000001");
   auto unknown = stub_->Resume(&unknown_context, resume);
@@ -348,6 +217,15 @@ TEST_F(RpcTest, RepeatedTokensAreDeliveredOnceAndAHoleIsAFault) {
   const Answer answer = Generate(Ask({301}, 500));
   skipper.join();
   EXPECT_EQ(Reason(answer.status), "ENGINE_FAULT") << answer.status.error_message();
+  // One whose only token is missing is found out at its end.
+  worker.SkipOne();
+  EXPECT_EQ(Reason(Generate(Ask({301}, 1)).status), "ENGINE_FAULT");
+  ASSERT_TRUE(Eventually([&] { return server_->store().living() == 0; }));
+  const auto counters = Look<core::Counters>([](const core::Core& core) { return core.state().counters; });
+  EXPECT_EQ(counters.spoiled, 2u);
+  EXPECT_EQ(counters.failed, 2u);
+  EXPECT_EQ(counters.aborted_client_left, 0u) << "its client did not leave";
+  EXPECT_EQ(counters.cancelled, 0u);
 }
 
 TEST_F(RpcTest, ManyStreamsWithRandomEndsAllEndOnce) {
@@ -474,7 +352,7 @@ TEST_F(RpcTest, OperatorsSeeCordonAndDrain) {
   EXPECT_EQ(drain(false, true), "WOULD_LOSE_LAST_REPLICA");
   Answer answer;
   std::thread client([&] { answer = Generate(Ask({301}, 50)); });
-  ASSERT_TRUE(Eventually([&] { return workers_[0]->running() == 1; }));
+  EXPECT_TRUE(Eventually([&] { return workers_[0]->running() == 1; }));
   EXPECT_EQ(drain(true, false), "");
   client.join();
   EXPECT_TRUE(answer.status.ok()) << "a drain lets what runs end: " << answer.status.error_message();
@@ -497,7 +375,9 @@ TEST_F(RpcTest, EventsAreNumberedWithoutGaps) {
   request.set_from_sequence(1);
   auto reader = admin_->WatchEvents(&context, request);
   v1::WatchEventsResponse response;
-  for (uint64_t i = 1; i < server_->events().next_sequence(); ++i) {
+  const uint64_t first = uint64_t{1} << 32 | 1;  // of leader 1
+  ASSERT_GT(server_->events().next_sequence(), first);
+  for (uint64_t i = first; i < server_->events().next_sequence(); ++i) {
     ASSERT_TRUE(reader->Read(&response));
     EXPECT_EQ(response.event().sequence(), i);
     EXPECT_FALSE(response.event().text().empty());
@@ -506,14 +386,60 @@ TEST_F(RpcTest, EventsAreNumberedWithoutGaps) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
+// A reader that comes back must learn that something was missed, not get other events under the numbers it asks for.
+TEST_F(RpcTest, EventsOfAnotherLeaderAreNotFound) {
+  AddWorker();
+  ASSERT_TRUE(WaitReady());
+  const uint64_t next = server_->events().next_sequence();
+  for (const uint64_t from : {uint64_t{7}, next + 1, uint64_t{9} << 32 | 1}) {
+    grpc::ClientContext context;
+    v1::WatchEventsRequest request;
+    request.set_from_sequence(from);
+    auto reader = admin_->WatchEvents(&context, request);
+    v1::WatchEventsResponse response;
+    EXPECT_FALSE(reader->Read(&response));
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::NOT_FOUND) << from;
+  }
+}
+
+TEST_F(RpcTest, ADrainChecksItsEtag) {
+  AddWorker();
+  ASSERT_TRUE(WaitReady());
+  const auto drain = [&](const std::string& etag) {
+    grpc::ClientContext context;
+    v1::DrainDeviceRequest request;
+    request.set_name("0");
+    request.mutable_mutation()->set_reason("test");
+    request.mutable_mutation()->set_etag(etag);
+    request.mutable_mutation()->set_validate_only(true);
+    request.set_force(true);
+    auto reader = admin_->DrainDevice(&context, request);
+    v1::DrainDeviceResponse response;
+    while (reader->Read(&response)) {
+    }
+    return reader->Finish();
+  };
+  grpc::ClientContext context;
+  v1::GetDeviceRequest request;
+  request.set_name("0");
+  v1::GetDeviceResponse device;
+  ASSERT_TRUE(admin_->GetDevice(&context, request, &device).ok());
+  const grpc::Status same = drain(device.device().etag());
+  EXPECT_TRUE(same.ok()) << same.error_message();
+  const grpc::Status other = drain("0123456789abcdef");
+  EXPECT_FALSE(other.ok());
+  EXPECT_THAT(other.error_message(), testing::HasSubstr("has changed: its etag is " + device.device().etag()));
+}
+
 TEST_F(RpcTest, AShutdownLetsWhatRunsEnd) {
-  AddWorker({.step = std::chrono::milliseconds(2)});
+  AddWorker({.step = std::chrono::milliseconds(20)});
   ASSERT_TRUE(WaitReady());
   Answer answer;
   std::thread client([&] { answer = Generate(Ask({301}, 50)); });
-  ASSERT_TRUE(Eventually([&] { return workers_[0]->running() == 1; }));
+  EXPECT_TRUE(Eventually([&] { return workers_[0]->running() == 1; }));
   stopped_ = true;
-  server_->Shutdown(absl::Seconds(30));
+  server_->Drain(absl::Seconds(30));
+  server_->Shutdown();
   client.join();
   EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
   EXPECT_EQ(answer.ids.size(), 50u);
@@ -525,10 +451,11 @@ TEST_F(RpcTest, AShutdownCutsOffWhatDoesNotEnd) {
   worker.Freeze(true);
   Answer answer;
   std::thread client([&] { answer = Generate(Ask({301}, 50)); });
-  ASSERT_TRUE(Eventually([&] { return worker.running() == 1; }));
+  EXPECT_TRUE(Eventually([&] { return worker.running() == 1; }));
   stopped_ = true;
   const absl::Time begin = absl::Now();
-  server_->Shutdown(absl::Milliseconds(50));
+  server_->Drain(absl::Milliseconds(50));
+  server_->Shutdown();
   client.join();
   EXPECT_EQ(Reason(answer.status), "DRAINING") << answer.status.error_message();
   EXPECT_LT(absl::Now() - begin, absl::Seconds(10));

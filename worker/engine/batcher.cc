@@ -36,7 +36,8 @@ absl::Status Batcher::CheckFits(const Request& request) const {
     return absl::OutOfRangeError(
         absl::StrCat("up to ", longest, " tokens need ", blocks, " KV blocks, the pool has ", pool_.num_blocks()));
   }
-  if (waiting_.size() >= limits_.max_waiting) {
+  // As many as run may all have come before the first of them was begun.
+  if (waiting_.size() + running_.size() >= size_t{limits_.max_sequences} + limits_.max_waiting) {
     return absl::ResourceExhaustedError(absl::StrCat(waiting_.size(), " requests wait in this engine already"));
   }
   return absl::OkStatus();

@@ -47,7 +47,7 @@ struct BatcherLimits {
   uint32_t max_sequences = 1;     // running at once
   uint32_t max_batch_tokens = 1;  // of one step; >= max_sequences
   int32_t max_model_len = 1;      // prompt and output together
-  uint32_t max_waiting = 64;      // the scheduler queues, not the engine (DESIGN 16)
+  uint32_t max_waiting = 64;      // beyond those that can run: the scheduler queues, not the engine (DESIGN 16)
   int64_t step_budget_us = 0;     // 0: none
   bool prefix_cache = true;
   bool report_all_blocks = false;  // of the cache, not its landmarks alone: for a reader who looks closer

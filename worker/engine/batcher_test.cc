@@ -222,7 +222,7 @@ TEST(BatcherTest, WhatCanNeverFitIsRefusedWithTheNumbers) {
 
 TEST(BatcherTest, AFullQueueRefuses) {
   BatcherLimits limits = kRoomy;
-  limits.max_waiting = 2;
+  limits.max_sequences = limits.max_waiting = 1;
   Bench bench(limits, 64);
   for (uint32_t i = 1; i <= 3; ++i) bench.Add(Prompt(i, 4, 2));
   EXPECT_EQ(bench.seen_[Id(3)].ended->how, Ended::How::kRefused);

@@ -20,7 +20,7 @@ struct GroupRef {
   GroupEpoch epoch;
 
   friend auto operator<=>(const GroupRef&, const GroupRef&) = default;
-  std::string ToString() const { return absl::StrCat("group ", id, " epoch ", epoch.ToString()); }
+  std::string ToString() const { return DescribeGroup(id, epoch); }
 };
 
 inline GroupRef RefOf(const GroupIdentity& identity) { return {.id = identity.group_id, .epoch = identity.epoch}; }
@@ -74,10 +74,6 @@ struct AbortAttempt {
 struct AcknowledgeEnd {
   std::vector<AttemptId> ids;
 };
-struct ReplayTokens {
-  AttemptId id;
-  uint32_t from_index = 0;
-};
 // Tell all that is logged once more: the stream of tokens broke, or its reader is new. From here on steps bear this
 // line's number, so that none of the old line gets before the replay.
 struct ReplayEverything {
@@ -98,7 +94,7 @@ struct Stop {
 };
 
 using Command = std::variant<FormGroup, LoadModel, DissolveGroup, AbortGroup, AssignRequest, AbortAttempt,
-                             AcknowledgeEnd, ReplayTokens, ReplayEverything, ObeyLeader, AbortEverything, Stop>;
+                             AcknowledgeEnd, ReplayEverything, ObeyLeader, AbortEverything, Stop>;
 
 }  // namespace tandem::worker
 

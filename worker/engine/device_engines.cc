@@ -55,15 +55,6 @@ bool DeviceEngines::Post(Command command) {
   if (const auto* leader = std::get_if<ObeyLeader>(&command)) leader_ = *leader;
   if (const auto* line = std::get_if<ReplayEverything>(&command)) line_ = *line;
   if (const auto* form = std::get_if<FormGroup>(&command)) return PostTo(SeatFor(form->identity), std::move(command));
-  if (const auto* replay = std::get_if<ReplayTokens>(&command)) {
-    for (size_t seat = 0; seat < seats_.size(); ++seat) {
-      if (!seats_[seat].group) continue;
-      for (const HeldRequest& held : seats_[seat].loop->Held(*seats_[seat].group)) {
-        if (held.id == replay->id) return PostTo(seat, std::move(command));
-      }
-    }
-    return PostTo(0, std::move(command));
-  }
   const std::optional<GroupRef> group = std::visit([](const auto& c) { return GroupOf(c); }, command);
   if (!group) return PostToAll(command);
   const size_t seat = SeatOf(*group);

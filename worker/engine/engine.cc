@@ -171,10 +171,6 @@ void Engine::On(AcknowledgeEnd& command) {
   for (const AttemptId& id : command.ids) leader_->Acknowledge(id, options_.clock(), retention_);
 }
 
-void Engine::On(ReplayTokens& command) {
-  if (leader_) leader_->Replay(command.id, command.from_index);
-}
-
 void Engine::On(ReplayEverything& command) {
   line_ = command.line;
   if (leader_) leader_->ReplayAll(leader_epoch_);

@@ -70,7 +70,6 @@ class Engine {
   void On(AssignRequest& command);
   void On(AbortAttempt& command);
   void On(AcknowledgeEnd& command);
-  void On(ReplayTokens& command);
   void On(ReplayEverything& command);
   void On(ObeyLeader& command);
   void On(AbortEverything& command);

@@ -115,16 +115,6 @@ void Leader::AbortAll(absl::string_view reason) {
   Flush();
 }
 
-void Leader::Replay(const AttemptId& id, uint32_t from_index) {
-  std::vector<RequestUpdate> updates = log_->Replay(id, from_index);
-  if (!log_->has(id)) {
-    updates.push_back({id, Ended{.how = Ended::How::kAborted, .message = "this worker has no log of this attempt"}});
-  }
-  if (!updates.empty()) {
-    report_(StepDone{.group = shard_->ref(), .step = shard_->steps(), .updates = std::move(updates)});
-  }
-}
-
 void Leader::ReplayAll(uint64_t leader_epoch) {
   StepDone part{.group = shard_->ref(), .step = shard_->steps()};
   size_t bytes = 0;

@@ -35,8 +35,6 @@ class Leader {
   // Of a request that never came: its end is reported all the same.
   void Abort(const AttemptId& id, absl::string_view reason);
   void AbortAll(absl::string_view reason);
-  // A request that the log does not know ends, so that its reader does not wait for ever.
-  void Replay(const AttemptId& id, uint32_t from_index);
   // All that the scheduler of this leader epoch may have missed, see RequestLog; and what the cache holds.
   void ReplayAll(uint64_t leader_epoch);
   void Acknowledge(const AttemptId& id, SteadyTime now, SteadyTime::duration retention);

@@ -72,9 +72,9 @@ struct Request {
   std::vector<PositionLogprobs> output_logprobs;  // Of `output`, one each, or none.
   std::string model;
   std::string model_revision;
-  std::string session_id;
   uint32_t chunk_interval_ms = 0;
   uint64_t fingerprint = 0;
+  std::string caller_id, trace_id;
   SteadyTime arrived{};  // At the scheduler.
 };
 

@@ -53,14 +53,6 @@ void RequestLog::Expire(SteadyTime now) {
   while (!ended_.empty() && !entries_.contains(ended_.front())) ended_.pop_front();
 }
 
-std::vector<RequestUpdate> RequestLog::Replay(const AttemptId& id, uint32_t from) const {
-  std::lock_guard lock(mu_);
-  std::vector<RequestUpdate> out;
-  auto it = entries_.find(id);
-  if (it != entries_.end()) Append(it->second, from, out);
-  return out;
-}
-
 std::vector<RequestUpdate> RequestLog::ReplayAll(uint64_t leader_epoch, const std::string& numerics_id) {
   std::lock_guard lock(mu_);
   if (leader_epoch > leader_) {

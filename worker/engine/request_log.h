@@ -57,9 +57,6 @@ class RequestLog {
   // Drops what was acknowledged and has been kept for long enough.
   void Expire(SteadyTime now);
 
-  // What happened from output index `from` on, as updates. Nothing if the request is unknown.
-  std::vector<RequestUpdate> Replay(const AttemptId& id, uint32_t from) const;
-
   // All that the scheduler of this leader epoch may have missed: of its own requests those whose end it did not
   // acknowledge, without the output that they came with; earlier leaders' requests whole, from Held on.
   std::vector<RequestUpdate> ReplayAll(uint64_t leader_epoch, const std::string& numerics_id);

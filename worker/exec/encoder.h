@@ -33,9 +33,6 @@ class Encoder {
   // As Executor::Run, with the step checked: a vector for each sequence.
   absl::Span<const float> Run(const StepInput& step, std::atomic<uint64_t>* progress);
 
-  // What the layers made of the step that ran last: [tokens][hidden]. For tests.
-  absl::Span<const float> hidden_states() const { return {hidden_, static_cast<size_t>(tokens_ * config_.hidden)}; }
-
   const EncoderWeights& weights() const { return weights_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
 

@@ -36,7 +36,11 @@ Api Resolve(void* library) {
   Resolve(library, "nvmlDeviceGetMigMode", api.mig_mode);
   Resolve(library, "nvmlDeviceGetComputeRunningProcesses_v3", api.processes);
   Resolve(library, "nvmlDeviceGetUtilizationRates", api.utilization);
-  Resolve(library, "nvmlDeviceGetCurrentClocksThrottleReasons", api.throttle_reasons);
+  // The same under its newer name, and the older one for drivers that have only that.
+  Resolve(library, "nvmlDeviceGetCurrentClocksEventReasons", api.throttle_reasons);
+  if (api.throttle_reasons == nullptr) {
+    Resolve(library, "nvmlDeviceGetCurrentClocksThrottleReasons", api.throttle_reasons);
+  }
   Resolve(library, "nvmlDeviceGetNvLinkErrorCounter", api.nvlink_errors);
   Resolve(library, "nvmlDeviceGetRemappedRows", api.remapped_rows);
   Resolve(library, "nvmlDeviceGetRetiredPagesPendingStatus", api.pages_pending);
