@@ -50,6 +50,21 @@ struct AdminClient::Impl {
     return response;
   }
 
+  // All pages of a list, as if they were one.
+  template <typename Response, typename Request>
+  absl::StatusOr<Response> AllPages(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                                    Request request) {
+    Response whole;
+    do {
+      request.set_page_token(whole.next_page_token());
+      const absl::StatusOr<Response> page = Call(method, request);
+      if (!page.ok()) return page.status();
+      whole.clear_next_page_token();
+      whole.MergeFrom(*page);
+    } while (!whole.next_page_token().empty());
+    return whole;
+  }
+
   template <typename Request, typename Response, typename OnMessage>
   absl::Status Stream(std::unique_ptr<grpc::ClientReader<Response>> (Stub::*method)(grpc::ClientContext*,
                                                                                     const Request&),
@@ -93,7 +108,7 @@ absl::StatusOr<v1::ListNodesResponse> AdminClient::ListNodes() {
   return impl_->Call(&Stub::ListNodes, v1::ListNodesRequest());
 }
 absl::StatusOr<v1::ListDevicesResponse> AdminClient::ListDevices() {
-  return impl_->Call(&Stub::ListDevices, v1::ListDevicesRequest());
+  return impl_->AllPages<v1::ListDevicesResponse>(&Stub::ListDevices, v1::ListDevicesRequest());
 }
 absl::StatusOr<v1::Device> AdminClient::GetDevice(const std::string& name) {
   auto response = impl_->Call(&Stub::GetDevice, Named<v1::GetDeviceRequest>(name));
@@ -103,7 +118,7 @@ absl::StatusOr<v1::Device> AdminClient::GetDevice(const std::string& name) {
 absl::StatusOr<v1::ListGroupsResponse> AdminClient::ListGroups(bool all) {
   v1::ListGroupsRequest request;
   request.set_all(all);
-  return impl_->Call(&Stub::ListGroups, request);
+  return impl_->AllPages<v1::ListGroupsResponse>(&Stub::ListGroups, request);
 }
 absl::StatusOr<v1::Group> AdminClient::GetGroup(const std::string& name) {
   auto response = impl_->Call(&Stub::GetGroup, Named<v1::GetGroupRequest>(name));
@@ -121,7 +136,7 @@ absl::StatusOr<v1::Model> AdminClient::GetModel(const std::string& name) {
 absl::StatusOr<v1::ListRequestsResponse> AdminClient::ListRequests(bool all) {
   v1::ListRequestsRequest request;
   request.set_all(all);
-  return impl_->Call(&Stub::ListRequests, request);
+  return impl_->AllPages<v1::ListRequestsResponse>(&Stub::ListRequests, request);
 }
 absl::StatusOr<v1::Request> AdminClient::GetRequest(const std::string& name) {
   auto response = impl_->Call(&Stub::GetRequest, Named<v1::GetRequestRequest>(name));

@@ -139,6 +139,27 @@ TEST_F(AsyncClientTest, ABrokenStreamGoesOnFromTheNextToken) {
   EXPECT_EQ(end->resumes, 1);
 }
 
+TEST_F(AsyncClientTest, AStreamThatFallsSilentIsTakenUpAgain) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Accept(writer);
+    FakeScheduler::Send(writer, 0, "half ", {5});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  scheduler_.on_resume = [](int, const v1::ResumeRequest& request, FakeScheduler::ResumeWriter& writer) {
+    EXPECT_EQ(request.next_index(), 1u);
+    v1::ResumeResponse response;
+    response.mutable_finished()->set_reason(v1::STOP);
+    writer.Write(response);
+    return grpc::Status::OK;
+  };
+  AsyncStream stream = client_.Generate(Prompt(), {.most_silence = absl::Milliseconds(500)}, inbox_.Handler());
+  std::string text;
+  const End end = Drain(stream, &text);
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(text, "half ");
+  EXPECT_EQ(end->resumes, 1);
+}
+
 TEST_F(AsyncClientTest, AMissingTokenEndsIt) {
   scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
     FakeScheduler::Accept(writer);

@@ -27,6 +27,7 @@ class AsyncStream::Impl::Attempt {
   virtual ~Attempt() = default;
   virtual void Read() = 0;
   void TryCancel() { context_.TryCancel(); }
+  const SilenceWatch& watch() const { return *watch_; }
 
  protected:
   explicit Attempt(std::shared_ptr<Impl> stream) : stream_(std::move(stream)) {
@@ -35,6 +36,8 @@ class AsyncStream::Impl::Attempt {
   }
   const std::shared_ptr<Impl> stream_;
   grpc::ClientContext context_;
+  const std::shared_ptr<SilenceWatch> watch_ =
+      std::make_shared<SilenceWatch>(&context_, stream_->options_.most_silence);
 };
 
 template <typename Response>
@@ -49,13 +52,18 @@ class AsyncStream::Impl::AttemptOf final : public Attempt, public grpc::ClientRe
     Begin();
   }
 
-  void Read() override { this->StartRead(&response_); }
+  void Read() override {
+    this->watch_->Waits();
+    this->StartRead(&response_);
+  }
 
   void OnReadDone(bool ok) override {
+    this->watch_->Heard();
     if (!ok) return this->RemoveHold();
     if (this->stream_->OnMessage(Uniform(std::move(response_)))) Read();
   }
   void OnDone(const grpc::Status& status) override {
+    this->watch_->End();
     this->stream_->OnCallEnded(status);
     delete this;
   }
@@ -87,7 +95,7 @@ void AsyncStream::Impl::Next() {
 }
 
 void AsyncStream::Impl::Open() {
-  const auto call = course_.NextCall();
+  const auto call = course_.NextCall(IsConnected(*link_->channel));
   if (const auto* generate = std::get_if<v1::GenerateRequest>(&call)) {
     attempt_ = new AttemptOf<v1::GenerateResponse>(shared_from_this(), *generate);
   } else {
@@ -116,8 +124,8 @@ void AsyncStream::Impl::OnCallEnded(const grpc::Status& grpc_status) {
   absl::StatusOr<GenerateResult> result;
   {
     absl::MutexLock lock(&mu_);
+    absl::Status status = attempt_->watch().Explain(FromGrpc(grpc_status));
     attempt_ = nullptr;
-    absl::Status status = FromGrpc(grpc_status);
     if (cancelled_ && !status.ok()) {
       course_.End(std::move(status));
       return AbortWhatIsLeft();

@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "client/async_client.h"
+#include "client/silence_watch.h"
 #include "client/stream_course.h"
 #include "tandem/v1/inference.grpc.pb.h"
 

@@ -17,6 +17,10 @@ namespace {
 
 constexpr int kMostMessageBytes = 64 << 20;  // four times what the scheduler accepts: lists of a large cluster
 constexpr auto kAskWhy = std::chrono::seconds(2);
+// Who only reads sends nothing, and would never learn that the other end has vanished. The scheduler's doors take a
+// ping every 10 s.
+constexpr auto kPing = std::chrono::milliseconds(10'000);
+constexpr auto kPingAnswered = std::chrono::milliseconds(5'000);
 
 // A channel does not say why it has no connection; a call that needs one does.
 std::string WhyNotConnected(const std::string& address, bool encrypted, const std::shared_ptr<grpc::Channel>& channel) {
@@ -65,6 +69,9 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const sec
   // What one attempt may take: a handshake has more steps than a connection.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, dialer.encrypted() ? 5000 : 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(kPing.count()));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(kPingAnswered.count()));
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // no bound; it is two
   arguments.SetMaxReceiveMessageSize(kMostMessageBytes);
   return dialer.Dial(address, arguments);
 }
@@ -86,6 +93,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& ad
   }
   return channel;
 }
+
+bool IsConnected(grpc::Channel& channel) { return channel.GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY; }
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();

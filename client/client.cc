@@ -10,6 +10,7 @@ namespace tandem::client {
 
 struct Client::Impl {
   ClientOptions options;
+  std::shared_ptr<grpc::Channel> channel;
   std::shared_ptr<v1::InferenceService::Stub> stub;
 
   template <typename Request, typename Response>
@@ -30,6 +31,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   if (!channel.ok()) return channel.status();
   auto impl = std::make_unique<Impl>();
   impl->options = options;
+  impl->channel = *channel;
   impl->stub = v1::InferenceService::NewStub(*channel);
   return std::unique_ptr<Client>(new Client(std::move(impl)));
 }
@@ -38,7 +40,8 @@ Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
 
 TokenStream Client::Generate(v1::GenerateRequest request, GenerateOptions options) {
-  return TokenStream(std::make_unique<TokenStream::Impl>(impl_->stub, std::move(request), std::move(options)));
+  return TokenStream(
+      std::make_unique<TokenStream::Impl>(impl_->channel, impl_->stub, std::move(request), std::move(options)));
 }
 
 absl::StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request) {
@@ -61,8 +64,10 @@ absl::StatusOr<v1::ListModelsResponse> Client::ListModels() {
   return impl_->Call(&v1::InferenceService::Stub::ListModels, v1::ListModelsRequest());
 }
 
-absl::StatusOr<std::vector<std::string>> Client::Abort(const std::vector<std::string>& request_ids) {
+absl::StatusOr<std::vector<std::string>> Client::Abort(const std::vector<std::string>& request_ids,
+                                                       const std::string& tenant) {
   v1::AbortRequest request;
+  request.set_tenant(tenant);
   for (const std::string& id : request_ids) request.add_request_ids(id);
   const auto response = impl_->Call(&v1::InferenceService::Stub::Abort, request);
   if (!response.ok()) return response.status();

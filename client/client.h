@@ -42,6 +42,9 @@ struct GenerateOptions {
   // about that long.
   int resumes = 16;
   absl::Duration resume_within = absl::Seconds(60);
+  // A scheduler says something every 15 s at least. A stream on which nothing came for this long has broken, whatever
+  // the connection looks like, and is dealt with as one.
+  absl::Duration most_silence = absl::Seconds(35);
   // Called on the thread that is in Next() when it begins to: why, and how many tokens are there.
   std::function<void(const absl::Status&, size_t)> on_resume;
   // While it waits: place in the queue and what for. Called on the thread that is in Next().
@@ -65,8 +68,9 @@ class Client {
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
   absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request);
   absl::StatusOr<v1::ListModelsResponse> ListModels();
-  // Returns the ids that were alive.
-  absl::StatusOr<std::vector<std::string>> Abort(const std::vector<std::string>& request_ids);
+  // Returns the ids that were alive, and of that tenant.
+  absl::StatusOr<std::vector<std::string>> Abort(const std::vector<std::string>& request_ids,
+                                                 const std::string& tenant = "");
 
  private:
   struct Impl;

@@ -159,6 +159,69 @@ TEST_F(ClientTest, AStreamThatBreaksIsResumedWhereItWas) {
   EXPECT_EQ(scheduler_.generate_calls, 1);
 }
 
+TEST_F(ClientTest, AStreamThatFallsSilentIsTakenUpAgain) {
+  scheduler_.on_generate = [](int, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Accept(writer);
+    FakeScheduler::Send(writer, 0, "a", {1});
+    return FakeScheduler::UntilCancelled(context);
+  };
+  scheduler_.on_resume = [](int, const v1::ResumeRequest& request, FakeScheduler::ResumeWriter& writer) {
+    EXPECT_EQ(request.next_index(), 1u);
+    v1::ResumeResponse response;
+    response.mutable_finished()->set_reason(v1::STOP);
+    writer.Write(response);
+    return grpc::Status::OK;
+  };
+  std::string why;
+  const auto remember = [&](const absl::Status& status, size_t) { why = std::string(status.message()); };
+  TokenStream stream = client_->Generate(Prompt(), {.most_silence = absl::Milliseconds(500), .on_resume = remember});
+  EXPECT_EQ(Drain(stream), "a");
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->resumes, 1);
+  EXPECT_EQ(why, "nothing was heard from the scheduler for 500ms");
+}
+
+// It was there when the call was made, and went away before a word of it: it is back within a second or so, which the
+// repetitions for one that was never there would not wait for.
+TEST_F(ClientTest, WhoMayHaveHadTheRequestIsWaitedFor) {
+  scheduler_.on_generate = [](int call, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    if (call <= 7) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "Socket closed");
+    FakeScheduler::Accept(writer);
+    return FakeScheduler::Finish(writer, 0);
+  };
+  TokenStream stream = client_->Generate(Prompt(), {.retries = 1, .first_backoff = absl::Milliseconds(1)});
+  Drain(stream);
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->attempts, 8);
+}
+
+TEST_F(ClientTest, SilenceBeforeTheFirstTokenIsAskedAgain) {
+  scheduler_.on_generate = [](int call, grpc::ServerContext& context, const v1::GenerateRequest&, Writer& writer) {
+    if (call == 1) return FakeScheduler::UntilCancelled(context);
+    FakeScheduler::Accept(writer);
+    return FakeScheduler::Finish(writer, 0);
+  };
+  TokenStream stream = client_->Generate(Prompt(), {.most_silence = absl::Milliseconds(500)});
+  Drain(stream);
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->attempts, 2);
+}
+
+TEST_F(ClientTest, WhoDoesNotReadHearsNoSilence) {
+  scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+    FakeScheduler::Accept(writer);
+    FakeScheduler::Send(writer, 0, "a", {1});
+    FakeScheduler::Send(writer, 1, "b", {2});
+    return FakeScheduler::Finish(writer, 2);
+  };
+  TokenStream stream = client_->Generate(Prompt(), {.most_silence = absl::Milliseconds(500)});
+  ASSERT_TRUE(stream.Next().has_value());
+  absl::SleepFor(absl::Milliseconds(1000));  // twice as long as a silence may be
+  EXPECT_EQ(Drain(stream), "b");
+  ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
+  EXPECT_EQ(stream.Result()->attempts, 1);
+}
+
 TEST_F(ClientTest, WhereEveryLogIsLostItGoesOnFromItsOwnTokensAndTheFirstSeed) {
   std::string first_key;
   scheduler_.on_generate = [&](int call, grpc::ServerContext&, const v1::GenerateRequest& request, Writer& writer) {
@@ -292,15 +355,15 @@ TEST_F(ClientTest, GivesUpAfterItsRetriesWithTheLastReason) {
 
 TEST_F(ClientTest, DoesNotWaitPastItsDeadlineToTryAgain) {
   scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer&) {
-    return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/900);
+    return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/20000);
   };
   GenerateOptions options;
-  options.timeout = absl::Milliseconds(500);
+  options.timeout = absl::Seconds(5);
   const absl::Time begin = absl::Now();
   TokenStream stream = client_->Generate(Prompt(), options);
   Drain(stream);
   EXPECT_EQ(ErrorReason(stream.Result().status()), "QUEUE_FULL");
-  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(500));
+  EXPECT_LT(absl::Now() - begin, options.timeout);
 }
 
 TEST_F(ClientTest, ADeadlineEndsAStreamThatStandsStill) {

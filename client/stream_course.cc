@@ -47,8 +47,9 @@ StreamCourse::StreamCourse(v1::GenerateRequest request, const GenerateOptions& o
 
 // ---- calls --------------------------------------------------------------------------------------------------------
 
-std::variant<v1::GenerateRequest, v1::ResumeRequest> StreamCourse::NextCall() {
+std::variant<v1::GenerateRequest, v1::ResumeRequest> StreamCourse::NextCall(bool connected) {
   ++attempts_;
+  had_ |= connected;
   switch (way_) {
     case Way::kGenerate:
       accepted_.Clear();
@@ -113,7 +114,7 @@ v1::GenerateResponse AsGenerateResponse(v1::ResumeResponse response) {
 // ---- answers ------------------------------------------------------------------------------------------------------
 
 absl::StatusOr<bool> StreamCourse::Take(v1::GenerateResponse& message) {
-  heard_ = true;
+  had_ = true;
   switch (message.event_case()) {
     case v1::GenerateResponse::kAccepted:
       accepted_ = message.accepted();
@@ -173,8 +174,8 @@ std::optional<absl::Duration> StreamCourse::CallEnded(absl::Status status, absl:
 
 std::optional<absl::Duration> StreamCourse::TryAgain(const absl::Status& status, absl::Time now) {
   if (!absl::IsUnavailable(status)) return std::nullopt;
-  // A scheduler that has had the request and is away comes back with it; one that was never there may not come.
-  const bool away = heard_ && Unreachable(status);
+  // A scheduler that may have had the request and is away comes back with it; one that was never there may not come.
+  const bool away = had_ && Unreachable(status);
   if (away) broken_at_ = std::min(broken_at_, now);
   if (away ? now > broken_at_ + options_.resume_within : attempts_ > options_.retries) return std::nullopt;
   const absl::Duration doubled = options_.first_backoff * static_cast<double>(1u << std::min(attempts_ - 1, 20));

@@ -30,8 +30,9 @@ class StreamCourse {
  public:
   StreamCourse(v1::GenerateRequest request, const GenerateOptions& options, absl::Time now);
 
-  // The call to make now. Counts as an attempt.
-  std::variant<v1::GenerateRequest, v1::ResumeRequest> NextCall();
+  // The call to make now. Counts as an attempt. `connected`: over a connection that stands, so that the scheduler may
+  // have had the request although nothing of it is ever heard.
+  std::variant<v1::GenerateRequest, v1::ResumeRequest> NextCall(bool connected);
 
   // Takes a message of the call that runs. What it brought for the caller: its kind is that of `message`, whose chunk
   // is cut to what is new. False: nothing. An error: the answer is not whole, and the stream ends with it.
@@ -73,7 +74,7 @@ class StreamCourse {
   int tries_ = 0;     // since the stream broke
   absl::Time broken_at_ = absl::InfiniteFuture();
   std::vector<uint32_t> ids_;    // all tokens so far, those that the request came with included
-  bool heard_ = false;           // the scheduler has said something: it knows the request
+  bool had_ = false;             // a scheduler that was there may know the request
   bool delivered_ = false;       // a chunk has been handed out
   bool tail_delivered_ = false;  // the text that only the end makes final
   bool ended_ = false;

@@ -13,9 +13,12 @@ constexpr absl::Duration kAbortTimeout = absl::Seconds(1);
 
 }  // namespace
 
-TokenStream::Impl::Impl(std::shared_ptr<v1::InferenceService::Stub> stub, v1::GenerateRequest request,
-                        GenerateOptions options)
-    : stub_(std::move(stub)), options_(std::move(options)), course_(std::move(request), options_, absl::Now()) {}
+TokenStream::Impl::Impl(std::shared_ptr<grpc::Channel> channel, std::shared_ptr<v1::InferenceService::Stub> stub,
+                        v1::GenerateRequest request, GenerateOptions options)
+    : channel_(std::move(channel)),
+      stub_(std::move(stub)),
+      options_(std::move(options)),
+      course_(std::move(request), options_, absl::Now()) {}
 
 TokenStream::Impl::~Impl() {
   Cancel();
@@ -56,7 +59,8 @@ bool TokenStream::Impl::Open() {
   context_ = std::make_unique<grpc::ClientContext>();
   SetDeadline(*context_, course_.deadline());
   AddMetadata(*context_, options_.metadata);
-  const auto call = course_.NextCall();
+  watch_ = std::make_shared<SilenceWatch>(context_.get(), options_.most_silence);
+  const auto call = course_.NextCall(IsConnected(*channel_));
   if (const auto* generate = std::get_if<v1::GenerateRequest>(&call)) {
     generating_ = stub_->Generate(context_.get(), *generate);
   } else {
@@ -66,15 +70,17 @@ bool TokenStream::Impl::Open() {
 }
 
 bool TokenStream::Impl::Read(v1::GenerateResponse* out) {
-  if (generating_) return generating_->Read(out);
-  v1::ResumeResponse response;
-  if (!resuming_->Read(&response)) return false;
-  *out = AsGenerateResponse(std::move(response));
-  return true;
+  v1::ResumeResponse resumed;
+  watch_->Waits();
+  const bool read = generating_ ? generating_->Read(out) : resuming_->Read(&resumed);
+  watch_->Heard();
+  if (read && resuming_) *out = AsGenerateResponse(std::move(resumed));
+  return read;
 }
 
 absl::Status TokenStream::Impl::CloseCall() {
-  const absl::Status status = FromGrpc(generating_ ? generating_->Finish() : resuming_->Finish());
+  const absl::Status status = watch_->Explain(FromGrpc(generating_ ? generating_->Finish() : resuming_->Finish()));
+  watch_->End();
   generating_.reset();
   resuming_.reset();
   absl::MutexLock lock(&mu_);
@@ -85,7 +91,7 @@ absl::Status TokenStream::Impl::CloseCall() {
 bool TokenStream::Impl::GoOnAfter(absl::Status status) {
   std::optional<absl::Duration> wait;
   if (!status.ok() && Cancelled()) {
-    course_.End(std::move(status));
+    course_.End(absl::CancelledError("cancelled"));  // whatever the call said as it was let go
   } else {
     wait = course_.CallEnded(std::move(status), absl::Now());
   }
@@ -94,7 +100,9 @@ bool TokenStream::Impl::GoOnAfter(absl::Status status) {
     return false;
   }
   absl::MutexLock lock(&mu_);
-  mu_.AwaitWithTimeout(absl::Condition(&cancelled_), *wait);
+  const SteadyTime until = SteadyDeadline(*wait);
+  while (!cancelled_ && !cancelled_now_.WaitUntil(&mu_, until)) {
+  }
   return true;  // cancelled or not: Open() looks
 }
 
@@ -116,6 +124,7 @@ void TokenStream::Impl::AbortIfLeft() {
 void TokenStream::Impl::Cancel() {
   absl::MutexLock lock(&mu_);
   cancelled_ = true;
+  cancelled_now_.SignalAll();
   if (context_ != nullptr) context_->TryCancel();
 }
 

@@ -9,7 +9,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "base/steady_wait.h"
 #include "client/client.h"
+#include "client/silence_watch.h"
 #include "client/stream_course.h"
 #include "client/token_stream.h"
 #include "tandem/v1/inference.grpc.pb.h"
@@ -18,7 +20,8 @@ namespace tandem::client {
 
 class TokenStream::Impl {
  public:
-  Impl(std::shared_ptr<v1::InferenceService::Stub> stub, v1::GenerateRequest request, GenerateOptions options);
+  Impl(std::shared_ptr<grpc::Channel> channel, std::shared_ptr<v1::InferenceService::Stub> stub,
+       v1::GenerateRequest request, GenerateOptions options);
   ~Impl();
 
   std::optional<v1::Chunk> Next();
@@ -37,6 +40,7 @@ class TokenStream::Impl {
   void AbortIfLeft();
 
   // Fixed after construction.
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::shared_ptr<v1::InferenceService::Stub> stub_;
   const GenerateOptions options_;
 
@@ -44,9 +48,11 @@ class TokenStream::Impl {
   StreamCourse course_;
   std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> generating_;
   std::unique_ptr<grpc::ClientReader<v1::ResumeResponse>> resuming_;
+  std::shared_ptr<SilenceWatch> watch_;  // of the call that runs
 
   absl::Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  SteadyCondVar cancelled_now_;
   // Written by the reading thread under mu_, so that Cancel() meets a live one.
   std::unique_ptr<grpc::ClientContext> context_ ABSL_GUARDED_BY(mu_);
 };

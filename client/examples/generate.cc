@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   tandem::v1::GenerateRequest request;
   request.set_model(argv[2]);
   request.set_text(argv[3]);
+  request.mutable_sampling()->set_temperature(0);  // the same text each time
   request.mutable_stopping()->set_max_tokens(64);
 
   auto stream = (*client)->Generate(request, {.timeout = absl::Seconds(30)});

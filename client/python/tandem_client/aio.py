@@ -15,6 +15,7 @@ from tandem_client.client import CHANNEL_OPTIONS, _ABORT_TIMEOUT
 from tandem_client.errors import TandemError, fault, from_grpc
 from tandem_client.security import Security, open_aio_channel
 from tandem_client.session import Session
+from tandem_client.silence import AsyncReader, CallFailed
 
 
 class AsyncTokenStream:
@@ -23,7 +24,8 @@ class AsyncTokenStream:
     Leaving it early (aclose(), the end of an `async with`, or cancelling the task) cancels the request.
     """
 
-    def __init__(self, stub: inference_pb2_grpc.InferenceServiceStub, session: Session, deadline: float):
+    def __init__(self, channel: grpc.aio.Channel, stub: inference_pb2_grpc.InferenceServiceStub, session: Session, deadline: float):
+        self._channel = channel
         self._stub = stub
         self._session = session
         self._deadline = deadline
@@ -67,17 +69,18 @@ class AsyncTokenStream:
         try:
             while True:
                 try:
-                    async for message in self._open():
-                        chunk = self._session.on_message(message)
-                        if chunk is not None:
-                            self._chunks.append(chunk)
-                            yield chunk
+                    with AsyncReader(self._open(), self._session.most_silence) as reader:
+                        while (message := await reader.next()) is not None:
+                            chunk = self._session.on_message(message)
+                            if chunk is not None:
+                                self._chunks.append(chunk)
+                                yield chunk
                     if self._session.finished is None:
                         raise fault("it ended without saying how")
                     self._ended = True
                     return
-                except grpc.aio.AioRpcError as error:
-                    wait = self._session.on_error(from_grpc(error), time.monotonic())
+                except CallFailed as failed:
+                    wait = self._session.on_error(failed.error, time.monotonic())
                 await asyncio.sleep(wait)
         except TandemError as error:
             self._error = error
@@ -92,7 +95,7 @@ class AsyncTokenStream:
             raise
 
     def _open(self) -> grpc.aio.UnaryStreamCall:
-        method, request = self._session.next_call()
+        method, request = self._session.next_call(self._channel.get_state() == grpc.ChannelConnectivity.READY)
         timeout = None if self._deadline == math.inf else max(0.001, self._deadline - time.monotonic())
         self._call = getattr(self._stub, method)(request, timeout=timeout)
         return self._call
@@ -131,7 +134,7 @@ class AsyncClient:
         """As Client.generate()."""
         request = requests.generate_request(model, prompt, **arguments)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        return AsyncTokenStream(self._stub, Session(request, options or self._options, deadline), deadline)
+        return AsyncTokenStream(self._channel, self._stub, Session(request, options or self._options, deadline), deadline)
 
     async def complete(self, model: str, prompt: Optional[requests.Prompt] = None, **arguments: Any) -> types.Completion:
         async with self.generate(model, prompt, **arguments) as stream:
@@ -160,9 +163,9 @@ class AsyncClient:
     async def models(self) -> Dict[str, types.Model]:
         return {m.name: requests.model(m) for m in (await self._ask("ListModels", pb.ListModelsRequest())).models}
 
-    async def abort(self, request_ids: Sequence[str]) -> List[str]:
-        """The ids of those that were alive."""
-        return list((await self._ask("Abort", pb.AbortRequest(request_ids=request_ids))).aborted)
+    async def abort(self, request_ids: Sequence[str], tenant: str = "") -> List[str]:
+        """The ids of those that were alive, and of that tenant."""
+        return list((await self._ask("Abort", pb.AbortRequest(request_ids=request_ids, tenant=tenant))).aborted)
 
     async def close(self) -> None:
         await self._channel.close()

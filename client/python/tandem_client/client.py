@@ -14,10 +14,16 @@ from tandem_client._proto.tandem.v1 import inference_pb2 as pb, inference_pb2_gr
 from tandem_client.errors import TandemError, fault, from_grpc
 from tandem_client.security import Security, open_channel
 from tandem_client.session import Session
+from tandem_client.silence import CallFailed, Reader
 
 CHANNEL_OPTIONS = [("grpc.max_send_message_length", 32 << 20), ("grpc.max_receive_message_length", 32 << 20),
                    # A scheduler that restarts is back within a second; streams that broke wait for it.
-                   ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+                   ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000),
+                   # Who only reads sends nothing, and would never learn that the other end has vanished. The scheduler's
+                   # doors take a ping every 10 s; 0: no bound to how many. A ping of gRPC's own that is under way when the
+                   # line dies stands in the way of these, and has a minute unless it is told otherwise.
+                   ("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000),
+                   ("grpc.http2.max_pings_without_data", 0), ("grpc.http2.ping_timeout_ms", 5_000)]
 _ABORT_TIMEOUT = 1.0  # a word to a scheduler that is there takes a millisecond
 
 
@@ -46,9 +52,10 @@ class TokenStream:
     cancels the request.
     """
 
-    def __init__(self, channel: grpc.Channel, stub: inference_pb2_grpc.InferenceServiceStub, session: Session,
-                 timeout: Optional[float]):
+    def __init__(self, channel: grpc.Channel, there: threading.Event, stub: inference_pb2_grpc.InferenceServiceStub,
+                 session: Session, timeout: Optional[float]):
         self._channel = channel
+        self._there = there  # of all streams of the channel: the scheduler was heard, and no call has missed it since
         self._stub = stub
         self._session = session
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -103,19 +110,23 @@ class TokenStream:
         try:
             while True:
                 try:
-                    for message in self._open():
-                        chunk = self._session.on_message(message)
-                        if chunk is not None:
-                            self._chunks.append(chunk)
-                            yield chunk
+                    with Reader(self._open(), self._session.most_silence) as reader:
+                        while (message := reader.next()) is not None:
+                            self._there.set()
+                            chunk = self._session.on_message(message)
+                            if chunk is not None:
+                                self._chunks.append(chunk)
+                                yield chunk
                     if self._session.finished is None:
                         raise fault("it ended without saying how")
                     self._ended = True
                     return
-                except grpc.RpcError as error:
+                except CallFailed as failed:
                     if self._cancelled.is_set():
                         raise cancelled() from None
-                    wait = self._session.on_error(from_grpc(error), time.monotonic())
+                    if failed.error.unreachable:
+                        self._there.clear()
+                    wait = self._session.on_error(failed.error, time.monotonic())
                 if _wait_and_mend(self._channel, self._cancelled, wait):
                     raise cancelled()
         except TandemError as error:
@@ -126,7 +137,7 @@ class TokenStream:
     def _open(self) -> grpc.Call:
         if self._cancelled.is_set():
             raise cancelled()
-        method, request = self._session.next_call()
+        method, request = self._session.next_call(self._there.is_set())
         timeout = None if self._deadline == math.inf else max(0.001, self._deadline - time.monotonic())
         self._call = getattr(self._stub, method)(request, timeout=timeout)
         if self._cancelled.is_set():
@@ -152,6 +163,7 @@ class Client:
                  security: Optional[Security] = None, channel: Optional[grpc.Channel] = None):
         """`timeout` is of every call but generate(). `security`: None takes what the environment says (TANDEM_CA, ...)."""
         self._channel = channel or open_channel(address, security or Security.from_environment(), CHANNEL_OPTIONS)
+        self._there = threading.Event()
         self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self._timeout = timeout
         self._options = options
@@ -164,7 +176,7 @@ class Client:
         """
         request = requests.generate_request(model, prompt, **arguments)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        return TokenStream(self._channel, self._stub, Session(request, options or self._options, deadline), timeout)
+        return TokenStream(self._channel, self._there, self._stub, Session(request, options or self._options, deadline), timeout)
 
     def complete(self, model: str, prompt: Optional[requests.Prompt] = None, **arguments: Any) -> types.Completion:
         """The same, whole."""
@@ -194,9 +206,9 @@ class Client:
     def models(self) -> Dict[str, types.Model]:
         return {m.name: requests.model(m) for m in self._ask("ListModels", pb.ListModelsRequest()).models}
 
-    def abort(self, request_ids: Sequence[str]) -> List[str]:
-        """The ids of those that were alive."""
-        return list(self._ask("Abort", pb.AbortRequest(request_ids=request_ids)).aborted)
+    def abort(self, request_ids: Sequence[str], tenant: str = "") -> List[str]:
+        """The ids of those that were alive, and of that tenant."""
+        return list(self._ask("Abort", pb.AbortRequest(request_ids=request_ids, tenant=tenant)).aborted)
 
     def close(self) -> None:
         self._channel.close()

@@ -42,7 +42,7 @@ class Session:
         self._way = "generate"  # resume, go on
         self._going_on = 0
         self._lost = ""  # the request that a scheduler no longer knows
-        self._heard = self._delivered = self._tail_delivered = False
+        self._had = self._delivered = self._tail_delivered = False
         self._broken_at = math.inf
         self._tries = 0
         self.accepted = pb.Accepted()
@@ -50,11 +50,17 @@ class Session:
         self.attempts = 0
         self.resumes = 0
 
+    @property
+    def most_silence(self) -> float:
+        return self._options.most_silence
+
     # ---- calls
 
-    def next_call(self) -> Tuple[str, object]:
-        """("Generate", request) or ("Resume", request)."""
+    def next_call(self, connected: bool = False) -> Tuple[str, object]:
+        """("Generate", request) or ("Resume", request). `connected`: over a connection that stands, so that the scheduler may
+        have had the request although nothing of it is ever heard."""
         self.attempts += 1
+        self._had |= connected
         if self._way == "generate":
             self.accepted = pb.Accepted()
             return "Generate", self._request
@@ -93,7 +99,7 @@ class Session:
     # ---- messages
 
     def on_message(self, message: Union[pb.GenerateResponse, pb.ResumeResponse]) -> Optional[types.Chunk]:
-        self._heard = True
+        self._had = True
         kind = message.WhichOneof("event")
         if kind == "accepted":
             self.accepted = message.accepted
@@ -138,8 +144,8 @@ class Session:
         if error.code != grpc.StatusCode.UNAVAILABLE:
             return None
         options = self._options
-        # A scheduler that has had the request and is away comes back with it; one that was never there may not come.
-        away = self._heard and error.unreachable
+        # A scheduler that may have had the request and is away comes back with it; one that was never there may not come.
+        away = self._had and error.unreachable
         if away:
             self._broken_at = min(self._broken_at, now)
         if now > self._broken_at + options.resume_within if away else self.attempts > options.retries:

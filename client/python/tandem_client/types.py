@@ -114,6 +114,9 @@ class Options:
     # After the first token a stream that breaks is taken up again, this often; each time may take `resume_within`.
     resumes: int = 16
     resume_within: float = 60.0
+    # A scheduler says something every 15 s at least. A stream on which nothing came for this long has broken, whatever the
+    # connection looks like, and is dealt with as one.
+    most_silence: float = 35.0
     # Called when a stream begins to: why, and how many tokens are there.
     on_resume: Optional[Callable[[Exception, int], None]] = None
     on_progress: Optional[Callable[[Progress], None]] = None
