@@ -6,10 +6,13 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "absl/status/status.h"
+#include "absl/strings/cord.h"
 #include "client/gateway/answer_format.h"
 #include "client/gateway/embedding_request.h"
 #include "client/gateway/http_text.h"
 #include "client/gateway/json_text.h"
+#include "google/rpc/error_details.pb.h"
 
 namespace tandem::gateway {
 namespace {
@@ -216,6 +219,21 @@ TEST(HttpText, PathsAndIds) {
   EXPECT_EQ(RequestId("abc-1"), "abc-1");
   EXPECT_EQ(RequestId("a b").size(), 32u) << "what could forge a header or a log line is replaced";
   EXPECT_EQ(RequestId(std::string(129, 'a')).size(), 32u);
+}
+
+TEST(ApiErrors, ACallThatTheModelDoesNotAnswerIsToldInRoutes) {
+  google::rpc::ErrorInfo info;
+  info.set_reason("INVALID_PARAMETER");
+  (*info.mutable_metadata())["field"] = "model";
+  (*info.mutable_metadata())["task"] = "generate";
+  absl::Status status = absl::InvalidArgumentError(
+      "model m has the task generate, so it does not answer Embed; call Generate, or name a model of the task embed");
+  status.SetPayload("type.googleapis.com/google.rpc.ErrorInfo", absl::Cord(info.SerializeAsString()));
+  const ApiError error = FromStatus(status);
+  EXPECT_EQ(error.message,
+            "model m has the task generate, so it does not answer /v1/embeddings; call /v1/chat/completions or "
+            "/v1/completions, or name a model of the task embed");
+  EXPECT_EQ(error.param, "model");
 }
 
 TEST(HttpText, RetryAfterIsWholeSecondsAndNeverNothing) {

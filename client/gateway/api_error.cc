@@ -63,6 +63,16 @@ std::string ParamOf(std::string field) {
   return field == "text" || field == "token_ids" ? "prompt" : field;
 }
 
+// What the scheduler says of calls, in the words of who knows routes.
+std::string InRoutes(const std::string& message) {
+  return absl::StrReplaceAll(message, {{"does not answer Generate", "does not complete text"},
+                                       {"does not answer Embed", "does not answer /v1/embeddings"},
+                                       {"does not answer Rerank", "does not answer /v1/rerank"},
+                                       {"call Generate", "call /v1/chat/completions or /v1/completions"},
+                                       {"call Embed", "call /v1/embeddings"},
+                                       {"call Rerank", "call /v1/rerank"}});
+}
+
 }  // namespace
 
 ApiError InvalidParameter(absl::string_view param, absl::string_view message) {
@@ -89,6 +99,7 @@ ApiError FromStatus(const absl::Status& status) {
   const auto metadata = client::ErrorMetadata(status);
   if (const auto field = metadata.find("field"); field != metadata.end()) error.param = ParamOf(field->second);
   if (error.code == "model_not_found") error.param = "model";
+  if (metadata.count("task") > 0) error.message = InRoutes(error.message);
   return error;
 }
 

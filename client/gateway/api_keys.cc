@@ -43,7 +43,7 @@ bool IsKey(absl::string_view text) {
 }  // namespace
 
 ApiKeys::ApiKeys(const std::vector<std::string>& keys, std::string file) : file_(std::move(file)) {
-  for (const std::string& key : keys) given_.emplace(DigestOf(key), "");
+  for (const std::string& key : keys) given_.emplace(DigestOf(key), Caller());
 }
 
 size_t ApiKeys::size() const {
@@ -52,8 +52,8 @@ size_t ApiKeys::size() const {
 }
 
 // Never quotes a line: it may hold a key.
-absl::StatusOr<ApiKeys::Tenants> ApiKeys::Parse(absl::string_view text) {
-  Tenants tenants;
+absl::StatusOr<ApiKeys::Callers> ApiKeys::Parse(absl::string_view text) {
+  Callers callers;
   int number = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;
@@ -64,14 +64,22 @@ absl::StatusOr<ApiKeys::Tenants> ApiKeys::Parse(absl::string_view text) {
     };
     const size_t colon = line.find(':');
     if (colon == absl::string_view::npos) return wrong("expected NAME:KEY, and there is no colon");
-    const absl::string_view name = line.substr(0, colon), key = line.substr(colon + 1);
+    const absl::string_view name = line.substr(0, colon);
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line.substr(colon + 1), absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    const absl::string_view key = words.empty() ? "" : words[0];
+    const auto highest = words.size() == 2 ? security::ReadHighestPriority(words[1]) : 0;
     if (!IsName(name)) return wrong("a tenant's name has 1 to 64 letters, digits, \".\", \"_\" and \"-\"");
     if (!IsKey(key)) return wrong("a key has 1 to 512 visible characters and no space");
-    if (!tenants.emplace(DigestOf(key), name).second) return wrong("this key stands there already");
-    if (tenants.size() > kMostKeys) return wrong(absl::StrCat("more than ", kMostKeys, " keys"));
+    if (words.size() > 2 || !highest) {
+      return wrong("after a key may stand highest_priority=N with N from -100 to 100, and nothing else");
+    }
+    if (!callers.emplace(DigestOf(key), Caller{std::string(name), *highest}).second)
+      return wrong("this key stands there already");
+    if (callers.size() > kMostKeys) return wrong(absl::StrCat("more than ", kMostKeys, " keys"));
   }
-  if (tenants.empty()) return absl::InvalidArgumentError("there is no key in it");
-  return tenants;
+  if (callers.empty()) return absl::InvalidArgumentError("there is no key in it");
+  return callers;
 }
 
 absl::StatusOr<ApiKeys::Stamp> ApiKeys::Look() const {
@@ -86,7 +94,7 @@ absl::StatusOr<ApiKeys::Stamp> ApiKeys::Look() const {
                .modified_ns = info.st_mtim.tv_sec * int64_t{1000000000} + info.st_mtim.tv_nsec};
 }
 
-absl::StatusOr<ApiKeys::Tenants> ApiKeys::Read() const {
+absl::StatusOr<ApiKeys::Callers> ApiKeys::Read() const {
   std::ifstream file(file_, std::ios::binary);
   std::string text(kLargestFile + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -100,12 +108,12 @@ absl::Status ApiKeys::Load() {
   if (file_.empty()) return absl::OkStatus();
   // Looked at before it is read: a change in between is read again.
   const auto stamp = Look();
-  const auto tenants = stamp.ok() ? Read() : stamp.status();
-  if (!tenants.ok())
-    return absl::Status(tenants.status().code(), absl::StrCat(file_, ": ", tenants.status().message()));
+  const auto callers = stamp.ok() ? Read() : stamp.status();
+  if (!callers.ok())
+    return absl::Status(callers.status().code(), absl::StrCat(file_, ": ", callers.status().message()));
   absl::MutexLock lock(&mu_);
   stamp_ = *stamp;
-  listed_ = *tenants;
+  listed_ = *callers;
   return absl::OkStatus();
 }
 
@@ -116,17 +124,17 @@ void ApiKeys::ReadIfChanged(absl::Time now) {
   const std::optional<Stamp> seen = stamp.ok() ? std::optional<Stamp>(*stamp) : std::nullopt;
   if (seen == stamp_) return;
   stamp_ = seen;
-  auto tenants = stamp.ok() ? Read() : stamp.status();
-  if (!tenants.ok()) {
-    LOG(ERROR) << "API keys: " << file_ << ": " << tenants.status().message() << "; the keys from before stay good";
+  auto callers = stamp.ok() ? Read() : stamp.status();
+  if (!callers.ok()) {
+    LOG(ERROR) << "API keys: " << file_ << ": " << callers.status().message() << "; the keys from before stay good";
     return;
   }
-  listed_ = *std::move(tenants);
+  listed_ = *std::move(callers);
   LOG(INFO) << "API keys: " << file_ << " has changed; it has " << listed_.size() << " keys";
 }
 
 // A search among digests takes a time that says something about a digest at most, and nobody makes a key of that.
-std::optional<std::string> ApiKeys::TenantOf(absl::string_view key, absl::Time now) {
+std::optional<Caller> ApiKeys::CallerOf(absl::string_view key, absl::Time now) {
   const Digest digest = DigestOf(key);
   absl::MutexLock lock(&mu_);
   ReadIfChanged(now);

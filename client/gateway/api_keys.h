@@ -6,7 +6,11 @@
 //   # a comment
 //   retrieval:sk-3f0c...
 //   agents:sk-91aa...
-//   agents:sk-77d2...       another key of the same tenant, so that the first can be given up
+//   agents:sk-77d2...                       another key of the same tenant, so that the first can be given up
+//   oncall:sk-0c55... highest_priority=10   its requests may go before others'
+//
+// Who has a key of the file asks at the priority of everybody (0) or lower, unless its line says more. Keys by flags
+// are the operator's own, and whoever runs without keys has one tenant: those are not bounded.
 //
 // The file is looked at once a second while requests come, and read again when it has changed: keys are rotated without
 // a restart. One that cannot be read, or is wrong, changes nothing: the keys that were good stay good, and the log says
@@ -32,6 +36,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "client/gateway/caller.h"
 
 namespace tandem::gateway {
 
@@ -41,7 +46,7 @@ inline constexpr size_t kLongestTenantName = 64;  // the scheduler's limit too
 class ApiKeys {
  public:
   using Digest = std::array<unsigned char, 32>;  // SHA-256
-  using Tenants = std::map<Digest, std::string>;
+  using Callers = std::map<Digest, Caller>;
 
   // `file`: empty for none.
   ApiKeys(const std::vector<std::string>& keys, std::string file);
@@ -53,10 +58,10 @@ class ApiKeys {
   bool required() const { return !file_.empty() || !given_.empty(); }
   size_t size() const;
 
-  // The tenant of a key, "" for one without a name; nothing for what is no key.
-  std::optional<std::string> TenantOf(absl::string_view key, absl::Time now);
+  // Whose key it is; nothing for what is no key.
+  std::optional<Caller> CallerOf(absl::string_view key, absl::Time now);
 
-  static absl::StatusOr<Tenants> Parse(absl::string_view text);
+  static absl::StatusOr<Callers> Parse(absl::string_view text);
 
  private:
   // What changes when a file is written or put in another's place.
@@ -66,13 +71,13 @@ class ApiKeys {
     bool operator==(const Stamp&) const = default;
   };
   absl::StatusOr<Stamp> Look() const;
-  absl::StatusOr<Tenants> Read() const;
+  absl::StatusOr<Callers> Read() const;
   void ReadIfChanged(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::string file_;
-  Tenants given_;  // by flags or variables
+  Callers given_;  // by flags or variables
   mutable absl::Mutex mu_;
-  Tenants listed_ ABSL_GUARDED_BY(mu_);  // by the file
+  Callers listed_ ABSL_GUARDED_BY(mu_);  // by the file
   std::optional<Stamp> stamp_ ABSL_GUARDED_BY(mu_);
   absl::Time next_look_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };

@@ -25,10 +25,14 @@ class ApiKeysTest : public ::testing::Test {
     std::ofstream(path_ + ".new", std::ios::binary) << text;
     std::filesystem::rename(path_ + ".new", path_);
   }
+  static std::optional<std::string> TenantOf(ApiKeys& keys, const std::string& key, absl::Time now) {
+    const auto caller = keys.CallerOf(key, now);
+    return caller.has_value() ? std::optional(caller->tenant) : std::nullopt;
+  }
   // Asks at a later second each time.
   std::optional<std::string> Ask(ApiKeys& keys, const std::string& key) {
     now_ += absl::Seconds(2);
-    return keys.TenantOf(key, now_);
+    return TenantOf(keys, key, now_);
   }
   static std::string Wrong(const std::string& text) { return std::string(ApiKeys::Parse(text).status().message()); }
 
@@ -47,6 +51,16 @@ TEST_F(ApiKeysTest, EachKeyHasItsTenant) {
   EXPECT_EQ(Ask(keys, "a:b"), "agents") << "a key may hold a colon";
   EXPECT_EQ(Ask(keys, "plain"), "") << "a key of the flags has no name";
   for (const char* none : {"", "sk-", "sk-12", "retrieval:sk-1", "SK-1"}) EXPECT_EQ(Ask(keys, none), std::nullopt);
+}
+
+TEST_F(ApiKeysTest, AKeySaysHowFarItsRequestsMayGoBeforeOthers) {
+  Put("many:k1\noncall:k2 highest_priority=10\nnight:k3\thighest_priority=-5\n");
+  ApiKeys keys({"operator"}, path_);
+  ASSERT_TRUE(keys.Load().ok());
+  EXPECT_EQ(keys.CallerOf("k1", now_)->highest_priority, 0) << "as everybody, where its line says nothing";
+  EXPECT_EQ(keys.CallerOf("k2", now_)->highest_priority, 10);
+  EXPECT_EQ(keys.CallerOf("k3", now_)->highest_priority, -5);
+  EXPECT_EQ(keys.CallerOf("operator", now_)->highest_priority, security::kHighestPriority);
 }
 
 TEST_F(ApiKeysTest, WithoutKeysNobodyNeedsOne) {
@@ -71,10 +85,10 @@ TEST_F(ApiKeysTest, AChangeIsSeenWithinASecondAndNotLookedForMoreOften) {
   Put("a:old\n");
   ApiKeys keys({}, path_);
   ASSERT_TRUE(keys.Load().ok());
-  EXPECT_EQ(keys.TenantOf("old", now_), "a");
+  EXPECT_EQ(TenantOf(keys, "old", now_), "a");
   Put("a:new\n");
-  EXPECT_EQ(keys.TenantOf("new", now_ + absl::Milliseconds(900)), std::nullopt);
-  EXPECT_EQ(keys.TenantOf("new", now_ + absl::Milliseconds(1000)), "a");
+  EXPECT_EQ(TenantOf(keys, "new", now_ + absl::Milliseconds(900)), std::nullopt);
+  EXPECT_EQ(TenantOf(keys, "new", now_ + absl::Milliseconds(1000)), "a");
 }
 
 TEST_F(ApiKeysTest, AFileThatGoesBadChangesNothing) {
@@ -98,7 +112,10 @@ TEST_F(ApiKeysTest, MistakesNameTheLineAndQuoteNoKey) {
   EXPECT_THAT(Wrong("a b:secret"), HasSubstr("a tenant's name"));
   EXPECT_THAT(Wrong(std::string(65, 'a') + ":secret"), HasSubstr("a tenant's name"));
   EXPECT_THAT(Wrong("a:"), HasSubstr("a key has"));
-  EXPECT_THAT(Wrong("a:sec ret"), HasSubstr("a key has"));
+  for (const char* rest : {"ret", "highest_priority", "highest_priority=", "highest_priority=ret",
+                           "highest_priority=101", "highest_priority=-101", "highest_priority=1 more"}) {
+    EXPECT_THAT(Wrong(absl::StrCat("a:sec ", rest)), HasSubstr("line 1: after a key may stand highest_priority=N"));
+  }
   EXPECT_THAT(Wrong("a:" + std::string(513, 's')), HasSubstr("a key has"));
   EXPECT_THAT(Wrong("a:secret\nb:secret"), HasSubstr("line 2: this key stands there already"));
   EXPECT_THAT(Wrong("# nothing\n"), HasSubstr("no key"));

@@ -112,9 +112,9 @@ std::variant<CompletionRequest, ApiError> ParseChat(const json& body, absl::stri
   out.chat = true;
   v1::GenerateRequest request;
   ReadCommon(fields, &out, &request);
-  const auto newer = fields.Integer("max_completion_tokens", 0, UINT32_MAX);
-  const auto older = fields.Integer("max_tokens", 0, UINT32_MAX);
-  if (newer || older) request.mutable_stopping()->set_max_tokens(static_cast<uint32_t>(newer ? *newer : *older));
+  const auto newer = ReadMaxTokens(fields, "max_completion_tokens");
+  const auto older = ReadMaxTokens(fields, "max_tokens");
+  if (newer || older) request.mutable_stopping()->set_max_tokens(newer ? *newer : *older);
 
   out.logprobs = fields.Boolean("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs", 0, kMostLogprobs);

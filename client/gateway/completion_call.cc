@@ -26,11 +26,7 @@ CompletionCall::CompletionCall(CompletionRequest request, std::shared_ptr<Routed
 
 void CompletionCall::Start(absl::Duration timeout) {
   const auto metadata = MetadataOf(exchange_->request());
-  exchange_->OnGone([self = shared_from_this()] {
-    self->Fail({.status = 499,
-                .message = "the client closed its side of the connection before the answer was whole; keep it open",
-                .code = "client_closed_request"});
-  });
+  exchange_->OnCut([self = shared_from_this()](Cut cut) { self->Fail(CutError(cut), cut == Cut::kClientLeft); });
   for (int i = 0; i < request_.choices(); ++i) {
     choices_[i].logprobs = LogprobsJson(logprobs_style_);
     // Who asks once is told at once that there is no room, since whoever routes between services can go elsewhere. The
@@ -48,25 +44,39 @@ void CompletionCall::Start(absl::Duration timeout) {
 
 void CompletionCall::OnEvent(int index, client::StreamEvent event) {
   if (done_) return;
-  if (std::holds_alternative<v1::Accepted>(event)) {
+  if (const auto* accepted = std::get_if<v1::Accepted>(&event)) {
+    Identify(accepted->request_id());
     OnAccepted(index);
   } else if (const auto* chunk = std::get_if<v1::Chunk>(&event)) {
     OnAccepted(index);
     OnChunk(index, *chunk);
   } else if (auto* end = std::get_if<absl::StatusOr<client::GenerateResult>>(&event)) {
-    return end->ok() ? OnEnd(index, std::move((*end)->finished)) : Fail(FromStatus(end->status()));
-  } else if (begun_) {
-    exchange_->Write(": waiting\n\n");  // so that no proxy takes the stream for dead
+    if (!end->ok()) return Fail(FromStatus(end->status()));
+    Identify((*end)->accepted.request_id());
+    return OnEnd(index, std::move((*end)->finished));
+  } else {
+    Identify(std::get<v1::Progress>(event).request_id());
+    if (begun_) exchange_->Write(": waiting\n\n");  // so that no proxy takes the stream for dead
   }
   AskForMore(index);
+}
+
+// The scheduler's name for the request, as `tandemctl explain` takes it. Of several choices, the first to have one.
+void CompletionCall::Identify(const std::string& request_id) {
+  if (request_id_.empty()) request_id_ = request_id;
+}
+
+HttpResponse CompletionCall::Identified(HttpResponse response) const {
+  if (!request_id_.empty()) response.headers.emplace_back("x-tandem-request-id", request_id_);
+  return response;
 }
 
 // Comes again when a request has moved to other devices; the answer has begun once.
 void CompletionCall::OnAccepted(int index) {
   if (std::exchange(choices_[index].accepted, true) || !request_.stream) return;
   if (!std::exchange(begun_, true)) {
-    exchange_->BeginStream("text/event-stream; charset=utf-8",
-                           {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}});
+    HttpResponse head = Identified({.headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}}});
+    exchange_->BeginStream("text/event-stream; charset=utf-8", std::move(head.headers));
   }
   event_.clear();
   format_.AppendBegin(index, &event_);
@@ -140,7 +150,7 @@ void CompletionCall::Complete() {
     completion += usage.completion_tokens();
   }
   metrics_->OnTokens(exchange_->tenant(), prompt, completion);
-  if (!request_.stream) return exchange_->Respond({.body = format_.Whole(choices_)});
+  if (!request_.stream) return exchange_->Respond(Identified({.body = format_.Whole(choices_)}));
   event_.clear();
   format_.AppendUsage(choices_, &event_);
   AnswerFormat::AppendDone(&event_);
@@ -148,10 +158,11 @@ void CompletionCall::Complete() {
   exchange_->EndStream();
 }
 
-void CompletionCall::Fail(const ApiError& error) {
+void CompletionCall::Fail(const ApiError& error, bool client_left) {
   if (std::exchange(done_, true)) return;
   CancelAll();
-  if (!begun_) return exchange_->Respond(ToResponse(error));
+  if (!begun_) return exchange_->Respond(Identified(ToResponse(error)));
+  if (!client_left) exchange_->CountFailedStream(error);
   event_.clear();
   AnswerFormat::AppendError(error, &event_);
   exchange_->Write(event_);

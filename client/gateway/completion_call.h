@@ -5,7 +5,7 @@
 // more is asked of the scheduler, which keeps what it computes; so the memory here is bounded, and a slow client holds
 // up nobody but itself. When the client leaves, every choice is cancelled, in whatever phase it is.
 //
-// Belongs to the exchange's loop. The exchange holds it (by OnGone) until the answer has ended.
+// Belongs to the exchange's loop. The exchange holds it (by OnCut) until the answer has ended.
 #ifndef TANDEM_CLIENT_GATEWAY_COMPLETION_CALL_H_
 #define TANDEM_CLIENT_GATEWAY_COMPLETION_CALL_H_
 
@@ -36,7 +36,9 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void AskForMore(int index);
   void AskStalled();
   void Complete();
-  void Fail(const ApiError& error);
+  void Fail(const ApiError& error, bool client_left = false);
+  void Identify(const std::string& request_id);
+  HttpResponse Identified(HttpResponse response) const;
   void CancelAll();
 
   const CompletionRequest request_;
@@ -50,6 +52,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   std::vector<Choice> choices_;
   std::vector<ToolCallReader> readers_;  // one per choice, where tools may be called
   std::vector<int> stalled_;             // choices whose next event has not been asked for
+  std::string request_id_;               // the scheduler's; empty until it is known
   size_t ended_ = 0;
   bool begun_ = false;  // the 200 has been sent
   bool text_seen_ = false;

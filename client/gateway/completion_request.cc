@@ -61,8 +61,8 @@ std::variant<CompletionRequest, ApiError> ParseCompletion(const json& body) {
   if (!fields.Boolean("add_special_tokens").value_or(true)) {
     fields.Fail(UnsupportedParameter("add_special_tokens", "send token ids as prompt; nothing is added to them"));
   }
-  const auto max_tokens = fields.Integer("max_tokens", 0, UINT32_MAX);
-  common.mutable_stopping()->set_max_tokens(static_cast<uint32_t>(max_tokens.value_or(kDefaultMaxTokens)));
+  const auto max_tokens = ReadMaxTokens(fields, "max_tokens");
+  common.mutable_stopping()->set_max_tokens(max_tokens.value_or(kDefaultMaxTokens));
   if (const auto logprobs = fields.Integer("logprobs", 0, kMostLogprobs)) {
     out.logprobs = true;
     common.set_logprobs(static_cast<uint32_t>(*logprobs));

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -23,7 +24,7 @@ inline constexpr size_t kMostMessages = 4096;  // of one chat
 
 struct CompletionRequest {
   bool chat = false;
-  std::string model;                         // as the caller wrote it
+  std::string model;                         // as the caller wrote it; empty: the one that there is
   std::vector<v1::GenerateRequest> prompts;  // at least one; seeds are of choice 0
   int n = 1;                                 // choices of each prompt
   bool stream = false;
@@ -33,6 +34,10 @@ struct CompletionRequest {
   bool tokens_as_ids = false;  // in logprobs: "token_id:17" for the token's text
   ToolRequest tools;           // that a chat's answer may call
 
+  void set_model(const std::string& name) {
+    model = name;
+    for (v1::GenerateRequest& prompt : prompts) prompt.set_model(name);
+  }
   int choices() const { return static_cast<int>(prompts.size()) * n; }
   // Choice i is completion i % n of prompt i / n. Each has draws of its own, also under one seed.
   v1::GenerateRequest ForChoice(int i) const;
@@ -41,6 +46,9 @@ struct CompletionRequest {
 std::variant<CompletionRequest, ApiError> ParseCompletion(const nlohmann::json& body);
 // `text`: what `body` was parsed from.
 std::variant<CompletionRequest, ApiError> ParseChat(const nlohmann::json& body, absl::string_view text);
+
+// max_tokens, or as chats call it now, max_completion_tokens.
+std::optional<uint32_t> ReadMaxTokens(Fields& fields, const char* name);
 
 // What both have in common: model, sampling, stopping, stream, n, and the refusals. `prompt` gets what stands in a
 // GenerateRequest beside the prompt itself.

@@ -1,9 +1,9 @@
 #include "client/gateway/connection.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 
 #include "absl/strings/ascii.h"
@@ -42,10 +42,7 @@ class Connection::ExchangeOnConnection final : public Exchange {
 
   void Respond(HttpResponse response) override {
     if (connection_ == nullptr || begun_) return;
-    auto& connection = *connection_;
-    response.headers.emplace_back("content-length", absl::StrCat(response.body.size()));
-    connection.Send(connection.Head(response.status, response.content_type, response.headers));
-    if (!connection.head_only_) connection.Send(response.body);
+    connection_->SendWhole(std::move(response));
     End();
   }
   void BeginStream(std::string content_type, Headers headers) override {
@@ -67,18 +64,19 @@ class Connection::ExchangeOnConnection final : public Exchange {
 
   bool Congested() const override { return connection_ != nullptr && connection_->out_.size() >= kHighMark; }
   void OnWritable(std::function<void()> writable) override { writable_ = std::move(writable); }
-  void OnGone(std::function<void()> gone) override { gone_ = std::move(gone); }
+  void OnCut(std::function<void(Cut)> cut) override { cut_ = std::move(cut); }
 
   // From the connection.
   void Writable() {
     if (const auto writable = std::exchange(writable_, nullptr)) writable();
   }
-  void Gone() {
-    if (const auto gone = std::exchange(gone_, nullptr)) gone();
+  void BeCut(Cut why) {
+    if (const auto cut = std::exchange(cut_, nullptr)) cut(why);
   }
   void LetGo() {
     connection_.reset();
-    const auto gone = std::exchange(gone_, nullptr), writable = std::exchange(writable_, nullptr);
+    const auto cut = std::exchange(cut_, nullptr);
+    const auto writable = std::exchange(writable_, nullptr);
   }
 
  private:
@@ -92,21 +90,44 @@ class Connection::ExchangeOnConnection final : public Exchange {
   std::shared_ptr<Connection> connection_;  // null: ended
   HttpRequest request_;
   bool begun_ = false;
-  std::function<void()> writable_, gone_;
+  std::function<void()> writable_;
+  std::function<void(Cut)> cut_;
 };
 
-Connection::Connection(asio::ip::tcp::socket socket, asio::io_context* loop, const ConnectionHost* host)
-    : socket_(std::move(socket)), loop_(loop), host_(host) {}
+Connection::Connection(asio::ip::tcp::socket socket, SSL_CTX* tls, asio::io_context* loop, const ConnectionHost* host)
+    : socket_(std::move(socket), tls), loop_(loop), host_(host) {}
 
 Connection::~Connection() { host_->bodies->Give(static_cast<int64_t>(charged_)); }
 
-// ---- reading ------------------------------------------------------------------------------------------------------
+// ---- beginning ----------------------------------------------------------------------------------------------------
 
-void Connection::Start() {
-  error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+void Connection::Start(std::optional<ApiError> refusal) {
+  socket_.SetNoDelay();
+  if (!socket_.encrypted()) return Begin(refusal);
+  state_ = State::kHandshaking;
+  ExpectWithin(host_->limits.handshake);
+  socket_.Handshake([self = shared_from_this(), refusal = std::move(refusal)](error_code error) {
+    self->OnHandshake(error, refusal);
+  });
+}
+
+void Connection::Begin(const std::optional<ApiError>& refusal) {
+  if (refusal.has_value()) return Refuse(*refusal);
   AwaitRequest();
 }
+
+// Who fails hears of it: an alert has been sent, and whoever speaks plain HTTP is answered in it.
+void Connection::OnHandshake(error_code error, const std::optional<ApiError>& refusal) {
+  if (state_ == State::kClosed) return;
+  if (!error) return Begin(refusal);
+  const HandshakeFailure failure = WhyHandshakeFailed(error, socket_.CertificateRefused());
+  host_->handshake_failed(failure, socket_.peer());
+  socket_.LeaveTls();
+  if (!failure.plain_http()) return Linger();
+  Refuse({400, "this is an HTTPS address, and the request is plain HTTP: ask https://"});
+}
+
+// ---- reading ------------------------------------------------------------------------------------------------------
 
 void Connection::AwaitRequest() {
   state_ = State::kIdle;
@@ -120,8 +141,8 @@ void Connection::Read() {
   if (reading_ || read_ended_ || state_ == State::kClosed) return;
   reading_ = true;
   const bool body = state_ == State::kLingering || (state_ == State::kReading && parser_->is_header_done());
-  socket_.async_read_some(in_.prepare(body ? kBodyPiece : kReadPiece),
-                          [self = shared_from_this()](error_code error, size_t bytes) { self->OnRead(error, bytes); });
+  socket_.ReadSome(in_.prepare(body ? kBodyPiece : kReadPiece),
+                   [self = shared_from_this()](error_code error, size_t bytes) { self->OnRead(error, bytes); });
 }
 
 void Connection::OnRead(error_code error, size_t bytes) {
@@ -134,11 +155,12 @@ void Connection::OnRead(error_code error, size_t bytes) {
     case State::kReading:
       return Parse();
     case State::kAnswering:
-      if (error) return Gone();
+      if (error) return CutExchange(Cut::kClientLeft);
       if (in_.size() < kMostAhead) Read();
       return;
     case State::kLingering:
       return Linger();
+    case State::kHandshaking:
     case State::kClosed:
       return;
   }
@@ -149,6 +171,8 @@ void Connection::Parse() {
     if (in_.size() == 0) return read_ended_ ? Close() : Read();
     state_ = State::kReading;
     ExpectWithin(host_->limits.header);
+    request_ = {};
+    head_only_ = false;
     parser_.emplace();
     parser_->header_limit(host_->limits.header_bytes);
     parser_->body_limit(host_->limits.body_bytes);
@@ -164,8 +188,7 @@ void Connection::Parse() {
       if (!TakeHeader()) return;
       continue;
     }
-    ExpectWithin(host_->limits.body_progress);
-    if (!ChargeBody(parser_->get().body().size())) return RefuseRequest(kNoRoom);
+    if (!TakeBody(parser_->get().body().size())) return RefuseRequest(kNoRoom);
   }
   if (parser_->is_done()) return Dispatch();
   if (read_ended_) return RefuseRequest(http::error::partial_message);
@@ -175,12 +198,11 @@ void Connection::Parse() {
 // False: the request has been refused.
 bool Connection::TakeHeader() {
   parser_->eager(true);
-  ExpectWithin(host_->limits.body_progress);
   const auto& header = parser_->get();
   head_only_ = header.method() == http::verb::head;
   chunked_ = header.version() == 11;
   keep_alive_ = header.keep_alive() && chunked_;
-  request_id_ = RequestId(View(header["x-request-id"]));
+  request_.id = RequestId(View(header["x-request-id"]));
   const auto length = parser_->content_length();
   error_code error;
   if (header.version() != 10 && header.version() != 11) {
@@ -189,18 +211,52 @@ bool Connection::TakeHeader() {
     error = http::error::bad_field;
   } else if (length && *length > host_->limits.body_bytes) {
     error = http::error::body_limit;
-  } else if (length && !ChargeBody(*length)) {
-    error = kNoRoom;
   }
   if (error) {
     RefuseRequest(error);
     return false;
   }
+  if (!Screen()) return false;
+  body_began_ = Clock::now();
+  TakeBody(0);
   // Nothing else is being sent now, and the answer comes after it in any case.
   if (chunked_ && absl::EqualsIgnoreCase(View(header[http::field::expect]), "100-continue")) {
     Send("HTTP/1.1 100 Continue\r\n\r\n");
   }
   return true;
+}
+
+// Fills the request from its header and asks whether it is let in. False: it has been answered.
+bool Connection::Screen() {
+  const auto& header = parser_->get();
+  request_.method = head_only_ ? "GET" : std::string(header.method_string());
+  for (const auto& field : header) {
+    request_.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
+  }
+  std::optional<HttpResponse> answer;
+  if (auto path = DecodePath(View(header.target()))) {
+    request_.path = *std::move(path);
+    answer = host_->screen(&request_);
+  } else {
+    host_->refused(400);
+    keep_alive_ = false;
+    answer = ToResponse(InvalidParameter("", "the path of the request is malformed"));
+  }
+  if (!answer.has_value()) return true;
+  keep_alive_ = keep_alive_ && parser_->is_done();  // there is no body that would have to be taken
+  state_ = State::kAnswering;
+  SendWhole(*std::move(answer));
+  EndAnswer();
+  return false;
+}
+
+// So much of the body is here. False: there is no room for it. Who sends a byte now and then does not keep the
+// connection: the whole body has an end in sight.
+bool Connection::TakeBody(uint64_t bytes) {
+  const Limits& limits = host_->limits;
+  const auto paid_for = std::chrono::seconds(static_cast<int64_t>(bytes / limits.body_rate));
+  deadline_ = std::min(Clock::now(), body_began_ + paid_for) + limits.body_progress;
+  return ChargeBody(bytes);
 }
 
 // Raises what this connection has of the budget to `bytes`.
@@ -217,22 +273,12 @@ void Connection::Dispatch() {
   answer_ended_ = false;
   auto message = parser_->release();
   parser_.reset();
-  HttpRequest request;
-  request.method = head_only_ ? "GET" : std::string(message.method_string());
-  request.id = request_id_;
-  for (const auto& field : message) {
-    request.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
-  }
-  const auto path = DecodePath(View(message.target()));
-  request.path = path.value_or("");
+  HttpRequest request = std::move(request_);
+  request_.id = request.id;  // the answer bears it
   request.body = std::move(message.body());
   exchange_ = std::make_shared<ExchangeOnConnection>(shared_from_this(), std::move(request));
   if (in_.size() < kMostAhead) Read();
   const auto exchange = exchange_;
-  if (!path.has_value()) {
-    keep_alive_ = false;
-    return exchange->Respond({400, ErrorJson(InvalidParameter("", "the path of the request is malformed"))});
-  }
   host_->handle(exchange);
 }
 
@@ -258,16 +304,12 @@ void Connection::RefuseRequest(error_code error) {
 }
 
 void Connection::Refuse(const ApiError& error) {
-  if (request_id_.empty()) request_id_ = RequestId("");
+  if (request_.id.empty()) request_.id = RequestId("");
   host_->refused(error.status);
   keep_alive_ = false;
   chunked_ = true;
-  const std::string body = ErrorJson(error);
-  Headers headers = RetryHeaders(error);
-  headers.emplace_back("content-length", absl::StrCat(body.size()));
   state_ = State::kAnswering;
-  Send(Head(error.status, "application/json", headers));
-  if (!head_only_) Send(body);
+  SendWhole(ToResponse(error));
   EndAnswer();
 }
 
@@ -277,13 +319,15 @@ void Connection::Linger() {
   if (state_ != State::kLingering) {
     state_ = State::kLingering;
     ExpectWithin(host_->limits.linger);
-    error_code ignored;
-    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
     parser_.reset();
+    return socket_.EndSending([self = shared_from_this()] {
+      self->send_ended_ = true;
+      if (self->state_ == State::kLingering) self->Linger();
+    });
   }
   in_.consume(in_.size());
   if (read_ended_) return Close();
-  Read();
+  if (send_ended_) Read();
 }
 
 // ---- answering ----------------------------------------------------------------------------------------------------
@@ -292,11 +336,18 @@ std::string Connection::Head(int status, const std::string& content_type, const 
   std::string head =
       absl::StrCat("HTTP/1.1 ", status, " ", ReasonPhrase(status),
                    "\r\ndate: ", absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
-                   "\r\nserver: tandem\r\nx-request-id: ", request_id_, "\r\ncontent-type: ", content_type, "\r\n");
+                   "\r\nserver: tandem\r\nx-request-id: ", request_.id, "\r\ncontent-type: ", content_type, "\r\n");
   for (const auto& [key, value] : headers) absl::StrAppend(&head, key, ": ", value, "\r\n");
   const bool stays = keep_alive_ && !host_->closing->load() && !read_ended_;
   absl::StrAppend(&head, "connection: ", stays ? "keep-alive" : "close", "\r\n\r\n");
   return head;
+}
+
+void Connection::SendWhole(HttpResponse response) {
+  response.headers.emplace_back("content-length", absl::StrCat(response.body.size()));
+  std::string text = Head(response.status, response.content_type, response.headers);
+  if (!head_only_) text += response.body;
+  Send(text);
 }
 
 void Connection::Send(absl::string_view bytes) {
@@ -308,9 +359,9 @@ void Connection::Send(absl::string_view bytes) {
 void Connection::Flush() {
   if (!sending_.empty() || out_.empty()) return;
   sending_.swap(out_);
-  ExpectWithin(host_->limits.write_progress);
-  asio::async_write(socket_, asio::buffer(sending_),
-                    [self = shared_from_this()](error_code error, size_t) { self->OnSent(error); });
+  if (state_ == State::kAnswering) ExpectWithin(host_->limits.write_progress);
+  socket_.WriteAll(asio::buffer(sending_),
+                   [self = shared_from_this()](error_code error, size_t) { self->OnSent(error); });
 }
 
 void Connection::OnSent(error_code error) {
@@ -338,8 +389,13 @@ void Connection::AfterAnswer() {
   AwaitRequest();
 }
 
-void Connection::Gone() {
-  if (const auto exchange = exchange_) exchange->Gone();
+void Connection::CutExchange(Cut cut) {
+  if (const auto exchange = exchange_) exchange->BeCut(cut);
+}
+
+void Connection::CutOff() {
+  if (state_ == State::kReading) return Refuse(CutError(Cut::kShutdown));
+  CutExchange(Cut::kShutdown);
 }
 
 void Connection::OnTick(Clock::time_point now) {
@@ -347,6 +403,7 @@ void Connection::OnTick(Clock::time_point now) {
   if (state_ == State::kReading) {
     return Refuse({408, "the request did not come whole in time"});
   }
+  if (state_ == State::kHandshaking) host_->handshake_failed(HandshakeTooSlow(), socket_.peer());
   Close();
 }
 
@@ -355,11 +412,10 @@ void Connection::Close() {
   const auto self = shared_from_this();
   state_ = State::kClosed;
   if (const auto exchange = std::exchange(exchange_, nullptr)) {
-    exchange->Gone();
+    exchange->BeCut(Cut::kClientLeft);
     exchange->LetGo();
   }
-  error_code ignored;
-  socket_.close(ignored);
+  socket_.Close();
   host_->closed(this);
 }
 

@@ -118,7 +118,7 @@ void ReadTruncation(Fields& fields, Call* call) {
 std::variant<EmbeddingRequest, ApiError> ParseEmbedding(const json& body) {
   Fields fields(body);
   EmbeddingRequest out;
-  out.call.set_model(fields.RequiredString("model"));
+  out.call.set_model(fields.String("model").value_or(""));
   out.base64 = ReadBase64(fields);
   if (const auto dimensions = fields.Integer("dimensions", 1, 1 << 20)) {
     out.call.set_dimensions(static_cast<uint32_t>(*dimensions));
@@ -132,7 +132,7 @@ std::variant<EmbeddingRequest, ApiError> ParseEmbedding(const json& body) {
 std::variant<RerankQuestion, ApiError> ParseRerank(const json& body) {
   Fields fields(body);
   RerankQuestion out;
-  out.call.set_model(fields.RequiredString("model"));
+  out.call.set_model(fields.String("model").value_or(""));
   out.call.set_query(fields.RequiredString("query"));
   out.return_documents = fields.Boolean("return_documents").value_or(true);
   if (const auto top_n = fields.Integer("top_n", 0, INT32_MAX)) out.call.set_top_n(static_cast<uint32_t>(*top_n));

@@ -18,6 +18,7 @@
 #include "client/async_client.h"
 #include "client/gateway/api_keys.h"
 #include "client/gateway/completion_request.h"
+#include "client/gateway/embedding_request.h"
 #include "client/gateway/http.h"
 #include "client/gateway/metrics.h"
 #include "client/gateway/routed_exchange.h"
@@ -37,6 +38,10 @@ class Gateway {
   Gateway(GatewayOptions options, ApiKeys* keys, client::AsyncClient* client, Metrics* metrics,
           const std::atomic<bool>* closing);
 
+  // Looks at a header alone: whether its path and method are served, and whether its caller may ask. The answer where
+  // not; else the caller is put into the request.
+  std::optional<HttpResponse> Screen(HttpRequest* request);
+  // A whole request that Screen has let in.
   void Handle(std::shared_ptr<Exchange> exchange);
 
  private:
@@ -45,8 +50,9 @@ class Gateway {
   static const std::vector<Route>& Routes();
   static const Route* FindRoute(absl::string_view path);
 
-  // The tenant of the key that a request came with; nothing where it came with none that is good.
-  std::optional<std::string> TenantOf(const HttpRequest& request) const;
+  std::optional<HttpResponse> Refusal(const Route* route, HttpRequest* request) const;
+  // Whose key a request came with; nothing where it came with none that is good.
+  std::optional<Caller> CallerOf(const HttpRequest& request) const;
   Headers CorsHeaders(const HttpRequest& request) const;
 
   void Live(std::shared_ptr<RoutedExchange> exchange);
@@ -57,8 +63,14 @@ class Gateway {
   void Completions(std::shared_ptr<RoutedExchange> exchange);
   void Chat(std::shared_ptr<RoutedExchange> exchange);
   void Complete(const std::shared_ptr<RoutedExchange>& exchange, std::variant<CompletionRequest, ApiError> request);
+  // Calls `then` on the exchange's loop with the model that is meant: the named one, or where none is named the one
+  // that there is of the task. Where there is no such one, the exchange is answered.
+  void WithModel(const std::shared_ptr<RoutedExchange>& exchange, const std::string& named, const char* task,
+                 std::function<void(const std::string& model)> then);
   void Embeddings(std::shared_ptr<RoutedExchange> exchange);
+  void Embed(const std::shared_ptr<RoutedExchange>& exchange, EmbeddingRequest request);
   void Rerank(std::shared_ptr<RoutedExchange> exchange);
+  void Rank(const std::shared_ptr<RoutedExchange>& exchange, RerankQuestion question);
   void Tokenize(std::shared_ptr<RoutedExchange> exchange);
   void Detokenize(std::shared_ptr<RoutedExchange> exchange);
 

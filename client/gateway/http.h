@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
+#include "client/gateway/caller.h"
 
 namespace tandem::gateway {
 
@@ -21,6 +22,7 @@ struct HttpRequest {
   Headers headers;
   std::string body;
   std::string id;  // the caller's x-request-id where it is one, else drawn here
+  Caller caller;   // as the screening found it
 
   // Empty where there is none.
   absl::string_view Header(absl::string_view name) const {
@@ -37,6 +39,9 @@ struct HttpResponse {
   std::string content_type = "application/json";
   Headers headers = {};
 };
+
+// Why an exchange ends before its answer is whole.
+enum class Cut { kClientLeft, kShutdown };
 
 // One request and its answer. All but Post belongs to the connection's loop, on which handlers are called.
 //
@@ -63,9 +68,9 @@ class Exchange {
   virtual bool Congested() const = 0;
   virtual void OnWritable(std::function<void()> writable) = 0;
 
-  // `gone` is called if the client leaves before the end. What it answers may still reach one that only closed its
-  // sending side.
-  virtual void OnGone(std::function<void()> gone) = 0;
+  // `cut` is called, once at most, if the exchange must end before its answer is whole. What is answered then still
+  // reaches a client that only closed its sending side, and every client at a shutdown.
+  virtual void OnCut(std::function<void(Cut)> cut) = 0;
 };
 
 }  // namespace tandem::gateway

@@ -104,6 +104,22 @@ Headers RetryHeaders(const ApiError& error) {
   return {{"retry-after", absl::StrCat((ms + 999) / 1000)}, {"retry-after-ms", absl::StrCat(ms)}};
 }
 
+ApiError CutError(Cut cut) {
+  switch (cut) {
+    case Cut::kClientLeft:
+      break;
+    case Cut::kShutdown:
+      return {.status = 503,
+              .message = "the gateway is shutting down and waits no longer for this answer; ask again",
+              .type = "server_error",
+              .code = "shutting_down",
+              .retry_after = absl::Seconds(1)};
+  }
+  return {.status = 499,
+          .message = "the client closed its side of the connection before the answer was whole; keep it open",
+          .code = "client_closed_request"};
+}
+
 HttpResponse ToResponse(const ApiError& error) {
   return {.status = error.status, .body = ErrorJson(error), .headers = RetryHeaders(error)};
 }

@@ -23,6 +23,9 @@ const char* ReasonPhrase(int status);
 Headers RetryHeaders(const ApiError& error);
 HttpResponse ToResponse(const ApiError& error);
 
+// What an answer that was cut off ends with.
+ApiError CutError(Cut cut);
+
 }  // namespace tandem::gateway
 
 #endif  // TANDEM_CLIENT_GATEWAY_HTTP_TEXT_H_

@@ -1,22 +1,26 @@
 // tandem-gateway: flags and files in, one HTTP server in front of one scheduler out, until a signal ends it.
 #include <glog/logging.h>
 #include <grpc/support/log.h>
-#include <sys/resource.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/descriptor_limit.h"
+#include "base/notify/life_signs.h"
 #include "base/security/dialer.h"
+#include "base/security/server_tls.h"
 #include "client/async_client.h"
 #include "client/gateway/api_keys.h"
 #include "client/gateway/gateway.h"
 #include "client/gateway/metrics.h"
 #include "client/gateway/server.h"
 #include "config/endpoint.h"
+#include "config/security_rules.h"
 #include "config/service_program.h"
 
 namespace tandem::gateway {
@@ -36,19 +40,17 @@ std::vector<std::string> GivenKeys(std::vector<std::string> keys) {
   return keys;
 }
 
-// A connection is a descriptor; the usual 1024 are fewer than the clients that one machine can have.
-void AllowManyDescriptors() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int Main(int argc, char** argv) {
   config::ServiceProgram program("tandem-gateway", "OpenAI's HTTP API in front of a Tandem scheduler.", kVersion);
+  program.DoorFlags();
   program.Layered("--http", "server.http", "HOST:PORT to serve (127.0.0.1:8000)");
   program.Layered("--api-keys-file", "server.api_keys_file",
                   "A file of NAME:KEY lines: each name is a tenant (no file)");
+  program.Layered("--tls-cert", "security.http.certificate", "Certificate (PEM): HTTPS is served");
+  program.Layered("--tls-key", "security.http.key", "Its key (PEM)");
+  program.Layered("--tls-client-ca", "security.http.client_ca", "CA (PEM) of the certificates that clients show");
+  program.Layered("--tls-client-certs", "security.http.client_certificates",
+                  "off, optional or required (where there is a CA)");
   program.Layered("--scheduler", "server.clients", "HOST:PORT of the scheduler's clients (127.0.0.1:50051)");
   program.DialFlags();
   CLI::App& app = program.app();
@@ -64,7 +66,7 @@ int Main(int argc, char** argv) {
   app.add_option("--max-connections", server_options.most_connections, "Further ones are answered 503 (4096)")
       ->check(CLI::Range(1, 1000000));
   if (const auto code = program.Begin(argc, argv)) return *code;
-  AllowManyDescriptors();
+  RaiseDescriptorLimit();
 
   const auto http = config::ParseEndpoint(program.config().server.http);
   if (!http.ok()) return program.Fail(http.status().message());
@@ -76,6 +78,15 @@ int Main(int argc, char** argv) {
   options.vllm_metrics = !program.config().metrics.compat.empty();
 
   std::vector<std::string> warnings;
+  const security::DoorSettings& tls_files = program.config().security.http;
+  std::unique_ptr<security::ServerTls> tls;  // null: plain text
+  if (tls_files.encrypted()) {
+    auto opened = security::ServerTls::Open(tls_files, program.config().security.refresh, &warnings);
+    if (!opened.ok()) return program.Fail(opened.status().message());
+    tls = *std::move(opened);
+  } else if (keys.required() && !http->IsLoopback() && program.config().server.api_keys_file.empty()) {
+    warnings.push_back(config::KeysInTheOpen(program.config().server.http));
+  }
   const auto dialer = security::Dialer::Open(program.config().security.dial, &warnings);
   if (!dialer.ok()) return program.Fail(dialer.status().message());
   for (const std::string& warning : warnings) LOG(WARNING) << warning;
@@ -85,19 +96,24 @@ int Main(int argc, char** argv) {
   if (const absl::Status status = dialer->Check(scheduler); !status.ok()) return program.Fail(status.message());
 
   Metrics metrics(kVersion);
+  if (tls != nullptr) metrics.certificate_ends = [&tls] { return tls->ends(); };
   std::atomic<bool> closing = false;
   // The client ends last: it waits for calls that connections cancel when they are closed.
   client::AsyncClient client(scheduler, *dialer);
   Gateway gateway(std::move(options), &keys, &client, &metrics, &closing);
-  Server server(server_options, &metrics, &closing,
-                [&gateway](std::shared_ptr<Exchange> exchange) { gateway.Handle(std::move(exchange)); });
+  Server server(server_options, tls.get(), &metrics, &closing,
+                {.screen = [&gateway](HttpRequest* request) { return gateway.Screen(request); },
+                 .handle = [&gateway](std::shared_ptr<Exchange> exchange) { gateway.Handle(std::move(exchange)); }});
   if (absl::Status status = server.Start(); !status.ok()) return program.Fail(status.message());
-  LOG(INFO) << "tandem-gateway " << kVersion << " serves HTTP at " << http->host << " port " << server.port()
-            << " for the scheduler at " << scheduler << (dialer->encrypted() ? " over TLS; " : "; ")
+  LOG(INFO) << "tandem-gateway " << kVersion << " serves " << (tls != nullptr ? "HTTPS" : "HTTP") << " at "
+            << http->host << " port " << server.port() << " for the scheduler at " << scheduler
+            << (dialer->encrypted() ? " over TLS; " : "; ")
             << (keys.required() ? absl::StrCat(keys.size(), keys.size() == 1 ? " key" : " keys") : "no key is needed");
 
+  const LifeSigns life(program.notifier(),
+                       [&server](std::function<void()> answer) { server.AskLoops(std::move(answer)); });
   program.AwaitEnd();
-  server.Shutdown(program.shutdown_grace());
+  server.Shutdown(program.stop_grace(), [&program] { return program.HurriedOn(); });
   return 0;
 }
 

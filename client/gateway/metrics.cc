@@ -49,6 +49,14 @@ void Metrics::OnClientGone(absl::string_view route) {
   absl::MutexLock lock(&mu_);
   ++gone_[std::string(route)];
 }
+void Metrics::OnStreamFailed(absl::string_view route, absl::string_view reason) {
+  absl::MutexLock lock(&mu_);
+  ++failed_streams_[{std::string(route), std::string(reason.empty() ? "internal" : reason)}];
+}
+void Metrics::OnHandshakeFailed(absl::string_view reason) {
+  absl::MutexLock lock(&mu_);
+  ++failed_handshakes_[std::string(reason)];
+}
 void Metrics::OnTokens(const std::string& tenant, uint64_t prompt, uint64_t completion) {
   absl::MutexLock lock(&mu_);
   if (!tenant.empty()) {
@@ -99,7 +107,17 @@ std::string Metrics::Text() const {
   AppendValue("tandem_http_connections", "gauge", "Open connections.", connections, &out);
   AppendValue("tandem_http_requests_running", "gauge", "Requests that are being answered.", requests_running, &out);
   AppendValue("tandem_http_streams_open", "gauge", "Answers that are being streamed.", streams_open, &out);
+  if (certificate_ends) {
+    AppendValue("tandem_http_certificate_expiry_timestamp_seconds", "gauge", "When the certificate ends.",
+                absl::ToUnixSeconds(certificate_ends()), &out);
+  }
   absl::MutexLock lock(&mu_);
+  if (certificate_ends) {
+    AppendHeader("tandem_http_handshakes_failed_total", "counter", "TLS handshakes that came to nothing.", &out);
+    for (const auto& [reason, count] : failed_handshakes_) {
+      absl::StrAppend(&out, "tandem_http_handshakes_failed_total{reason=\"", reason, "\"} ", count, "\n");
+    }
+  }
   AppendHeader("tandem_http_requests_total", "counter", "Requests by route and status.", &out);
   for (const auto& [key, count] : requests_) {
     absl::StrAppend(&out, "tandem_http_requests_total{route=\"", key.first, "\",code=\"", key.second, "\"} ", count,
@@ -108,6 +126,12 @@ std::string Metrics::Text() const {
   AppendHeader("tandem_http_clients_gone_total", "counter", "Clients that left before their answer was whole.", &out);
   for (const auto& [route, count] : gone_) {
     absl::StrAppend(&out, "tandem_http_clients_gone_total{route=\"", route, "\"} ", count, "\n");
+  }
+  AppendHeader("tandem_http_streams_failed_total", "counter",
+               "Streams that ended with an error after their 200 had been sent.", &out);
+  for (const auto& [key, count] : failed_streams_) {
+    absl::StrAppend(&out, "tandem_http_streams_failed_total{route=\"", key.first, "\",reason=\"", key.second, "\"} ",
+                    count, "\n");
   }
   AppendValue("tandem_http_prompt_tokens_total", "counter", "Tokens of prompts that were answered.",
               static_cast<int64_t>(prompt_tokens_), &out);

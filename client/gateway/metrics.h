@@ -1,13 +1,15 @@
 // The gateway's own numbers, in Prometheus' text format. Any thread; one lock, held for a few additions.
 //
-// Labels come from fixed sets (routes, codes) and from the names of tenants in the file of keys, so that no client can
-// grow them; of tenants that come and go there are kMostTenants, further ones are counted as "other".
+// Labels come from fixed sets (routes, codes, reasons of errors) and from the names of tenants in the file of keys, so
+// that no client can grow them; of tenants that come and go there are kMostTenants, further ones are counted as
+// "other".
 #ifndef TANDEM_CLIENT_GATEWAY_METRICS_H_
 #define TANDEM_CLIENT_GATEWAY_METRICS_H_
 
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -27,7 +29,14 @@ class Metrics {
   void OnRequest(absl::string_view route, const std::string& tenant, int status, absl::Duration took);
   void OnFirstToken(absl::string_view route, absl::Duration after);
   void OnClientGone(absl::string_view route);
+  // A stream whose 200 has been sent ends with an error. `reason`: its code, or empty.
+  void OnStreamFailed(absl::string_view route, absl::string_view reason);
+  // `reason`: of client/gateway/handshake.h.
+  void OnHandshakeFailed(absl::string_view reason);
   void OnTokens(const std::string& tenant, uint64_t prompt, uint64_t completion);
+
+  // Asked for by each Text(): when the certificate that is shown now ends. Unset: plain HTTP. Before any thread.
+  std::function<absl::Time()> certificate_ends;
 
   // Moved by their owners.
   std::atomic<int64_t> connections = 0;
@@ -58,6 +67,8 @@ class Metrics {
   std::map<std::string, Histogram> durations_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, Histogram> first_tokens_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, uint64_t> gone_ ABSL_GUARDED_BY(mu_);
+  std::map<std::pair<std::string, std::string>, uint64_t> failed_streams_ ABSL_GUARDED_BY(mu_);  // by route, reason
+  std::map<std::string, uint64_t> failed_handshakes_ ABSL_GUARDED_BY(mu_);                       // by reason
   uint64_t prompt_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<std::string, Account> tenants_ ABSL_GUARDED_BY(mu_);  // with a name

@@ -26,6 +26,17 @@ TEST(GatewayMetrics, TenantsHaveAnAccountEach) {
   EXPECT_THAT(text, HasSubstr("tandem_http_generation_tokens_total 7\n")) << "and are in the sum";
 }
 
+TEST(GatewayMetrics, AStreamThatFailsBehindIts200IsCounted) {
+  Metrics metrics("1");
+  metrics.OnStreamFailed("/v1/completions", "deadline_exceeded");
+  metrics.OnStreamFailed("/v1/completions", "deadline_exceeded");
+  metrics.OnStreamFailed("/v1/completions", "");
+  const std::string text = metrics.Text();
+  EXPECT_THAT(text, HasSubstr("tandem_http_streams_failed_total{route=\"/v1/completions\","
+                              "reason=\"deadline_exceeded\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("reason=\"internal\"} 1\n"));
+}
+
 // Names of a file that changes for ever must not fill the memory.
 TEST(GatewayMetrics, TenantsBeyondTheBoundAreCountedTogether) {
   Metrics metrics("1");

@@ -31,7 +31,7 @@ void Read(Parser parser, const std::string& body) {
   }
   if constexpr (std::is_same_v<Request, CompletionRequest>) {
     const CompletionRequest& request = std::get<Request>(parsed);
-    Require(request.choices() >= 1 && request.choices() <= kMostChoices && !request.model.empty());
+    Require(request.choices() >= 1 && request.choices() <= kMostChoices);
     for (int i = 0; i < request.choices(); ++i) {
       Require(request.ForChoice(i).prompt_case() != v1::GenerateRequest::PROMPT_NOT_SET);
     }

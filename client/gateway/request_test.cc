@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/gateway/completion_request.h"
+#include "client/gateway/default_model.h"
 #include "client/gateway/embedding_request.h"
 #include "client/gateway/tokenize_request.h"
 
@@ -124,13 +125,46 @@ TEST(CompletionRequest, WrongKindsAreNamed) {
   EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","max_tokens":1.5})").message,
               HasSubstr("max_tokens must be a whole number, and is a fraction"));
   EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","max_tokens":-1})").message,
-              HasSubstr("max_tokens is -1"));
+              HasSubstr("max_tokens is -1; allowed are 1 to what the prompt leaves"));
+  EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","max_tokens":0})").message,
+              HasSubstr("max_tokens is 0; allowed are 1"));
   EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","seed":1e300})").message,
               HasSubstr("out of range"));
   EXPECT_THAT(Refused(ParseCompletion, R"({"model":"m","prompt":"a","stop":[1]})").message,
               HasSubstr("must hold strings"));
-  EXPECT_EQ(Refused(ParseCompletion, R"({"prompt":"a"})").param, "model");
+  EXPECT_EQ(Refused(ParseCompletion, R"({"model":7,"prompt":"a"})").param, "model");
   EXPECT_EQ(Completion(R"("prompt":"a","max_tokens":5.0)").prompts[0].stopping().max_tokens(), 5u);
+}
+
+TEST(DefaultModel, OneOfTheTaskOrTheOneThatAnswersToAnyName) {
+  v1::ListModelsResponse list;
+  const auto add = [&list](const char* name, const char* task) {
+    v1::ServedModel* model = list.add_models();
+    model->set_name(name);
+    model->set_task(task);
+    return model;
+  };
+  const auto refused = [&list](const char* task) { return std::get<ApiError>(DefaultModel(list, task)); };
+  EXPECT_EQ(refused("generate").message, "model is missing, and no model of task generate is served");
+  add("chat", "generate");
+  add("vectors", "embed");
+  EXPECT_EQ(std::get<std::string>(DefaultModel(list, "generate")), "chat");
+  EXPECT_EQ(std::get<std::string>(DefaultModel(list, "embed")), "vectors");
+  EXPECT_EQ(refused("").message, "model is missing; send one of chat, vectors");
+  v1::ServedModel* other = add("other", "generate");
+  EXPECT_EQ(refused("generate").param, "model");
+  EXPECT_EQ(refused("generate").message, "model is missing; send one of chat, other");
+  other->add_aliases("*");
+  EXPECT_EQ(std::get<std::string>(DefaultModel(list, "generate")), "other");
+  EXPECT_EQ(std::get<std::string>(DefaultModel(list, "")), "other");
+}
+
+TEST(DefaultModel, ARequestWithoutOneIsRead) {
+  auto request = std::get<CompletionRequest>(Parse(ParseCompletion, R"({"prompt":["a","b"]})"));
+  EXPECT_EQ(request.model, "");
+  request.set_model("m");
+  EXPECT_EQ(request.model, "m");
+  for (const auto& prompt : request.prompts) EXPECT_EQ(prompt.model(), "m");
 }
 
 TEST(ChatRequest, Messages) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "client/gateway/api_error.h"
 #include "client/gateway/http.h"
 #include "client/gateway/metrics.h"
 
@@ -21,7 +22,7 @@ class RoutedExchange final : public Exchange {
   ~RoutedExchange() override {
     --metrics_->requests_running;
     if (streaming_) --metrics_->streams_open;
-    metrics_->OnRequest(route_, tenant_, status_, absl::Now() - begin_);
+    metrics_->OnRequest(route_, tenant(), status_, absl::Now() - begin_);
   }
 
   HttpRequest& request() override { return inner_->request(); }
@@ -43,17 +44,19 @@ class RoutedExchange final : public Exchange {
   void EndStream() override { inner_->EndStream(); }
   bool Congested() const override { return inner_->Congested(); }
   void OnWritable(std::function<void()> writable) override { inner_->OnWritable(std::move(writable)); }
-  void OnGone(std::function<void()> gone) override {
-    inner_->OnGone([gone = std::move(gone), metrics = metrics_, route = route_] {
-      metrics->OnClientGone(route);
-      gone();
+  void OnCut(std::function<void(Cut)> cut) override {
+    inner_->OnCut([cut = std::move(cut), metrics = metrics_, route = route_](Cut why) {
+      if (why == Cut::kClientLeft) metrics->OnClientGone(route);
+      cut(why);
     });
   }
+  // A stream that has begun will end with this error; its 200 does not say so.
+  void CountFailedStream(const ApiError& error) { metrics_->OnStreamFailed(route_, error.code); }
 
   const char* route() const { return route_; }
   // Whose key the request came with; empty: one without a name, or none was needed.
-  const std::string& tenant() const { return tenant_; }
-  void set_tenant(std::string tenant) { tenant_ = std::move(tenant); }
+  const std::string& tenant() const { return caller().tenant; }
+  const Caller& caller() const { return inner_->request().caller; }
   absl::Time begin() const { return begin_; }
 
  private:
@@ -64,7 +67,6 @@ class RoutedExchange final : public Exchange {
   Metrics* const metrics_;
   const Headers headers_;
   const absl::Time begin_ = absl::Now();
-  std::string tenant_;
   int status_ = kGone;
   bool streaming_ = false;
 };

@@ -72,8 +72,16 @@ void ReadStopping(Fields& fields, v1::StoppingCriteria* out) {
 
 }  // namespace
 
+std::optional<uint32_t> ReadMaxTokens(Fields& fields, const char* name) {
+  const auto tokens = fields.Integer(name, INT64_MIN, INT64_MAX);
+  if (!tokens.has_value()) return std::nullopt;
+  if (*tokens >= 1 && *tokens <= kMostTokens) return static_cast<uint32_t>(*tokens);
+  fields.Fail(name, absl::StrCat("is ", *tokens, "; allowed are 1 to what the prompt leaves of the model's context"));
+  return std::nullopt;
+}
+
 void ReadCommon(Fields& fields, CompletionRequest* out, v1::GenerateRequest* prompt) {
-  out->model = fields.RequiredString("model");
+  out->model = fields.String("model").value_or("");
   prompt->set_model(out->model);
   for (const Refusal& refusal : kRefusals) {
     const json* value = fields.Find(refusal.name);
@@ -96,7 +104,7 @@ void ReadCommon(Fields& fields, CompletionRequest* out, v1::GenerateRequest* pro
   out->tokens_as_ids = fields.Boolean("return_tokens_as_token_ids").value_or(false);
   // vLLM serves the lowest number first, the scheduler the highest.
   if (const auto v = fields.Integer("priority", -100, 100)) prompt->set_priority(static_cast<int32_t>(-*v));
-  // A hint which requests share a prefix; no reason to refuse one that is too long.
+  // No reason to refuse one that is too long: nothing depends on it.
   if (const auto key = fields.String("prompt_cache_key"); key && key->size() <= kLongestSession) {
     prompt->set_session_id(*key);
   }

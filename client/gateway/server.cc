@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "base/security/server_tls.h"
 #include "client/gateway/connection.h"
 
 namespace tandem::gateway {
@@ -23,7 +24,9 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-constexpr int kBacklog = 1024;  // clients that connect at once while the loop is busy
+constexpr absl::Duration kLook = absl::Milliseconds(10);
+constexpr absl::Duration kLastWords = absl::Seconds(2);  // for what was answered last to be taken, and clients to close
+constexpr int kBacklog = 1024;                           // clients that connect at once while the loop is busy
 
 }  // namespace
 
@@ -38,19 +41,24 @@ struct Server::Impl {
     std::thread thread;
   };
 
-  Impl(ServerOptions o, Metrics* m, std::atomic<bool>* c, std::function<void(std::shared_ptr<Exchange>)> h)
+  Impl(ServerOptions o, const security::ServerTls* t, Metrics* m, std::atomic<bool>* c, Handlers handlers)
       : options(std::move(o)),
+        tls(t),
         metrics(m),
         closing(c),
-        handle(std::move(h)),
         bodies(options.most_body_bytes),
         loops(MakeLoops(options.threads)) {
     for (const auto& each : loops) {
       Loop& loop = *each;
-      loop.host.handle = handle;
+      loop.host.screen = handlers.screen;
+      loop.host.handle = handlers.handle;
       loop.host.bodies = &bodies;
       loop.host.closing = closing;
       loop.host.refused = [this](int status) { metrics->OnRequest("refused", "", status, absl::ZeroDuration()); };
+      loop.host.handshake_failed = [this](const HandshakeFailure& failure, const std::string& peer) {
+        metrics->OnHandshakeFailed(failure.reason);
+        handshakes.Say(failure, peer, absl::Now());
+      };
       loop.host.closed = [this, &loop](Connection* connection) {
         loop.connections.erase(connection);
         --metrics->connections;
@@ -81,15 +89,16 @@ struct Server::Impl {
 
   void Take(Loop& loop, tcp::socket socket) {
     const bool full = ++metrics->connections > options.most_connections;
-    auto connection = std::make_shared<Connection>(std::move(socket), &loop.context, &loop.host);
+    const auto spoken = tls == nullptr ? nullptr : tls->Context();
+    auto connection = std::make_shared<Connection>(std::move(socket), spoken.get(), &loop.context, &loop.host);
     asio::post(loop.context, [&loop, full, connection = std::move(connection)] {
       loop.connections.insert(connection.get());
       if (!full) return connection->Start();
-      connection->Refuse({.status = 503,
-                          .message = "the gateway has as many connections as it may have; try again",
-                          .type = "server_error",
-                          .code = "connections_full",
-                          .retry_after = absl::Seconds(1)});
+      connection->Start(ApiError{.status = 503,
+                                 .message = "the gateway has as many connections as it may have; try again",
+                                 .type = "server_error",
+                                 .code = "connections_full",
+                                 .retry_after = absl::Seconds(1)});
     });
   }
 
@@ -123,22 +132,28 @@ struct Server::Impl {
     }
   }
 
-  size_t CloseIdle() {
-    size_t left = 0;
+  struct Left {
+    size_t busy = 0;
+    size_t open = 0;
+  };
+  Left CloseIdle() {
+    Left left;
     OnEveryLoop([&](Loop& loop) {
-      ForEach(loop, [](Connection& connection) {
+      ForEach(loop, [&left](Connection& connection) {
         if (connection.idle()) connection.Close();
+        if (connection.busy()) ++left.busy;
       });
-      left += loop.connections.size();
+      left.open += loop.connections.size();
     });
     return left;
   }
 
   const ServerOptions options;
+  const security::ServerTls* const tls;
   Metrics* const metrics;
   std::atomic<bool>* const closing;
-  const std::function<void(std::shared_ptr<Exchange>)> handle;
   ByteBudget bodies;
+  HandshakeLog handshakes;
   const std::vector<std::unique_ptr<Loop>> loops;  // the first one accepts
   size_t next_loop = 0;
   tcp::acceptor acceptor{Accepting()};
@@ -147,11 +162,13 @@ struct Server::Impl {
   asio::io_context& Accepting() { return loops[0]->context; }
 };
 
-Server::Server(ServerOptions options, Metrics* metrics, std::atomic<bool>* closing,
-               std::function<void(std::shared_ptr<Exchange>)> handle)
-    : impl_(std::make_unique<Impl>(std::move(options), metrics, closing, std::move(handle))) {}
+Server::Server(ServerOptions options, const security::ServerTls* tls, Metrics* metrics, std::atomic<bool>* closing,
+               Handlers handlers)
+    : impl_(std::make_unique<Impl>(std::move(options), tls, metrics, closing, std::move(handlers))) {}
 
-Server::~Server() { Shutdown(absl::ZeroDuration()); }
+Server::~Server() {
+  Shutdown(absl::ZeroDuration(), [] { return true; });
+}
 
 absl::Status Server::Start() {
   error_code error;
@@ -181,7 +198,16 @@ absl::Status Server::Start() {
 
 int Server::port() const { return impl_->acceptor.local_endpoint().port(); }
 
-void Server::Shutdown(absl::Duration grace) {
+void Server::AskLoops(std::function<void()> answer) {
+  const auto left = std::make_shared<std::atomic<size_t>>(impl_->loops.size());
+  for (const auto& loop : impl_->loops) {
+    asio::post(loop->context, [left, answer] {
+      if (--*left == 0) answer();
+    });
+  }
+}
+
+void Server::Shutdown(absl::Duration grace, const std::function<bool()>& hurried) {
   *impl_->closing = true;
   if (!impl_->loops[0]->thread.joinable()) return;  // never started, or shut down before
   const absl::Time end = absl::Now() + grace;
@@ -193,7 +219,11 @@ void Server::Shutdown(absl::Duration grace) {
     deaf.Notify();
   });
   deaf.WaitForNotification();
-  while (impl_->CloseIdle() > 0 && absl::Now() < end) absl::SleepFor(absl::Milliseconds(10));
+  while (impl_->CloseIdle().busy > 0 && absl::Now() < end && !hurried()) absl::SleepFor(kLook);
+  impl_->OnEveryLoop(
+      [](Impl::Loop& loop) { Impl::ForEach(loop, [](Connection& connection) { connection.CutOff(); }); });
+  const absl::Time said = absl::Now() + kLastWords;
+  while (impl_->CloseIdle().open > 0 && absl::Now() < said) absl::SleepFor(kLook);
   impl_->OnEveryLoop([](Impl::Loop& loop) {
     Impl::ForEach(loop, [](Connection& connection) { connection.Close(); });
     loop.tick.cancel();

@@ -8,12 +8,17 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/gateway/http.h"
 #include "client/gateway/metrics.h"
+
+namespace tandem::security {
+class ServerTls;
+}
 
 namespace tandem::gateway {
 
@@ -27,17 +32,27 @@ struct ServerOptions {
 
 class Server {
  public:
-  // `handle` is called on the loops. `closing` is set by Shutdown.
-  Server(ServerOptions options, Metrics* metrics, std::atomic<bool>* closing,
-         std::function<void(std::shared_ptr<Exchange>)> handle);
+  // What is called on the loops; see ConnectionHost.
+  struct Handlers {
+    std::function<std::optional<HttpResponse>(HttpRequest*)> screen;
+    std::function<void(std::shared_ptr<Exchange>)> handle;
+  };
+
+  // `closing` is set by Shutdown. `tls`: what new connections speak; null: plain text.
+  Server(ServerOptions options, const security::ServerTls* tls, Metrics* metrics, std::atomic<bool>* closing,
+         Handlers handlers);
   ~Server();
 
   absl::Status Start();
   int port() const;
 
-  // Takes no new connection, closes those between requests, and waits up to `grace` for answers under way; what then
-  // runs is cut off. Returns when no connection is left.
-  void Shutdown(absl::Duration grace);
+  // Has `answer` called once every loop has come round, on the thread of the last. After Start.
+  void AskLoops(std::function<void()> answer);
+
+  // Takes no new connection, closes those between requests, and waits up to `grace` for answers under way. What then
+  // still runs ends with an error that says so. Returns when no connection is left. `hurried` is asked now and then:
+  // true ends the grace.
+  void Shutdown(absl::Duration grace, const std::function<bool()>& hurried);
 
  private:
   struct Impl;

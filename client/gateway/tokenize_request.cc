@@ -9,7 +9,7 @@ namespace tandem::gateway {
 std::variant<v1::TokenizeRequest, ApiError> ParseTokenize(const nlohmann::json& body, absl::string_view text) {
   Fields fields(body, "", text);
   v1::TokenizeRequest out;
-  out.set_model(fields.RequiredString("model"));
+  out.set_model(fields.String("model").value_or(""));
   if (fields.Has("messages")) {
     ReadChatPrompt(fields, out.mutable_chat());
     ReadTools(fields, out.mutable_chat());
@@ -29,7 +29,7 @@ std::variant<v1::TokenizeRequest, ApiError> ParseTokenize(const nlohmann::json& 
 std::variant<v1::DetokenizeRequest, ApiError> ParseDetokenize(const nlohmann::json& body) {
   Fields fields(body);
   v1::DetokenizeRequest out;
-  out.set_model(fields.RequiredString("model"));
+  out.set_model(fields.String("model").value_or(""));
   out.set_keep_special_tokens(true);  // as vLLM does: nothing that was given is left out
   const nlohmann::json* tokens = fields.Find("tokens");
   if (tokens == nullptr) {

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "base/fnv1a.h"
 
 namespace tandem::gateway {
 namespace {
@@ -262,10 +263,7 @@ bool ToolCallReader::MayBegin(absl::string_view text) const {
 
 std::string ToolCallId(absl::string_view request_id, int choice, size_t call) {
   constexpr absl::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  for (const char c : absl::StrCat(request_id, "/", choice, "/", call)) {
-    hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  }
+  uint64_t hash = Fnv1a().Add(absl::StrCat(request_id, "/", choice, "/", call)).value();
   std::string id;
   for (int i = 0; i < 9; ++i, hash /= kDigits.size()) id.push_back(kDigits[hash % kDigits.size()]);
   return id;

@@ -30,9 +30,9 @@ void CallScheduler(const std::shared_ptr<RoutedExchange>& exchange, client::Asyn
           exchange->Respond(response.ok() ? answer(*response) : ToResponse(FromStatus(response.status())));
         });
       });
-  exchange->OnGone([exchange, cancel = std::move(cancel)] {
+  exchange->OnCut([exchange, cancel = std::move(cancel)](Cut cut) {
     cancel();
-    exchange->Respond(ToResponse({.status = 499, .message = "the client left", .code = "client_closed_request"}));
+    exchange->Respond(ToResponse(CutError(cut)));
   });
 }
 
