@@ -8,16 +8,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace tandem::client::ctl {
 namespace {
 
 // Between fork and exec only calls that are safe in a child of a process with threads.
-[[noreturn]] void BecomeChild(const std::vector<char*>& argv, int output, int failure, pid_t parent) {
+[[noreturn]] void BecomeChild(const std::vector<char*>& argv, const std::vector<char*>& environment, int output,
+                              int failure, pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);  // it died before the line above
@@ -28,12 +32,26 @@ namespace {
   const int input = open("/dev/null", O_RDONLY);
   if (input >= 0 && dup2(input, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
       dup2(output, STDERR_FILENO) >= 0) {
-    execv(argv[0], argv.data());
+    execve(argv[0], argv.data(), environment.data());
   }
   const int error = errno;
   const ssize_t ignored = write(failure, &error, sizeof(error));
   (void)ignored;
   _exit(127);
+}
+
+absl::string_view NameOf(absl::string_view variable) { return variable.substr(0, variable.find('=')); }
+
+// Of this process's environment what none of `variables` stands in for.
+std::vector<char*> InheritedBeside(const std::vector<std::string>& variables) {
+  std::vector<char*> inherited;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const bool replaced = std::any_of(variables.begin(), variables.end(), [entry](const std::string& variable) {
+      return NameOf(variable) == NameOf(*entry);
+    });
+    if (!replaced) inherited.push_back(*entry);
+  }
+  return inherited;
 }
 
 int OpenPidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
@@ -45,10 +63,16 @@ std::string ExitStatus::ToString() const {
   return absl::StrCat("was killed by signal ", signal, " (", strsignal(signal), ")");
 }
 
-absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(const std::vector<std::string>& argv) {
+absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(const std::vector<std::string>& argv,
+                                                                  const std::vector<std::string>& variables) {
   std::vector<char*> arguments;
   for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
+  std::vector<char*> environment = InheritedBeside(variables);
+  for (const std::string& variable : variables) {
+    if (absl::StrContains(variable, '=')) environment.push_back(const_cast<char*>(variable.c_str()));
+  }
+  environment.push_back(nullptr);
 
   int output[2], failure[2];
   if (pipe2(output, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
@@ -60,7 +84,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(const std::vec
   }
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) BecomeChild(arguments, output[1], failure[1], parent);
+  if (pid == 0) BecomeChild(arguments, environment, output[1], failure[1], parent);
   const int fork_error = errno;
   close(output[1]);
   close(failure[1]);
@@ -100,6 +124,8 @@ void ChildProcess::Signal(int number) const {
   // The group first exists when the child has made it; until then there is only the child.
   if (kill(-pid_, number) != 0) kill(pid_, number);
 }
+
+void ChildProcess::SignalAlone(int number) const { kill(pid_, number); }
 
 ExitStatus ChildProcess::Reap() {
   CHECK(!reaped_);

@@ -26,8 +26,10 @@ struct ExitStatus {
 
 class ChildProcess {
  public:
-  // `argv[0]` is the program's path. Standard input is empty.
-  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(const std::vector<std::string>& argv);
+  // `argv[0]` is the program's path. Standard input is empty. Each of `variables` ("NAME=VALUE") stands in for whatever
+  // this process has under the name; without a value ("NAME") it is not passed on.
+  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(const std::vector<std::string>& argv,
+                                                             const std::vector<std::string>& variables = {});
   // Kills what still runs and waits for it.
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
@@ -38,6 +40,8 @@ class ChildProcess {
 
   // To it and to all of its process group.
   void Signal(int number) const;
+  // To it alone.
+  void SignalAlone(int number) const;
   // REQUIRES: exit_fd() is readable. Once.
   ExitStatus Reap();
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/security/pem_files.h"
 #include "client/ctl/print.h"
 #include "client/ctl/verbs.h"
 #include "config/cluster_config.h"
@@ -40,6 +41,7 @@ absl::Status ValidateConfig(const Context& context) {
   // Files of certificates and tokens too: what `up` on this machine would find.
   const config::SecurityConfig& security = loaded->config.security;
   for (const absl::Status& status : {config::CheckDoorFiles(security, absl::Now(), &loaded->warnings),
+                                     security::CheckDoorFiles(security.http, absl::Now(), &loaded->warnings),
                                      security::Dialer::Open(security.dial, &loaded->warnings).status()}) {
     if (!status.ok()) return status;
   }

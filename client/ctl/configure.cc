@@ -5,22 +5,18 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "base/model/model_folder.h"
 #include "client/ctl/env_profile.h"
 #include "client/ctl/machine.h"
+#include "client/ctl/machine_check.h"
+#include "client/ctl/question.h"
 #include "client/ctl/up.h"
-#include "client/ctl/up_plan.h"
 #include "client/ctl/verbs.h"
-#include "config/units.h"
 
 namespace tandem::client::ctl {
 namespace {
 
-constexpr uint64_t kLeastMemory = uint64_t{8} << 30;   // below it little more than a toy model fits
-constexpr uint64_t kLeastShared = uint64_t{64} << 20;  // a group's exchange takes some MiB
+constexpr absl::Duration kReadsModels = absl::Minutes(5);
 
 absl::Status Configure(const std::string& mode, const std::string& profile, const std::vector<std::string>& files,
                        bool print) {
@@ -51,131 +47,24 @@ absl::Status Configure(const std::string& mode, const std::string& profile, cons
 
 // ---- validate -------------------------------------------------------------------------------------------------------
 
-enum class Verdict { kPass, kWarn, kFail };
-struct Check {
-  Verdict verdict;
-  std::string what, why;
-};
-
 const char* Word(Verdict verdict) {
   static constexpr const char* kWords[] = {"PASS", "WARN", "FAIL"};
   return kWords[static_cast<int>(verdict)];
 }
 
-class Validator {
- public:
-  Validator(const config::LoadedConfig& loaded, const Machine& machine) : loaded_(loaded), machine_(machine) {}
-
-  std::vector<Check> Run() {
-    Driver();
-    Visibility();
-    Memory();
-    Links();
-    for (const std::string& warning : loaded_.warnings) Add(Verdict::kWarn, "configuration", warning);
-    Ports();
-    Models();
-    return std::move(checks_);
-  }
-
- private:
-  void Add(Verdict verdict, std::string what, std::string why) {
-    checks_.push_back({verdict, std::move(what), std::move(why)});
-  }
-
-  bool WantsGpus() const {
-    for (const std::string& device : loaded_.config.devices.select) {
-      if (device.rfind("cuda:", 0) == 0) return true;
-    }
-    return false;
-  }
-
-  void Driver() {
-    if (machine_.driver.empty()) {
-      Add(WantsGpus() ? Verdict::kFail : Verdict::kPass, "driver",
-          WantsGpus() ? "devices.select names GPUs, and no NVIDIA driver is loaded" : "none, and no GPU is asked for");
-    } else if (machine_.gpus == 0) {
-      Add(Verdict::kFail, "driver",
-          absl::StrCat("version ", machine_.driver,
-                       ", but no /dev/nvidia* is here; a container needs "
-                       "its GPUs reserved"));
-    } else {
-      Add(Verdict::kPass, "driver", absl::StrCat("version ", machine_.driver));
-    }
-    Add(Verdict::kPass, "devices",
-        absl::StrCat(machine_.gpus, machine_.gpus == 1 ? " GPU, " : " GPUs, ", machine_.cores,
-                     machine_.cores == 1 ? " core" : " cores"));
-  }
-
-  void Visibility() {
-    const config::Environment environment = config::ProcessEnvironment();
-    const auto value = [&](const char* name) {
-      const auto found = environment.find(name);
-      return found == environment.end() ? std::string() : found->second;
-    };
-    if (const std::string order = value("CUDA_DEVICE_ORDER"); !order.empty() && order != "PCI_BUS_ID") {
-      Add(Verdict::kWarn, "visibility", "CUDA_DEVICE_ORDER is not PCI_BUS_ID: indices are not those of nvidia-smi");
-    }
-    if (const std::string count = value("GPU_COUNT"); !count.empty() && count != absl::StrCat(machine_.gpus)) {
-      Add(Verdict::kFail, "visibility",
-          absl::StrCat("GPU_COUNT is ", count.substr(0, 16), ", and ", machine_.gpus, " are here"));
-    }
-    for (const char* name : {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}) {
-      const std::string list = value(name);
-      if (list.empty() || list == "all" || list == "void" || list == "none") continue;
-      for (absl::string_view one : absl::StrSplit(list, ',')) {
-        int index = 0;
-        if (!absl::SimpleAtoi(one, &index) || index < machine_.gpus || std::string(name) != "CUDA_VISIBLE_DEVICES")
-          continue;
-        Add(Verdict::kFail, "visibility",
-            absl::StrCat(name, " names GPU ", index, ", and ", machine_.gpus,
-                         " are here; inside a container they are numbered from 0"));
-      }
-    }
-  }
-
-  void Memory() {
-    const std::string total = config::FormatBytesShort(machine_.memory_bytes);
-    Add(machine_.memory_bytes >= kLeastMemory ? Verdict::kPass : Verdict::kWarn, "memory",
-        machine_.memory_bytes >= kLeastMemory ? total
-                                              : absl::StrCat(total, "; models of some size want 8GiB and more"));
-    const std::string shared = config::FormatBytesShort(machine_.shared_bytes);
-    Add(machine_.shared_bytes >= kLeastShared ? Verdict::kPass : Verdict::kFail, "shm",
-        machine_.shared_bytes >= kLeastShared
-            ? absl::StrCat(shared, " free in /dev/shm")
-            : absl::StrCat(shared, " free in /dev/shm; ranks of a group meet there: shm_size: 8gb in compose"));
-  }
-
-  void Links() {
-    Add(Verdict::kPass, "links",
-        machine_.gpus < 2 ? "nothing to link" : "measured while the service is idle: tandemctl topology");
-  }
-
-  void Ports() {
-    const config::ServerConfig& server = loaded_.config.server;
-    const absl::Status free = CheckPortsFree(server);
-    Add(free.ok() ? Verdict::kPass : Verdict::kFail, "ports",
-        free.ok() ? absl::StrCat("free: ", server.clients, " ", server.workers, " ", server.admin)
-                  : std::string(free.message()));
-  }
-
-  void Models() {
-    if (loaded_.config.models.empty()) Add(Verdict::kWarn, "models", "none is configured");
-    for (const config::ModelConfig& model : loaded_.config.models) {
-      const auto folder = model::ResolveModelFolder(model.path, {loaded_.config.model_root, model::DefaultHubCache()});
-      Add(folder.ok() ? Verdict::kPass : Verdict::kFail, absl::StrCat("model ", model.name),
-          folder.ok() ? *folder : std::string(folder.status().message()));
-    }
-  }
-
-  const config::LoadedConfig& loaded_;
-  const Machine& machine_;
-  std::vector<Check> checks_;
-};
+// As the scheduler reads them: in its words. A tokenizer takes a second.
+std::string AskOfModels(const Context& context) {
+  std::vector<std::string> argv = {OwnFolder() + "/tandem-scheduler", "--check-models"};
+  if (!context.config_path.empty()) argv.insert(argv.end(), {"--config", context.config_path});
+  const auto report = Ask(argv, {.most = kReadsModels});
+  return report.ok() ? *report : std::string(report.status().message());
+}
 
 absl::Status Validate(const Context& context, bool strict, const std::string& format) {
   const auto loaded = config::LoadClusterConfig(context.config_path);
   if (!loaded.ok()) return loaded.status();
-  const std::vector<Check> checks = Validator(*loaded, LookAround()).Run();
+  const std::vector<Check> checks =
+      CheckMachine(*loaded, LookAround(), config::ProcessEnvironment(), AskOfModels(context));
   int counts[3] = {};
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   for (const Check& check : checks) {

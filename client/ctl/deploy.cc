@@ -38,7 +38,7 @@ void Fill(const ModelFlags& flags, v1::Mutation* mutation) {
 
 v1::ModelSpec SpecFrom(const config::ModelConfig& config) {
   v1::ModelSpec spec;
-  spec.set_name(config.name);
+  spec.set_name(absl::StrCat("models/", config.name));  // as a resource: a name may itself begin so
   for (const std::string& alias : config.aliases) spec.add_aliases(alias);
   spec.set_path(config.path);
   spec.set_task(config.task);
@@ -59,6 +59,12 @@ v1::ModelSpec SpecFrom(const config::ModelConfig& config) {
 std::string ModelName(const std::string& text) {
   const auto name = ParseName(text, Kind::kModel);
   return name.ok() ? name->name : text;
+}
+
+// The model's resource name; what is asked for where the scheduler knows none of it.
+std::string ResourceOf(AdminClient& admin, const std::string& asked) {
+  const auto model = admin.GetModel(asked);
+  return model.ok() ? absl::StrCat("models/", model->name()) : asked;
 }
 
 // Says each change of what is waited for, once a change. `Missing` gives it in one sentence; empty: done.
@@ -112,7 +118,8 @@ absl::Status Deploy(const Context& context, const ModelFlags& flags) {
   }
   if (flags.dry_run || flags.detach) return absl::OkStatus();
   for (const config::ModelConfig& config : loaded->config.models) {
-    if (absl::Status status = AwaitServed(**admin, config.name, flags.timeout); !status.ok()) return status;
+    if (absl::Status status = AwaitServed(**admin, absl::StrCat("models/", config.name), flags.timeout); !status.ok())
+      return status;
     std::cout << config.name << " is served" << std::endl;
   }
   return absl::OkStatus();
@@ -124,23 +131,23 @@ absl::Status Undeploy(const Context& context, const ModelFlags& flags) {
   v1::UndeployModelRequest request;
   request.set_name(ModelName(flags.name));
   Fill(flags, request.mutable_mutation());
+  const std::string resource = ResourceOf(**admin, request.name());
   const auto response = (*admin)->UndeployModel(request);
   if (!response.ok()) return response.status();
   std::cout << response->message() << std::endl;
   if (flags.dry_run || flags.detach) return absl::OkStatus();
-  const std::string name = ShortName(request.name());
   const absl::Status gone = Await(flags.timeout, [&]() -> absl::StatusOr<std::string> {
     const auto models = (*admin)->ListModels();
     if (!models.ok()) return models.status();
     for (const v1::Model& model : models->models()) {
-      if (model.leaving() && ShortName(model.name()) == name) {
+      if (model.leaving() && model.name() == ShortName(resource)) {
         return absl::StrCat("waiting for ", model.groups_size(), model.groups_size() == 1 ? " group" : " groups",
                             " to leave");
       }
     }
     return "";
   });
-  if (gone.ok()) std::cout << name << " is gone" << std::endl;
+  if (gone.ok()) std::cout << ShortName(resource) << " is gone" << std::endl;
   return gone;
 }
 
@@ -164,9 +171,9 @@ absl::Status Scale(const Context& context, const ModelFlags& flags) {
   if (!response.ok()) return response.status();
   std::cout << response->message() << std::endl;
   if (flags.dry_run || flags.detach) return absl::OkStatus();
-  const std::string name = ShortName(request.name());
-  if (absl::Status status = AwaitServed(**admin, name, flags.timeout); !status.ok()) return status;
-  std::cout << name << " has the replicas that it wants" << std::endl;
+  const std::string resource = ResourceOf(**admin, request.name());
+  if (absl::Status status = AwaitServed(**admin, resource, flags.timeout); !status.ok()) return status;
+  std::cout << ShortName(resource) << " has the replicas that it wants" << std::endl;
   return absl::OkStatus();
 }
 

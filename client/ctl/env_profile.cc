@@ -47,15 +47,15 @@ absl::StatusOr<Variables> VariablesFor(const std::string& mode, const std::strin
                                                       " visible here (/dev/nvidia*); use auto"));
   }
   const int gpus = kind == "multi" ? machine.gpus : wanted;
-  int ranks = 1;  // attention heads divide by powers of two
-  while (ranks * 2 <= gpus) ranks *= 2;
   std::vector<int> indices;
   for (int i = 0; i < gpus; ++i) indices.push_back(i);
-  return Variables{
-      {"CUDA_DEVICE_ORDER", "PCI_BUS_ID"},  {"CUDA_VISIBLE_DEVICES", absl::StrJoin(indices, ",")},
-      {"GPU_COUNT", absl::StrCat(gpus)},    {"VLLM_TENSOR_PARALLEL_SIZE", absl::StrCat(ranks)},
-      {"VLLM_PIPELINE_PARALLEL_SIZE", "1"}, {"VLLM_GPU_MEMORY_UTILIZATION", gpus == 0 ? "0.0" : share->second},
-      {"TANDEM_PROFILE", profile}};
+  // Not VLLM_TENSOR_PARALLEL_SIZE: how many ranks a group has best, the step model finds; who knows better sets it.
+  return Variables{{"CUDA_DEVICE_ORDER", "PCI_BUS_ID"},
+                   {"CUDA_VISIBLE_DEVICES", absl::StrJoin(indices, ",")},
+                   {"GPU_COUNT", absl::StrCat(gpus)},
+                   {"VLLM_PIPELINE_PARALLEL_SIZE", "1"},
+                   {"VLLM_GPU_MEMORY_UTILIZATION", gpus == 0 ? "0.0" : share->second},
+                   {"TANDEM_PROFILE", profile}};
 }
 
 std::string WithVariables(const std::string& text, const Variables& variables) {

@@ -1,10 +1,15 @@
 // tandemctl explain, topology, events: why things are as they are.
 #include <iostream>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "client/ctl/names.h"
 #include "client/ctl/tables.h"
 #include "client/ctl/verbs.h"
@@ -19,8 +24,8 @@ void Print(const v1::Explanation& explanation) {
 }
 
 void Print(const v1::Event& event) {
-  std::cout << event.sequence() << "  " << Milliseconds(event.age_ms()) << " ago  " << OrDash(event.subject()) << "  "
-            << event.text() << "\n";
+  std::cout << (event.sequence() >> 32) << "." << (event.sequence() & 0xffffffff) << "  "
+            << Milliseconds(event.age_ms()) << " ago  " << OrDash(event.subject()) << "  " << event.text() << "\n";
 }
 
 template <typename Answer>
@@ -31,9 +36,6 @@ absl::Status Show(const absl::StatusOr<Answer>& answer, bool json) {
     return absl::OkStatus();
   }
   Print(answer->explanation());
-  if constexpr (requires { answer->history(); }) {
-    for (const v1::Event& event : answer->history()) Print(event);
-  }
   std::cout << std::flush;
   return absl::OkStatus();
 }
@@ -94,10 +96,23 @@ absl::Status Topology(const Context& context, bool json) {
   return absl::OkStatus();
 }
 
-absl::Status Events(const Context& context, uint64_t from, bool json) {
+// "3.17", as events are printed, or the number that JSON has.
+std::optional<uint64_t> ParseSequence(const std::string& text) {
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('.', 1));
+  uint64_t whole;
+  uint32_t leader, count;
+  if (parts.second.empty()) return absl::SimpleAtoi(text, &whole) ? std::optional(whole) : std::nullopt;
+  if (!absl::SimpleAtoi(parts.first, &leader) || !absl::SimpleAtoi(parts.second, &count)) return std::nullopt;
+  return uint64_t{leader} << 32 | count;
+}
+
+absl::Status Events(const Context& context, const std::string& text, bool json) {
+  const auto from = ParseSequence(text);
+  if (!from)
+    return absl::InvalidArgumentError(absl::StrCat("--from ", text, ": write a number as events show it, 3.17"));
   const auto admin = context.ConnectAdmin();
   if (!admin.ok()) return admin.status();
-  return (*admin)->WatchEvents(from, [json](const v1::Event& event) {
+  return (*admin)->WatchEvents(*from, [json](const v1::Event& event) {
     if (json) {
       std::cout << ToJson(event) << std::flush;
     } else {
@@ -113,7 +128,10 @@ void AddExplain(CLI::App& app, Context& context) {
   auto name = std::make_shared<std::string>();
   auto format = std::make_shared<std::string>("text");
   CLI::App* explain = app.add_subcommand("explain", "Say why: why here, what else was possible, what it waits for");
-  explain->add_option("NAME", *name, "request/ID, group/ID or model/NAME")->required();
+  explain
+      ->add_option("NAME", *name,
+                   "request/ID (its own, its caller's x-request-id or its trace), group/ID or model/NAME")
+      ->required();
   explain->add_option("-o,--output", *format, "text or json")->check(CLI::IsMember({"text", "json"}));
   explain->callback(
       [&context, name, format] { context.exit_code = Report(Explain(context, *name, *format == "json")); });
@@ -128,9 +146,9 @@ void AddTopology(CLI::App& app, Context& context) {
 
 void AddEvents(CLI::App& app, Context& context) {
   auto format = std::make_shared<std::string>("text");
-  auto from = std::make_shared<uint64_t>(0);
+  auto from = std::make_shared<std::string>("0");
   CLI::App* events = app.add_subcommand("events", "Follow what happens, until Ctrl-C");
-  events->add_option("--from", *from, "Begin at this number, as far back as is remembered; 0 is now")
+  events->add_option("--from", *from, "Begin at this event (3.17); 0 is now, 1 the oldest that is remembered")
       ->capture_default_str();
   events->add_flag_callback(
       "-w,--watch", [] {}, "Follow; understood for likeness with get, there is no other way");

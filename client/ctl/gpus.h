@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "client/ctl/question.h"
+
 namespace tandem::client::ctl {
 
 struct Gpus {
@@ -12,8 +14,9 @@ struct Gpus {
   std::string why_none;              // the worker's words where there are none: no plugin, no driver, no GPU
 };
 
-// Asks `worker` (--list-devices), which loads what it takes to know; it answers within seconds.
-Gpus AskForGpus(const std::string& worker);
+// Asks `worker` (--list-devices), which loads what it takes to know; it answers within seconds, or where the driver
+// hangs, never.
+Gpus AskForGpus(const std::string& worker, const Patience& patience);
 
 }  // namespace tandem::client::ctl
 

@@ -14,9 +14,13 @@ constexpr char kSignal = 's', kEnd = 'e';
 
 // A signal handler may touch little else than a descriptor.
 std::atomic<int> signal_pipe = -1;
+std::atomic<int> times_left = 0;
 
 void Handle(int) {
   const int saved = errno;
+  if (--times_left <= 0) {
+    for (const int number : {SIGINT, SIGTERM}) signal(number, SIG_DFL);
+  }
   const ssize_t ignored = write(signal_pipe.load(), &kSignal, 1);
   (void)ignored;
   errno = saved;
@@ -25,14 +29,15 @@ void Handle(int) {
 void Install(void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
-  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
+  action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (const int number : {SIGINT, SIGTERM}) PCHECK(sigaction(number, &action, nullptr) == 0);
 }
 
 }  // namespace
 
-OnInterrupt::OnInterrupt(std::function<void()> function) : function_(std::move(function)) {
+OnInterrupt::OnInterrupt(std::function<void()> function, int times) : function_(std::move(function)) {
+  times_left = times;
   PCHECK(pipe2(pipe_, O_CLOEXEC) == 0);
   signal_pipe = pipe_[1];
   thread_ = std::thread([this] {

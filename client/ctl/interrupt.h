@@ -1,6 +1,7 @@
 // Calls a function, on a thread of its own, when the user presses Ctrl-C or the process is told to end.
 //
-// One at a time in a process. The second signal has its usual effect, so that a program that hangs can still be ended.
+// One at a time in a process. After as many signals as are wanted the next has its usual effect, so that a program that
+// hangs can still be ended.
 #ifndef TANDEM_CLIENT_CTL_INTERRUPT_H_
 #define TANDEM_CLIENT_CTL_INTERRUPT_H_
 
@@ -12,7 +13,7 @@ namespace tandem::client::ctl {
 
 class OnInterrupt {
  public:
-  explicit OnInterrupt(std::function<void()> function);
+  explicit OnInterrupt(std::function<void()> function, int times = 1);
   // Waits for a function that runs; afterwards the signals have their usual effect again.
   ~OnInterrupt();
   OnInterrupt(const OnInterrupt&) = delete;

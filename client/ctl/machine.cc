@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 
 namespace tandem::client::ctl {
@@ -47,6 +49,21 @@ std::string DriverVersion(const fs::path& root) {
   return "";
 }
 
+// "GPU UUID: \t GPU-5d8a..." of each GPU that the driver has.
+std::vector<std::string> Uuids(const fs::path& root) {
+  std::vector<std::string> uuids;
+  std::error_code error;
+  for (const fs::directory_entry& gpu : fs::directory_iterator(root / "proc/driver/nvidia/gpus", error)) {
+    std::ifstream file(gpu.path() / "information");
+    for (std::string line; std::getline(file, line);) {
+      absl::string_view rest = line;
+      if (absl::ConsumePrefix(&rest, "GPU UUID:")) uuids.emplace_back(absl::StripAsciiWhitespace(rest));
+    }
+  }
+  std::sort(uuids.begin(), uuids.end());
+  return uuids;
+}
+
 uint64_t Memory(const fs::path& root) {
   uint64_t bytes = 0, limit = 0;
   const std::string total = FirstLine(root / "proc/meminfo");  // "MemTotal:       24576000 kB"
@@ -63,6 +80,7 @@ uint64_t Memory(const fs::path& root) {
 Machine LookAround(const std::string& root) {
   Machine machine;
   machine.gpus = CountGpus(root);
+  machine.uuids = Uuids(root);
   machine.driver = DriverVersion(root);
   machine.memory_bytes = Memory(root);
   cpu_set_t cores;

@@ -4,17 +4,19 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
 namespace tandem::client::ctl {
 
 struct Machine {
-  int gpus = 0;               // that the driver shows to this process or container
-  std::string driver;         // the kernel module's version; empty: none is loaded
-  int cores = 1;              // that this process may use
-  uint64_t memory_bytes = 0;  // the control group's limit, else the machine's
-  uint64_t shared_bytes = 0;  // free in /dev/shm
+  int gpus = 0;                    // that the driver shows to this process or container
+  std::vector<std::string> uuids;  // of the machine's GPUs, also of those that a container was not given
+  std::string driver;              // the kernel module's version; empty: none is loaded
+  int cores = 1;                   // that this process may use
+  uint64_t memory_bytes = 0;       // the control group's limit, else the machine's
+  uint64_t shared_bytes = 0;       // free in /dev/shm
 };
 
 // `root` is "/" but in tests.

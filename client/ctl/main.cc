@@ -4,10 +4,33 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
+#include <vector>
 
 #include "client/ctl/context.h"
 #include "client/ctl/verbs.h"
+#include "client/ctl/vllm_flags.h"
 #include "config/dial_flags.h"
+
+namespace {
+
+// The command line as CLI11 takes it, the last word first. What follows `serve` may be spelled as for vLLM.
+std::vector<std::string> Words(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  const auto verb = std::find_if(words.begin(), words.end(), [&app](const std::string& word) {
+    return !app.get_subcommands([&word](const CLI::App* each) { return each->get_name() == word; }).empty();
+  });
+  if (verb != words.end() && *verb == "serve") {
+    const std::vector<std::string> after =
+        tandem::client::ctl::SpelledOut(std::vector<std::string>(verb + 1, words.end()));
+    std::copy(after.begin(), after.end(), verb + 1);
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using tandem::client::ctl::Context;
@@ -18,7 +41,7 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, not the end of the program
 
   Context context;
-  CLI::App app("tandemctl: start, watch and operate Tandem");
+  CLI::App app("tandemctl: start, watch and operate Tandem", "tandemctl");
   app.require_subcommand(1);
   app.fallthrough();
   app.add_option("--config", context.config_path, "Configuration of the cluster (YAML); or TANDEM_CONFIG")
@@ -47,7 +70,7 @@ int main(int argc, char** argv) {
     add(app, context);
   }
   try {
-    app.parse(argc, argv);
+    app.parse(Words(app, argc, argv));
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::CallForAllHelp& help) {

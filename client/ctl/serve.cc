@@ -45,7 +45,9 @@ absl::Status Serve(const Context& context, const ServeFlags& flags, const std::s
   if (!defaults.ok()) return defaults.status();
   const auto path = WriteConfig(*plan, flags.state_dir.empty() ? defaults->config.state_dir : flags.state_dir);
   if (!path.ok()) return path.status();
-  return RunUp(*path, context.dial_flags);
+  std::vector<config::FlagValue> over = context.dial_flags;
+  if (!flags.stop_grace.empty()) over.push_back({"server.stop_grace", flags.stop_grace, "--stop-grace"});
+  return RunUp(*path, over);
 }
 
 }  // namespace
@@ -75,15 +77,11 @@ void AddServe(CLI::App& app, Context& context) {
   serve->add_option("--state-dir", flags->state_dir, "Ours: where what outlives the scheduler is kept");
   serve->add_option("--model-root", flags->model_root, "Ours: the folder that models may lie in");
   serve->add_option("--log-format", flags->log_format, "Ours: text or json");
+  serve->add_option("--stop-grace", flags->stop_grace, "Ours: how long what runs gets to end after SIGTERM (30s)");
   serve->add_option("--env-file", *env_file, "Variables to read first, as in compose files");
   serve->add_flag("--print", *print, "Print the configuration that the flags mean, and start nothing");
   serve->callback([&context, serve, flags, env_file, print] {
     flags->others = serve->remaining();
-    // `vllm serve MODEL` names it without a flag.
-    if (flags->model.empty() && !flags->others.empty() && flags->others.front().rfind('-', 0) != 0) {
-      flags->model = flags->others.front();
-      flags->others.erase(flags->others.begin());
-    }
     context.exit_code = Report(Serve(context, *flags, *env_file, *print));
   });
 }

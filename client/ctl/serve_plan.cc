@@ -1,6 +1,7 @@
 #include "client/ctl/serve_plan.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
 #include "absl/strings/ascii.h"
@@ -10,92 +11,11 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "client/ctl/vllm_flags.h"
 #include "config/units.h"
 
 namespace tandem::client::ctl {
 namespace {
-
-// Flags of vLLM beyond those of ServeFlags. What would change the answers is refused; what only tunes vLLM is taken and
-// said to have no effect.
-enum class Treatment { kNoEffect, kRefused };
-struct Foreign {
-  const char* name;
-  bool value;  // takes one
-  Treatment treatment;
-  const char* why;
-};
-constexpr Foreign kForeign[] = {
-    {"--trust-remote-code", false, Treatment::kNoEffect, "no code of a model is ever run"},
-    {"--enforce-eager", false, Treatment::kNoEffect, "a step is the same with and without a graph"},
-    {"--swap-space", true, Treatment::kNoEffect, "preempted requests are computed again"},
-    {"--cpu-offload-gb", true, Treatment::kRefused, "weights are not offloaded"},
-    {"--block-size", true, Treatment::kNoEffect, "a KV block has 16 tokens"},
-    {"--seed", true, Treatment::kNoEffect, "each request has its own seed"},
-    {"--load-format", true, Treatment::kNoEffect, "weights are read as safetensors"},
-    {"--max-num-batched-tokens", true, Treatment::kNoEffect, "steps are cut by time; see scheduling.step_budget"},
-    {"--enable-prefix-caching", false, Treatment::kNoEffect, "it is on already"},
-    {"--enable-chunked-prefill", false, Treatment::kNoEffect, "it is on already"},
-    {"--max-seq-len-to-capture", true, Treatment::kNoEffect, "graphs are captured as steps need them"},
-    {"--max-parallel-loading-workers", true, Treatment::kNoEffect, "ranks load at once, each its own part"},
-    {"--generation-config", true, Treatment::kRefused, "defaults of sampling are those of the model's folder"},
-    {"--chat-template-content-format", true, Treatment::kNoEffect, "which form a template reads is found at load"},
-    {"--enable-log-requests", false, Treatment::kNoEffect, "requests are never logged"},
-    {"--disable-uvicorn-access-log", false, Treatment::kNoEffect, "there is no uvicorn"},
-    {"--enable-prompt-tokens-details", false, Treatment::kNoEffect, "usage has them always"},
-    {"--disable-log-requests", false, Treatment::kNoEffect, "requests are never logged"},
-    {"--no-enable-log-requests", false, Treatment::kNoEffect, "requests are never logged"},
-    {"--disable-log-stats", false, Treatment::kNoEffect, "numbers are served at /metrics, not logged"},
-    {"--max-log-len", true, Treatment::kNoEffect, "prompts are never logged"},
-    {"--uvicorn-log-level", true, Treatment::kNoEffect, "there is no uvicorn"},
-    {"--distributed-executor-backend", true, Treatment::kNoEffect, "one process a device, always"},
-    {"--disable-custom-all-reduce", false, Treatment::kNoEffect, "it does not exist here"},
-    {"--worker-use-ray", false, Treatment::kNoEffect, "there is no Ray"},
-    {"--guided-decoding-backend", true, Treatment::kNoEffect, "guided decoding is refused request by request"},
-    {"--response-role", true, Treatment::kNoEffect, "answers have the role assistant"},
-    {"--download-dir", true, Treatment::kNoEffect, "nothing is ever downloaded"},
-    {"--tokenizer", true, Treatment::kRefused, "the model's own tokenizer is used"},
-    {"--tokenizer-mode", true, Treatment::kNoEffect, "there is one tokenizer"},
-    {"--revision", true, Treatment::kRefused, "name the folder of that revision as --model"},
-    {"--quantization", true, Treatment::kRefused, "weights are served as float32, bfloat16 or float16"},
-    {"-q", true, Treatment::kRefused, "weights are served as float32, bfloat16 or float16"},
-    {"--kv-cache-dtype", true, Treatment::kRefused, "the KV cache has the model's type"},
-    {"--enable-lora", false, Treatment::kRefused, "LoRA is not served"},
-    {"--lora-modules", true, Treatment::kRefused, "LoRA is not served"},
-    {"--speculative-config", true, Treatment::kRefused, "speculative decoding is not served"},
-    {"--data-parallel-size", true, Treatment::kRefused, "use --replicas"},
-    {"--ssl-keyfile", true, Treatment::kRefused, "HTTP is plain; put a proxy with TLS before it"},
-    {"--ssl-certfile", true, Treatment::kRefused, "HTTP is plain; put a proxy with TLS before it"},
-    {"--root-path", true, Treatment::kRefused, "routes have no prefix"},
-    {"--enable-auto-tool-choice", false, Treatment::kNoEffect, "calls are found in answers wherever tools are offered"},
-    {"--tool-call-parser", true, Treatment::kNoEffect, "calls are found in whatever form the model writes them"},
-    {"--reasoning-parser", true, Treatment::kRefused, "reasoning is not parsed out of answers"},
-    {"--allowed-origins", true, Treatment::kRefused, "start tandem-gateway with --allow-origin for browsers"},
-};
-
-const Foreign* FindForeign(absl::string_view name) {
-  for (const Foreign& foreign : kForeign) {
-    if (name == foreign.name) return &foreign;
-  }
-  return nullptr;
-}
-
-absl::Status ReadOthers(const std::vector<std::string>& others, std::vector<std::string>& notes) {
-  for (size_t i = 0; i < others.size(); ++i) {
-    const std::pair<std::string, std::string> split = absl::StrSplit(others[i], absl::MaxSplits('=', 1));
-    const Foreign* foreign = FindForeign(split.first);
-    if (foreign == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          others[i].substr(0, 64), absl::StartsWith(others[i], "-") ? ": neither ours nor a flag of vLLM that is known"
-                                                                    : ": does not belong to any flag"));
-    }
-    if (foreign->treatment == Treatment::kRefused) {
-      return absl::InvalidArgumentError(absl::StrCat(foreign->name, " is not served: ", foreign->why));
-    }
-    notes.push_back(absl::StrCat(foreign->name, " has no effect: ", foreign->why));
-    if (foreign->value && !absl::StrContains(others[i], '=')) ++i;
-  }
-  return absl::OkStatus();
-}
 
 // In double quotes, so that no value can be read as anything but text.
 std::string Yaml(const std::string& text) {
@@ -113,7 +33,7 @@ class Planner {
   Planner(const ServeFlags& flags, const config::Environment& environment) : flags_(flags), environment_(environment) {}
 
   absl::StatusOr<ServePlan> Run() {
-    for (absl::Status status : {ReadOthers(flags_.others, plan_.notes), Model(), Door(), Parallel(), Memory()}) {
+    for (absl::Status status : {Foreign(), Model(), Door(), Tls(), Parallel(), Memory()}) {
       if (!status.ok()) return status;
     }
     plan_.api_keys = Value(absl::StrJoin(flags_.api_keys, ","), "VLLM_API_KEY");
@@ -129,8 +49,18 @@ class Planner {
     return !flag.empty() || found == environment_.end() ? flag : found->second;
   }
 
+  absl::Status Foreign() {
+    if (absl::Status status = ReadForeignFlags(flags_.others, foreign_); !status.ok()) return status;
+    plan_.notes = std::move(foreign_.notes);
+    const size_t known = flags_.model.empty() ? 1 : 0;  // `vllm serve MODEL` names it without a flag
+    if (foreign_.strays.size() <= known) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(foreign_.strays[known].substr(0, 64), ": does not belong to any flag"));
+  }
+
   absl::Status Model() {
-    path_ = Value(flags_.model, "VLLM_MODEL");
+    const std::string given = foreign_.strays.empty() ? flags_.model : foreign_.strays.front();
+    path_ = Value(given, "VLLM_MODEL");
     if (path_.empty())
       return absl::InvalidArgumentError("--model: which model? A folder, or a hub id in the local cache");
     std::vector<std::string> names = flags_.served_model_names;
@@ -176,6 +106,17 @@ class Planner {
     beyond_ = host != "127.0.0.1" && host != "localhost" && host != "::1";
     http_ = absl::StrContains(host, ':') ? absl::StrCat("[", host, "]:", number) : absl::StrCat(host, ":", number);
     return absl::OkStatus();
+  }
+
+  // Files that the gateway shows itself with, as vLLM's are named.
+  absl::Status Tls() {
+    if (foreign_.ssl_certificate.empty() != foreign_.ssl_key.empty()) {
+      return absl::InvalidArgumentError("--ssl-certfile and --ssl-keyfile belong together; only one of them is given");
+    }
+    const bool asks =
+        !foreign_.ssl_client_ca.empty() || (!foreign_.ssl_clients.empty() && foreign_.ssl_clients != "off");
+    if (!asks || !foreign_.ssl_certificate.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("clients' certificates need TLS: give --ssl-certfile and --ssl-keyfile, too");
   }
 
   absl::Status Parallel() {
@@ -230,8 +171,9 @@ class Planner {
     if (!flags_.state_dir.empty()) absl::StrAppend(&yaml, "state_dir: ", Yaml(flags_.state_dir), "\n");
     if (!flags_.model_root.empty()) absl::StrAppend(&yaml, "model_root: ", Yaml(flags_.model_root), "\n");
     absl::StrAppend(&yaml, "server:\n  http: ", Yaml(http_), "\n");
-    if (beyond_)
+    if (beyond_ && foreign_.ssl_certificate.empty())
       absl::StrAppend(&yaml, "  plaintext_beyond_loopback: true  # --host said so; only HTTP listens there\n");
+    WriteTls();
     if (!devices_.empty() || !utilization_.empty()) absl::StrAppend(&yaml, "devices:\n");
     if (!devices_.empty()) {
       std::vector<std::string> list;
@@ -241,6 +183,7 @@ class Planner {
       absl::StrAppend(&yaml, "  select: [", absl::StrJoin(list, ", "), "]\n");
     }
     if (!utilization_.empty()) absl::StrAppend(&yaml, "  memory_utilization: ", utilization_, "\n");
+    if (foreign_.no_prefix_cache) absl::StrAppend(&yaml, "scheduling: {prefix_cache: false}\n");
     absl::StrAppend(&yaml, "metrics: {compat: [vllm]}\n");
     if (!flags_.log_format.empty()) absl::StrAppend(&yaml, "log: {format: ", Yaml(flags_.log_format), "}\n");
     std::vector<std::string> aliases;
@@ -250,18 +193,38 @@ class Planner {
     if (!aliases.empty()) absl::StrAppend(&yaml, "    aliases: [", absl::StrJoin(aliases, ", "), "]\n");
     if (!max_model_len_.empty()) absl::StrAppend(&yaml, "    max_model_len: ", max_model_len_, "\n");
     if (!max_num_seqs_.empty()) absl::StrAppend(&yaml, "    max_num_seqs: ", max_num_seqs_, "\n");
-    if (!flags_.chat_template.empty()) absl::StrAppend(&yaml, "    chat_template: ", Yaml(flags_.chat_template), "\n");
-    if (const size_t dots = flags_.replicas.find(".."); dots != std::string::npos) {
-      absl::StrAppend(&yaml, "    replicas: {min: ", flags_.replicas.substr(0, dots),
-                      ", max: ", flags_.replicas.substr(dots + 2), "}\n");
-    } else if (!flags_.replicas.empty()) {
-      absl::StrAppend(&yaml, "    replicas: ", flags_.replicas, "\n");
+    if (!foreign_.task.empty()) absl::StrAppend(&yaml, "    task: ", foreign_.task, "\n");
+    if (!foreign_.kv_memory.empty()) absl::StrAppend(&yaml, "    kv_memory: ", Yaml(foreign_.kv_memory), "\n");
+    if (!flags_.chat_template.empty())
+      absl::StrAppend(&yaml, "    chat_template: ", YamlPath(flags_.chat_template), "\n");
+    const std::string& replicas = flags_.replicas.empty() ? foreign_.replicas : flags_.replicas;
+    if (const size_t dots = replicas.find(".."); dots != std::string::npos) {
+      absl::StrAppend(&yaml, "    replicas: {min: ", Yaml(replicas.substr(0, dots)),
+                      ", max: ", Yaml(replicas.substr(dots + 2)), "}\n");
+    } else if (!replicas.empty()) {
+      absl::StrAppend(&yaml, "    replicas: ", Yaml(replicas), "\n");
     }
+  }
+
+  // The file that is written lies in another folder than the one that the flags were typed in.
+  static std::string YamlPath(const std::string& path) { return Yaml(std::filesystem::absolute(path).string()); }
+
+  void WriteTls() {
+    if (foreign_.ssl_certificate.empty()) return;
+    absl::StrAppend(&plan_.yaml, "security:\n  http:\n    certificate: ", YamlPath(foreign_.ssl_certificate),
+                    "\n    key: ", YamlPath(foreign_.ssl_key), "\n");
+    if (!foreign_.ssl_client_ca.empty()) {
+      absl::StrAppend(&plan_.yaml, "    client_ca: ", YamlPath(foreign_.ssl_client_ca), "\n");
+    }
+    // As vLLM: a CA alone asks nobody for a certificate.
+    const std::string& clients = foreign_.ssl_clients;
+    absl::StrAppend(&plan_.yaml, "    client_certificates: ", Yaml(clients.empty() ? "off" : clients), "\n");
   }
 
   const ServeFlags& flags_;
   const config::Environment& environment_;
   ServePlan plan_;
+  ForeignFlags foreign_;
   std::string path_, name_, dtype_, http_, tensor_parallel_, devices_, utilization_, max_model_len_, max_num_seqs_;
   std::vector<std::string> aliases_;
   bool beyond_ = false;

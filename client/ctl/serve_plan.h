@@ -23,8 +23,8 @@ struct ServeFlags {
   std::vector<std::string> api_keys;
   std::string device;             // vLLM's: auto, cpu, cuda
   std::string devices, replicas;  // ours: cpu:0,cpu:1 and N or MIN..MAX
-  std::string state_dir, model_root, log_format;
-  std::vector<std::string> others;  // flags of vLLM that are not in this list, with their values
+  std::string state_dir, model_root, log_format, stop_grace;
+  std::vector<std::string> others;  // words beyond these flags, as SpelledOut() of vllm_flags.h has them
 };
 
 struct ServePlan {

@@ -15,6 +15,15 @@
 namespace tandem::client::ctl {
 namespace {
 
+// A table of the first ones, and where the others are.
+template <typename Rows>
+void PrintSome(const Rows& rows, uint32_t total, const char* what) {
+  if (rows.empty()) return;
+  std::cout << "\n" << ToTable(rows, false).ToString();
+  const uint32_t shown = static_cast<uint32_t>(rows.size());
+  if (total > shown) std::cout << "and " << total - shown << " more " << what << ": tandemctl get " << what << "\n";
+}
+
 void PrintStatus(const v1::GetStatusResponse& status) {
   std::cout << "scheduler  " << OrDash(status.version()) << ", leader epoch " << status.leader_epoch() << ", up "
             << Milliseconds(status.uptime_ms()) << ", " << (status.ready() ? "ready" : "not ready") << "\n"
@@ -22,8 +31,8 @@ void PrintStatus(const v1::GetStatusResponse& status) {
             << status.requests_finished() << " finished, " << status.requests_failed() << " failed, "
             << status.requests_cancelled() << " cancelled\n";
   if (status.models_size() > 0) std::cout << "\n" << ToTable(status.models(), false).ToString();
-  if (status.groups_size() > 0) std::cout << "\n" << ToTable(status.groups(), false).ToString();
-  if (status.devices_size() > 0) std::cout << "\n" << ToTable(status.devices(), false).ToString();
+  PrintSome(status.groups(), status.groups_total(), "groups");
+  PrintSome(status.devices(), status.devices_total(), "devices");
   std::cout << std::flush;
 }
 
@@ -71,7 +80,7 @@ absl::StatusOr<std::string> WhatIsMissing(const v1::GetStatusResponse& status, c
   for (const v1::Model& model : status.models()) {
     if (!wanted.empty() && !Answers(model, wanted)) continue;
     found = true;
-    if (model.replicas_ready() > 0) continue;
+    if (model.replicas_ready() > 0 || model.sleeping()) continue;
     missing.push_back(absl::StrCat(ShortName(model.name()), ": ",
                                    model.waits_for().empty() ? "no group is READY" : model.waits_for()));
   }

@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/set_back_clock_for_test.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -126,6 +127,15 @@ class SupervisorTest : public ::testing::Test {
   std::vector<std::string> lines_;
 };
 
+TEST_F(SupervisorTest, AWallClockThatIsSetBackDelaysNoStart) {
+  {
+    const WallClockAhead ahead(3600);
+    Run({Script("a", "echo began; exit 1")});
+    WaitFor("starts again in", 1);  // the second end's; it waits
+  }
+  WaitFor("[a] began", 3);
+}
+
 TEST_F(SupervisorTest, PassesOutputOnLineByLineWithItsLabel) {
   Run({Script("a", "trap 'printf three; exit 0' TERM; echo one; echo two >&2; while :; do sleep 100 & wait $!; done")});
   EXPECT_EQ(WaitFor("one"), "[a] one");
@@ -198,6 +208,73 @@ TEST_F(SupervisorTest, StopsStageByStage) {
   const auto late = std::find(lines.begin(), lines.end(), "[late] ends");
   ASSERT_NE(late, lines.end());
   EXPECT_LT(early, late);
+}
+
+// What sd_notify(1) would send, in a shell script: says it to NOTIFY_SOCKET as a process of the child's own number.
+std::string Say(const std::string& words) {
+  return absl::StrCat("exec python3 -c '", R"(
+import os, signal, socket, time
+name = os.environ["NOTIFY_SOCKET"]
+door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+door.connect("\0" + name[1:])
+say = lambda word: door.send(word.encode())
+)",
+                      words, "'");
+}
+
+TEST_F(SupervisorTest, WhoDrainsIsWaitedForBeforeTheNextStage) {
+  options_.stop_grace = absl::Seconds(20);
+  ChildSpec scheduler = Script("scheduler", Say(R"(
+signal.signal(signal.SIGUSR1, lambda *_: (time.sleep(0.2), print("finished", flush=True), say("X_TANDEM_DRAINED=1")))
+signal.signal(signal.SIGTERM, lambda *_: (print("ends", flush=True), os._exit(0)))
+say("READY=1"); print("ready", flush=True)
+while True: time.sleep(9)
+)"),
+                               2);
+  scheduler.drains = true;
+  Run({scheduler, Script("worker", "trap 'echo ends; exit 0' TERM; echo ready; while :; do sleep 0.01; done", 1)});
+  WaitFor("[scheduler] ready");
+  WaitFor("[worker] ready");
+  EXPECT_TRUE(Stop().ok());
+  const auto lines = Lines();
+  const auto place = [&](const char* line) { return std::find(lines.begin(), lines.end(), line) - lines.begin(); };
+  EXPECT_LT(place("[scheduler] finished"), place("[worker] ends"));
+  EXPECT_LT(place("[worker] ends"), place("[scheduler] ends"));
+  EXPECT_LT(place("[scheduler] ends"), static_cast<std::ptrdiff_t>(lines.size()));
+}
+
+TEST_F(SupervisorTest, TheSecondRequestEndsTheGrace) {
+  options_.stop_grace = absl::Hours(1);
+  ChildSpec scheduler = Script("scheduler", Say(R"(
+signal.signal(signal.SIGUSR1, lambda *_: print("finishes for ever", flush=True))
+say("READY=1"); print("ready", flush=True)
+while True: time.sleep(9)
+)"),
+                               2);
+  scheduler.drains = true;
+  Run({scheduler});
+  WaitFor("[scheduler] ready");
+  supervisor_->RequestStop();
+  WaitFor("finishes for ever");
+  EXPECT_TRUE(Stop().ok());
+  WaitFor("told again to end");
+}
+
+TEST_F(SupervisorTest, AChildThatFallsSilentIsKilledAndStartedAgain) {
+  options_.silence = absl::Milliseconds(400);
+  Run({Script("a", Say(R"(
+assert os.environ["WATCHDOG_USEC"] == "400000"
+say("READY=1"); print("pid", os.getpid(), flush=True)
+while True: say("WATCHDOG=1"); time.sleep(0.05)
+)")),
+       Script("never ready", "echo pid $$; exec sleep 100")});
+  const pid_t frozen = WaitForPid("a");
+  const pid_t quiet = WaitForPid("never ready");
+  kill(frozen, SIGSTOP);
+  WaitFor("a has given no sign of life for 400ms and is killed");
+  EXPECT_NE(WaitForPid("a", 2), frozen);
+  EXPECT_EQ(kill(quiet, 0), 0) << "who never spoke is not judged by its silence";
+  EXPECT_TRUE(Stop().ok());
 }
 
 TEST_F(SupervisorTest, AChildThatIgnoresTheSignalIsKilledInTime) {

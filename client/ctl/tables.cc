@@ -88,7 +88,7 @@ Table ToTable(const List<v1::Model>& models, bool wide) {
     Add(table,
         {ShortName(model.name()), absl::StrCat(model.replicas_ready(), "/", model.replicas_wanted()),
          OrDash(model.tensor_parallel()), absl::StrCat(model.max_model_len()), absl::StrCat(model.queued()),
-         ShortNames(model.groups()), OrDash(model.waits_for())},
+         ShortNames(model.groups()), model.sleeping() ? "sleeps" : OrDash(model.waits_for())},
         wide,
         {OrDash(absl::StrJoin(model.aliases(), ",")), OrDash(model.task()), OrDash(model.dtype()), OrDash(model.path()),
          OrDash(model.revision())});
@@ -106,7 +106,7 @@ Table ToTable(const List<v1::Node>& nodes, bool) {
 
 Table ToTable(const List<v1::Request>& requests, bool wide) {
   Table table = Make({"REQUEST", "STATE", "MODEL", "GROUP", "PROMPT", "OUTPUT", "AGE", "OUTCOME"}, wide,
-                     {"LIMIT", "QUEUE", "PRIORITY", "TENANT", "ATTEMPT", "PREEMPTIONS"});
+                     {"LIMIT", "QUEUE", "PRIORITY", "TENANT", "ATTEMPT", "PREEMPTIONS", "CALLER", "TRACE"});
   for (const v1::Request& request : requests) {
     Add(table,
         {ShortName(request.name()), StateWord(request, "state"), ShortName(request.model()),
@@ -116,7 +116,7 @@ Table ToTable(const List<v1::Request>& requests, bool wide) {
         {absl::StrCat(request.max_tokens()),
          request.state() == v1::REQUEST_QUEUED ? absl::StrCat(request.queue_position()) : "-",
          absl::StrCat(request.priority()), OrDash(request.tenant()), EpochText(request.attempt()),
-         absl::StrCat(request.preemptions())});
+         absl::StrCat(request.preemptions()), OrDash(request.caller_id()), OrDash(request.trace_id())});
   }
   return table;
 }

@@ -17,8 +17,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "absl/synchronization/notification.h"
+#include "base/security/pem_files.h"
+#include "base/steady_wait.h"
+#include "client/ctl/http_probe.h"
 #include "client/ctl/interrupt.h"
+#include "client/ctl/ports.h"
+#include "client/ctl/question.h"
 #include "client/ctl/supervisor.h"
 #include "client/ctl/up_plan.h"
 #include "client/ctl/verbs.h"
@@ -30,7 +34,7 @@ namespace tandem::client::ctl {
 namespace {
 
 struct UpOptions {
-  std::string profile, state_dir, model_root, clients, workers, admin, http, metrics, env_file;
+  std::string profile, state_dir, model_root, clients, workers, admin, http, metrics, stop_grace, env_file;
 };
 
 std::vector<config::FlagValue> Flags(const UpOptions& options) {
@@ -46,12 +50,8 @@ std::vector<config::FlagValue> Flags(const UpOptions& options) {
   add("server.admin", options.admin, "--admin");
   add("server.http", options.http, "--http");
   add("server.metrics", options.metrics, "--metrics");
+  add("server.stop_grace", options.stop_grace, "--stop-grace");
   return flags;
-}
-
-std::string OwnFolder() {
-  std::error_code error;
-  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
 }
 
 std::string HostName() {
@@ -62,11 +62,14 @@ std::string HostName() {
 // Asks until every model is served, says so once, and says from time to time what is missing until then.
 class ReadinessWatch {
  public:
-  ReadinessWatch(const config::ServerConfig& server, security::Dialer dialer, bool gateway,
+  ReadinessWatch(const config::ClusterConfig& config, security::Dialer dialer, bool gateway,
                  std::function<void(const std::string&)> log)
-      : server_(server), dialer_(std::move(dialer)), gateway_(gateway), log_(std::move(log)), thread_([this] {
-          Run();
-        }) {}
+      : server_(config.server),
+        http_(KindOf(config.security.http)),
+        dialer_(std::move(dialer)),
+        gateway_(gateway),
+        log_(std::move(log)),
+        thread_([this] { Run(); }) {}
   ~ReadinessWatch() {
     stop_.Notify();
     thread_.join();
@@ -76,10 +79,10 @@ class ReadinessWatch {
 
  private:
   void Run() {
-    absl::Time report_at = absl::Now() + absl::Seconds(10);
+    SteadyTime report_at = SteadyDeadline(absl::Seconds(10));
     std::unique_ptr<AdminClient> admin;
     std::string missing = "the scheduler does not answer yet";
-    while (!stop_.WaitForNotificationWithTimeout(absl::Milliseconds(50))) {
+    while (!stop_.WaitFor(absl::Milliseconds(50))) {
       if (admin == nullptr) {
         const auto endpoint = config::ParseEndpoint(server_.admin);
         auto connected = AdminClient::Connect(
@@ -89,23 +92,39 @@ class ReadinessWatch {
       }
       if (admin != nullptr) {
         const auto status = admin->GetStatus();
-        if (status.ok() && status->ready()) {
+        const bool ready = status.ok() && status->ready();
+        const absl::Status http = ready ? AskHttp() : absl::OkStatus();
+        if (ready && http.ok()) {
           Announce(*status);
           return;
         }
-        missing = status.ok() ? Missing(*status) : std::string(status.status().message());
+        missing = !status.ok() ? std::string(status.status().message())
+                  : ready      ? absl::StrCat("HTTP: ", http.message())
+                               : Missing(*status);
       }
-      if (absl::Now() >= report_at) {
+      if (std::chrono::steady_clock::now() >= report_at) {
         log_(absl::StrCat("not ready: ", missing));
-        report_at = absl::Now() + absl::Seconds(10);
+        report_at = SteadyDeadline(absl::Seconds(10));
       }
     }
+  }
+
+  absl::Status AskHttp() const {
+    const auto endpoint = config::ParseEndpoint(server_.http);
+    if (!gateway_ || !endpoint.ok()) return endpoint.status();
+    const auto dialed = config::ParseEndpoint(endpoint->DialAddress());
+    return dialed.ok() ? AskLive(*dialed, http_, absl::Seconds(1)) : dialed.status();
+  }
+
+  static HttpDoor KindOf(const security::DoorSettings& door) {
+    if (!door.encrypted()) return HttpDoor::kPlain;
+    return door.client_certificates == "required" ? HttpDoor::kTlsForCertificates : HttpDoor::kTls;
   }
 
   static std::string Missing(const v1::GetStatusResponse& status) {
     std::vector<std::string> parts;
     for (const v1::Model& model : status.models()) {
-      if (model.replicas_ready() == 0) {
+      if (model.replicas_ready() == 0 && !model.sleeping()) {
         parts.push_back(absl::StrCat(model.name(), ": ", model.waits_for().empty() ? "no group" : model.waits_for()));
       }
     }
@@ -122,16 +141,17 @@ class ReadinessWatch {
       }
     }
     std::cout << "tandem is ready: clients " << server_.clients << ", admin " << server_.admin
-              << (gateway_ ? absl::StrCat(", http ", server_.http) : "") << (groups.empty() ? "" : "; ")
-              << absl::StrJoin(groups, "; ") << std::endl;
+              << (gateway_ ? absl::StrCat(http_ == HttpDoor::kPlain ? ", http " : ", https ", server_.http) : "")
+              << (groups.empty() ? "" : "; ") << absl::StrJoin(groups, "; ") << std::endl;
   }
 
   const config::ServerConfig server_;
+  const HttpDoor http_;
   const security::Dialer dialer_;
   const bool gateway_;
   const std::function<void(const std::string&)> log_;
   std::atomic<bool> ready_ = false;
-  absl::Notification stop_;
+  SteadyNotification stop_;
   std::thread thread_;
 };
 
@@ -183,19 +203,25 @@ absl::Status RunUp(const std::string& given_path, const std::vector<config::Flag
   if (!plan.ok()) return plan.status();
   std::vector<std::string> warnings;
   if (const auto status = config::CheckDoorFiles(config.security, absl::Now(), &warnings); !status.ok()) return status;
+  if (plan->gateway) {
+    const auto status = security::CheckDoorFiles(config.security.http, absl::Now(), &warnings);
+    if (!status.ok()) return status;
+  }
   const auto dialer = security::Dialer::Open(config.security.dial, &warnings);
   if (!dialer.ok()) return dialer.status();
-  if (const auto status = CheckPortsFree(config.server); !status.ok()) return status;
+  if (const auto status = CheckPortsFree(config.server, plan->gateway); !status.ok()) return status;
   for (const std::string& note : plan->notes) log("up", note);
 
-  const ReadinessWatch watch(config.server, *dialer, plan->gateway,
-                             [&log](const std::string& line) { log("up", line); });
+  const ReadinessWatch watch(config, *dialer, plan->gateway, [&log](const std::string& line) { log("up", line); });
   SupervisorOptions supervision;
   supervision.stop_timeout *= config.time_scale;
+  supervision.stop_grace = config.server.stop_grace;
+  supervision.silence *= config.time_scale;
   supervision.starting = [&watch] { return !watch.ready(); };
   supervision.log = log;
   Supervisor supervisor(std::move(plan->children), std::move(supervision));
-  const OnInterrupt on_interrupt([&supervisor] { supervisor.RequestStop(); });
+  // The second time ends the grace, the third time all of us at once.
+  const OnInterrupt on_interrupt([&supervisor] { supervisor.RequestStop(); }, /*times=*/2);
   return supervisor.Run();
 }
 
@@ -210,6 +236,7 @@ void AddUp(CLI::App& app, Context& context) {
   up->add_option("--admin", options->admin, "HOST:PORT where operators are served");
   up->add_option("--http", options->http, "HOST:PORT where OpenAI's HTTP API is served");
   up->add_option("--metrics", options->metrics, "HOST:PORT for Prometheus and health probes");
+  up->add_option("--stop-grace", options->stop_grace, "How long what runs gets to end after SIGTERM (30s)");
   up->add_option("--env-file", options->env_file, "Variables to read first, as in compose files");
   up->callback([&context, options] {
     absl::Status status;

@@ -1,12 +1,10 @@
 #include "client/ctl/up_plan.h"
 
-#include <netdb.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
+#include <iostream>
 #include <map>
 #include <optional>
 
@@ -23,7 +21,10 @@
 namespace tandem::client::ctl {
 namespace {
 
-constexpr int kWorkersStage = 0, kSchedulerStage = 1;  // workers say goodbye while somebody listens
+// In the order of their end: who takes requests in first, workers while somebody listens to their goodbye.
+constexpr int kGatewayStage = 0, kWorkersStage = 1, kSchedulerStage = 2;
+// For a driver that has to wake GPUs first, on a busy machine.
+constexpr absl::Duration kGpusAnswer = absl::Seconds(30);
 
 absl::StatusOr<std::string> Program(const std::string& bin, const char* name) {
   const std::string path = (std::filesystem::path(bin) / name).string();
@@ -35,7 +36,9 @@ absl::StatusOr<std::string> Program(const std::string& bin, const char* name) {
 std::vector<std::string> ChooseDevices(const config::DevicesConfig& devices, const std::string& worker, int cores,
                                        std::vector<std::string>& notes) {
   if (!devices.select.empty()) return devices.select;
-  const Gpus gpus = AskForGpus(worker);
+  const Gpus gpus = AskForGpus(worker, {.most = kGpusAnswer, .slow = [] {
+                                          std::cerr << "up: waiting for the GPU driver to say which GPUs there are\n";
+                                        }});
   if (!gpus.devices.empty()) {
     notes.push_back(absl::StrCat("devices.select is all: using ", absl::StrJoin(gpus.devices, ", ")));
     return gpus.devices;
@@ -122,11 +125,6 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   const auto clients_door = config::ParseEndpoint(config.server.clients);
   if (!clients_door.ok()) return clients_door.status();
   const config::DevicesConfig& devices = config.devices;
-  if (devices.reserve_bytes != 0 && devices.reserve_bytes >= devices.cpu_memory_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("devices.reserve of ", devices.reserve_bytes,
-                                                   " bytes leaves nothing of devices.cpu_memory, ",
-                                                   devices.cpu_memory_bytes, " bytes a device"));
-  }
 
   UpPlan plan;
   plan.devices = ChooseDevices(devices, *worker, cores, plan.notes);
@@ -134,7 +132,8 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   const auto cpu_devices =
       std::count_if(plan.devices.begin(), plan.devices.end(), [](const std::string& device) { return IsCpu(device); });
 
-  ChildSpec spec{"scheduler", {*scheduler}, kSchedulerStage, /*essential=*/true};
+  ChildSpec spec{"scheduler", {*scheduler}, kSchedulerStage, /*essential=*/true, /*drains=*/true};
+  const std::string grace = absl::FormatDuration(config.server.stop_grace);
   const auto flag = [&spec](const char* name, const std::string& value) {
     spec.argv.push_back(name);
     spec.argv.push_back(value);
@@ -147,17 +146,17 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
   if (!config.model_root.empty()) flag("--model-root", config.model_root);
   flag("--metrics", config.server.metrics);
   if (config.log.format != "text") flag("--log-format", config.log.format);
-  flag("--shutdown-grace", "2");  // its workers have ended by then, so nothing runs that could be waited for
+  flag("--stop-grace", grace);
   plan.children.push_back(spec);
 
   if (const auto gateway = Program(bin, "tandem-gateway"); gateway.ok()) {
     plan.gateway = true;
-    spec = ChildSpec{"gateway", {*gateway}, kWorkersStage, /*essential=*/false};
+    spec = ChildSpec{"gateway", {*gateway}, kGatewayStage, /*essential=*/true};
     if (!config_path.empty()) flag("--config", config_path);
     flag("--http", config.server.http);
     flag("--scheduler", clients_door->DialAddress());
     AddDialFlags(config.security.dial, spec.argv);
-    flag("--shutdown-grace", "2");
+    flag("--stop-grace", grace);
     spec.argv.push_back("--die-with-parent");
     plan.children.push_back(spec);
   } else {
@@ -166,6 +165,7 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
 
   for (const std::string& device : plan.devices) {
     spec = ChildSpec{"worker " + device, {*worker}, kWorkersStage, /*essential=*/false};
+    if (!config_path.empty()) flag("--config", config_path);
     flag("--device", device);
     flag("--scheduler", workers_door->DialAddress());
     flag("--node", node);
@@ -176,49 +176,16 @@ absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::st
       flag("--sim-speedup", absl::StrFormat("%.10g", devices.sim_speedup));
     } else if (IsCpu(device)) {
       flag("--cpu-devices", absl::StrCat(cpu_devices));
-      if (devices.cpu_memory_bytes != 0) {
-        flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes - devices.reserve_bytes));
-      }
+      if (devices.cpu_memory_bytes != 0) flag("--cpu-memory", absl::StrCat(devices.cpu_memory_bytes));
       if (devices.cpu_threads != 0) flag("--cpu-threads", absl::StrCat(devices.cpu_threads));
     }
     flag("--memory-utilization", absl::StrFormat("%.10g", devices.memory_utilization));
+    if (devices.reserve_bytes != 0) flag("--reserve", absl::StrCat(devices.reserve_bytes));
     if (config.log.format != "text") flag("--log-format", config.log.format);
     spec.argv.push_back("--die-with-parent");
     plan.children.push_back(spec);
   }
   return plan;
-}
-
-absl::Status CheckPortsFree(const config::ServerConfig& server) {
-  const std::pair<const char*, const std::string&> doors[] = {
-      {"clients", server.clients}, {"workers", server.workers}, {"admin", server.admin}};
-  for (const auto& [door, address] : doors) {
-    const auto endpoint = config::ParseEndpoint(address);
-    if (!endpoint.ok()) return endpoint.status();
-    if (endpoint->port == 0) continue;
-    addrinfo hints = {};
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    addrinfo* found = nullptr;
-    const int error = getaddrinfo(endpoint->host.c_str(), absl::StrCat(endpoint->port).c_str(), &hints, &found);
-    if (error != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("server.", door, ": ", address, ": ", gai_strerror(error)));
-    }
-    const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));  // a closed connection's leftovers are not a holder
-    const bool bound = bind(fd, found->ai_addr, found->ai_addrlen) == 0;
-    const int bind_error = errno;
-    freeaddrinfo(found);
-    close(fd);
-    if (bound) continue;
-    if (bind_error == EADDRINUSE) {
-      return absl::UnknownError(absl::StrCat("port ", endpoint->port, " is in use (server.", door, ", ", address,
-                                             "); end what listens there, or choose another with --", door));
-    }
-    return absl::ErrnoToStatus(bind_error, absl::StrCat("server.", door, ": ", address));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace tandem::client::ctl

@@ -26,9 +26,6 @@ struct UpPlan {
 absl::StatusOr<UpPlan> PlanUp(const config::ClusterConfig& config, const std::string& config_path,
                               const std::string& bin, const std::string& node, int cores);
 
-// Says which port of this configuration another program holds, before anything is started.
-absl::Status CheckPortsFree(const config::ServerConfig& server);
-
 }  // namespace tandem::client::ctl
 
 #endif  // TANDEM_CLIENT_CTL_UP_PLAN_H_

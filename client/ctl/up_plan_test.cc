@@ -9,9 +9,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/ctl/http_probe.h"
+#include "client/ctl/ports.h"
+#include "config/endpoint.h"
 
 namespace tandem::client::ctl {
 namespace {
@@ -53,8 +58,9 @@ TEST_F(UpPlanTest, TheGatewayIsStartedWhereItIsBuilt) {
   EXPECT_TRUE(plan->gateway);
   ASSERT_EQ(plan->children.size(), 3u);
   EXPECT_EQ(Line(plan->children[1]),
-            "--config /c.yaml --http 127.0.0.1:8000 --scheduler 127.0.0.1:50051 --shutdown-grace 2 --die-with-parent");
-  EXPECT_FALSE(plan->children[1].essential);
+            "--config /c.yaml --http 127.0.0.1:8000 --scheduler 127.0.0.1:50051 --stop-grace 30s --die-with-parent");
+  EXPECT_TRUE(plan->children[1].essential) << "a service that was to speak HTTP and can not is not started";
+  EXPECT_LT(plan->children[1].stop_stage, plan->children[2].stop_stage) << "who takes requests in ends first";
 }
 
 TEST_F(UpPlanTest, OneSchedulerAndOneWorkerPerDevice) {
@@ -66,13 +72,24 @@ TEST_F(UpPlanTest, OneSchedulerAndOneWorkerPerDevice) {
   ASSERT_EQ(plan->children.size(), 3u);
   EXPECT_EQ(Line(plan->children[0]),
             "--config /c.yaml --clients 127.0.0.1:50051 --workers 127.0.0.1:50061 --admin 127.0.0.1:50052 "
-            "--state-dir /state --model-root /models --metrics 127.0.0.1:9464 --shutdown-grace 2");
+            "--state-dir /state --model-root /models --metrics 127.0.0.1:9464 --stop-grace 30s");
   EXPECT_TRUE(plan->children[0].essential);
   EXPECT_EQ(plan->children[2].label, "worker cpu:1");
-  EXPECT_EQ(Line(plan->children[2]),
-            "--device cpu:1 --scheduler 127.0.0.1:50061 --node box --model-root /models --cpu-devices 2 "
-            "--cpu-memory 1073741824 --cpu-threads 1 --memory-utilization 0.8 --die-with-parent");
+  EXPECT_EQ(
+      Line(plan->children[2]),
+      "--config /c.yaml --device cpu:1 --scheduler 127.0.0.1:50061 --node box --model-root /models --cpu-devices 2 "
+      "--cpu-memory 1073741824 --cpu-threads 1 --memory-utilization 0.8 --die-with-parent");
   EXPECT_LT(plan->children[2].stop_stage, plan->children[0].stop_stage) << "workers end first";
+}
+
+TEST_F(UpPlanTest, WhatIsReservedIsToldToEveryKindOfWorker) {
+  config_.devices.select = {"cpu:0", "cuda:1", "sim:L4"};
+  config_.devices.reserve_bytes = 1 << 20;
+  const auto plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  for (size_t i = 1; i < plan->children.size(); ++i) {
+    EXPECT_THAT(Line(plan->children[i]), HasSubstr("--reserve 1048576"));
+  }
 }
 
 TEST_F(UpPlanTest, AllIsWhatTheMachineHas) {
@@ -114,14 +131,6 @@ TEST_F(UpPlanTest, PlainTextThatOtherMachinesReachIsServedOnlyWhereItIsAskedFor)
   EXPECT_TRUE(Plan().ok()) << Plan().status();
 }
 
-TEST_F(UpPlanTest, AReserveIsTakenFromEachDevice) {
-  config_.devices.cpu_memory_bytes = 1000;
-  config_.devices.reserve_bytes = 400;
-  EXPECT_THAT(Line(Plan()->children[1]), HasSubstr("--cpu-memory 600"));
-  config_.devices.reserve_bytes = 1000;
-  EXPECT_FALSE(Plan().ok());
-}
-
 TEST_F(UpPlanTest, SimulatedDevicesAreCountedThrough) {
   config_.devices.select = {"sim:H100", "cpu:0", "sim:H100", "sim:L4:1"};
   config_.devices.sim_speedup = 50;
@@ -130,7 +139,8 @@ TEST_F(UpPlanTest, SimulatedDevicesAreCountedThrough) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_THAT(plan->devices, ElementsAre("sim:H100:2", "cpu:0", "sim:H100:3", "sim:L4:1"));
   EXPECT_EQ(Line(plan->children[1]),
-            "--device sim:H100:2 --scheduler 127.0.0.1:50061 --node box --model-root /models --sim-memory 1073741824 "
+            "--config /c.yaml --device sim:H100:2 --scheduler 127.0.0.1:50061 --node box --model-root /models "
+            "--sim-memory 1073741824 "
             "--sim-speedup 50 --memory-utilization 0.8 --die-with-parent");
   EXPECT_THAT(Line(plan->children[2]), HasSubstr("--cpu-devices 1"));
   config_.devices.select = {"sim:H100:0", "cpu:0"};
@@ -145,7 +155,8 @@ TEST_F(UpPlanTest, AllMeansTheGpusThatAWorkerFinds) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_THAT(plan->devices, ElementsAre("cuda:0", "cuda:1"));
   EXPECT_EQ(Line(plan->children[2]),
-            "--device cuda:1 --scheduler 127.0.0.1:50061 --node box --model-root /models --memory-utilization 0.8 "
+            "--config /c.yaml --device cuda:1 --scheduler 127.0.0.1:50061 --node box --model-root /models "
+            "--memory-utilization 0.8 "
             "--die-with-parent");
 }
 
@@ -174,23 +185,56 @@ TEST_F(UpPlanTest, WhatCannotBeStartedIsNamed) {
   EXPECT_THAT(std::string(Plan().status().message()), HasSubstr("tandem-worker is not beside tandemctl"));
 }
 
-TEST(CheckPortsFreeTest, APortInUseIsNamed) {
-  const int holder = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  ASSERT_EQ(bind(holder, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(listen(holder, 1), 0);
-  ASSERT_EQ(getsockname(holder, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  const int port = ntohs(address.sin_port);
+class PortsTest : public ::testing::Test {
+ protected:
+  PortsTest() : holder_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(bind(holder_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(listen(holder_, 1), 0);
+    EXPECT_EQ(getsockname(holder_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+    server_.clients = server_.workers = server_.admin = server_.http = server_.metrics = "127.0.0.1:0";
+  }
+  ~PortsTest() override { close(holder_); }
 
-  config::ServerConfig server;
-  server.clients = server.workers = "127.0.0.1:0";
-  server.admin = absl::StrCat("127.0.0.1:", port);
-  EXPECT_THAT(std::string(CheckPortsFree(server).message()), HasSubstr(absl::StrCat("port ", port, " is in use")));
-  close(holder);
-  EXPECT_TRUE(CheckPortsFree(server).ok());
+  const int holder_;
+  int port_ = 0;
+  config::ServerConfig server_;
+};
+
+TEST_F(PortsTest, EachAddressThatIsTakenIsNamedWithWhoHasIt) {
+  ASSERT_TRUE(CheckPortsFree(server_, true).ok());
+  for (const auto& [key, address] :
+       {std::pair("server.clients", &server_.clients), std::pair("server.workers", &server_.workers),
+        std::pair("server.admin", &server_.admin), std::pair("server.http", &server_.http),
+        std::pair("server.metrics", &server_.metrics)}) {
+    *address = absl::StrCat("127.0.0.1:", port_);
+    const absl::Status taken = CheckPortsFree(server_, true);
+    EXPECT_TRUE(absl::IsInvalidArgument(taken)) << key;
+    EXPECT_THAT(std::string(taken.message()),
+                HasSubstr(absl::StrCat("port ", port_, " is in use by ctl_test, process ", getpid(), " (", key)));
+    *address = "127.0.0.1:0";
+  }
+  server_.http = absl::StrCat("127.0.0.1:", port_);
+  EXPECT_TRUE(CheckPortsFree(server_, false).ok()) << "nobody serves HTTP";
+}
+
+TEST_F(PortsTest, WhoTakesCallsButIsNoGatewayDoesNotLive) {
+  const auto door = config::ParseEndpoint(absl::StrCat("127.0.0.1:", port_));
+  std::thread other([this] {
+    const int caller = accept(holder_, nullptr, nullptr);
+    char buffer[512];
+    EXPECT_GT(recv(caller, buffer, sizeof(buffer), 0), 0);
+    const std::string answer = "HTTP/1.1 404 Not Found\r\n\r\n";
+    EXPECT_EQ(send(caller, answer.data(), answer.size(), 0), static_cast<ssize_t>(answer.size()));
+    close(caller);
+  });
+  const absl::Status status = AskLive(*door, HttpDoor::kPlain, absl::Seconds(10));
+  other.join();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"HTTP/1.1 404 Not Found\""));
 }
 
 }  // namespace
