@@ -157,6 +157,21 @@ TEST_F(Tree, AFileIsARoomNotAHouse) {
   }
 }
 
+// absl's timed waits are by the wall clock: set back by an hour, it makes each of them an hour longer.
+TEST_F(Tree, NoWaitByTheWallClock) {
+  for (const SourceFile& file : files_) {
+    if (IsTest(file)) continue;
+    for (const std::string& line : file.lines) {
+      for (const char* wait :
+           {"WaitWithTimeout(", "WaitWithDeadline(", "AwaitWithTimeout(", "AwaitWithDeadline(", "LockWhenWithTimeout(",
+            "LockWhenWithDeadline(", "WaitForNotificationWithTimeout(", "WaitForNotificationWithDeadline("}) {
+        EXPECT_FALSE(absl::StrContains(line, wait))
+            << file.path << ": " << line << "\n  waits by the wall clock; base/steady_wait.h does not";
+      }
+    }
+  }
+}
+
 TEST_F(Tree, NoPathOfOneMachine) {
   for (const SourceFile& file : files_) {
     if (IsTest(file)) continue;  // tests may speak of any path

@@ -4,10 +4,13 @@ import sys
 
 import pytest
 
-from harness import BIN, ROOT, SLOW, Cluster
+from harness import BIN, ROOT, SLOW, Cluster, unhurried
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if SLOW > 1:  # what waits longer must not be ended earlier
+        for item in items:
+            item.add_marker(pytest.mark.timeout(float(config.getini("timeout")) * SLOW))
     if not (BIN / "tandemctl").exists():
         skip = pytest.mark.skip(reason=f"{BIN}/tandemctl is not built")
         for item in items:
@@ -21,12 +24,19 @@ def cluster(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(scope="module")
+def slow_cluster(tmp_path_factory):
+    """A card that says 20 tokens a second, for what is done to a request while it runs."""
+    with Cluster(tmp_path_factory.mktemp("slow"), tensor_parallel=1, **unhurried()) as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """After every test that shared a cluster: all bookings and blocks are free again."""
     yield
-    if "cluster" in request.fixturenames:
-        request.getfixturevalue("cluster").check_nothing_left()
+    for name in {"cluster", "slow_cluster"} & set(request.fixturenames):
+        request.getfixturevalue(name).check_nothing_left()
 
 
 @pytest.fixture(scope="session")

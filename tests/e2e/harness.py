@@ -91,10 +91,17 @@ class Completion:
             self.finished = message.finished
 
 
+def unhurried(devices=1, pace=0.02):
+    """Arguments of a Cluster whose devices are simulated cards that say some 1000 * pace tokens a second each: what a test
+    does while a request runs has its time on any machine. What they say is known: hash_chain.continuation."""
+    return {"devices": ["sim:RTX3090"] * devices, "device_keys": f", sim_speedup: {pace}"}
+
+
 class Cluster:
     def __init__(self, tmp, devices=2, tensor_parallel=2, replicas=1, model=MODEL, name="tiny", model_keys="", cpu_memory="1GiB",
-                 extra="", ready=True, device_keys=""):
-        """`devices`: how many CPU devices, or a list as in devices.select. `device_keys`: more of `devices`, after a comma."""
+                 extra="", ready=True, device_keys="", server_keys=""):
+        """`devices`: how many CPU devices, or a list as in devices.select. `device_keys`: more of `devices`, after a comma;
+        `server_keys`: of `server`."""
         self.tmp = pathlib.Path(tmp)
         self.tmp.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -103,7 +110,7 @@ class Cluster:
         selected = ", ".join(f"cpu:{i}" for i in range(devices)) if isinstance(devices, int) else ", ".join(devices)
         self.config.write_text(f"""
 server: {{clients: 127.0.0.1:{self.clients}, workers: 127.0.0.1:{self.workers}, admin: 127.0.0.1:{self.admin_port},
-         http: 127.0.0.1:{self.http}, metrics: 127.0.0.1:{self.metrics}}}
+         http: 127.0.0.1:{self.http}, metrics: 127.0.0.1:{self.metrics}{server_keys}}}
 state_dir: {self.tmp}/state
 devices: {{select: [{selected}], cpu_memory: {cpu_memory}, cpu_threads: 1{device_keys}}}
 models:
@@ -129,6 +136,9 @@ models:
 
     def tail(self, lines=40):
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def said(self, words):
+        return words in self.log_path.read_text(errors="replace")
 
     def children(self):
         """pid by what it is: 'scheduler', 'cpu:0', 'cpu:1', ..."""

@@ -8,7 +8,7 @@ import time
 import grpc
 import pytest
 
-from harness import BIN, Cluster, eventually
+from harness import BIN, Cluster, eventually, unhurried
 from protos import admin
 
 
@@ -98,9 +98,9 @@ def test_a_dry_run_changes_nothing(cluster):
 
 
 def test_drain_waits_for_what_runs_and_undrain_brings_it_back(tmp_path):
-    with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
+    with Cluster(tmp_path, tensor_parallel=1, replicas=2, **unhurried(2)) as cluster:
         results = []
-        threads = [threading.Thread(target=lambda: results.append(cluster.generate("Once upon a time", max_tokens=1000)))
+        threads = [threading.Thread(target=lambda: results.append(cluster.generate([1, 2, 3], max_tokens=60)))
                    for _ in range(12)]
         for thread in threads:
             thread.start()
@@ -111,7 +111,7 @@ def test_drain_waits_for_what_runs_and_undrain_brings_it_back(tmp_path):
         assert next(d for n, d in devices.items() if n.endswith("/0")).state == admin.DEVICE_DRAINED
         for thread in threads:
             thread.join()
-        assert all(r.error is None and len(r.ids) == 1000 for r in results)
+        assert all(r.error is None and len(r.ids) == 60 for r in results)
         after = cluster.generate("The other one", max_tokens=4)
         assert after.error is None
         cluster.ctl("undrain", "0")
@@ -119,8 +119,8 @@ def test_drain_waits_for_what_runs_and_undrain_brings_it_back(tmp_path):
 
 
 def test_a_drain_can_abort_at_its_deadline(tmp_path):
-    with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
-        calls = [cluster.inference().Generate(cluster.request([30 + i], max_tokens=1000), timeout=60) for i in range(4)]
+    with Cluster(tmp_path, tensor_parallel=1, replicas=2, **unhurried(2)) as cluster:
+        calls = [cluster.inference().Generate(cluster.request([30 + i], max_tokens=80), timeout=60) for i in range(4)]
         eventually(lambda: cluster.status().requests_running >= 2, 10, "requests run on the groups")
         cluster.ctl("drain", "0", "--reason", "now", "--deadline", "100ms", "--on-deadline", "abort")
         ends = []
@@ -131,7 +131,7 @@ def test_a_drain_can_abort_at_its_deadline(tmp_path):
                 ends.append("finished")
             except grpc.RpcError as error:
                 ends.append(error.code())
-        assert set(ends) <= {"finished", grpc.StatusCode.UNAVAILABLE}
+        assert set(ends) == {"finished", grpc.StatusCode.UNAVAILABLE}, "who ran there is told, who ran elsewhere ran on"
 
 
 def test_the_journal_replays(tmp_path):

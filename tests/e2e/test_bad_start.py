@@ -73,13 +73,56 @@ def test_a_broken_model_is_refused_in_one_line(tmp_path, name):
         assert lines, cluster.tail()
 
 
+def no_tokenizer(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def no_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+# What `up` would refuse, or wait for without end: what is spoilt, keys of the model and of the devices, and the words.
+UNFIT = {
+    "no weights": (no_weights, "", "", "model.safetensors"),
+    "no tokenizer": (no_tokenizer, "", "", "no tokenizer"),
+    "a family that is not served": (unknown_family, "", "", "MambaForCausalLM"),
+    "a degree that does not divide the model": (None, ", tensor_parallel: 3", "", "3"),
+    "a group of more devices than there are": (None, ", tensor_parallel: 4", "", "a group of 4 on this machine's 2 cpu devices"),
+    "too little memory": (None, "", ", cpu_memory: 2MiB", "a cpu device has"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_validate_fails_what_could_not_be_served(tmp_path, name):
+    spoil, of_model, of_devices, mention = UNFIT[name]
+    folder = copy_model(tmp_path)
+    if spoil is not None:
+        spoil(folder)
+    ports = ", ".join(f"{door}: 127.0.0.1:0" for door in ("clients", "workers", "admin", "http", "metrics"))
+    config = tmp_path / "cluster.yaml"
+    config.write_text(f"server: {{{ports}}}\n"
+                      f"devices: {{select: [cpu:0, cpu:1]{of_devices}}}\n"
+                      f"models: [{{name: tiny, path: {folder}{of_model}}}]\n")
+    done = subprocess.run([BIN / "tandemctl", "--config", config, "validate"], capture_output=True, text=True, timeout=30 * SLOW)
+    said = [line for line in done.stdout.splitlines() if line.startswith("FAIL  model tiny: ")]
+    assert done.returncode == 1 and len(said) == 1 and mention in said[0], done.stdout + done.stderr
+
+
+def test_validate_passes_what_can_be_served(tmp_path):
+    config = tmp_path / "cluster.yaml"
+    config.write_text(f"devices: {{select: [cpu:0, cpu:1], cpu_memory: 1GiB}}\nmodels: [{{name: tiny, path: {MODEL}, tensor_parallel: 2}}]\n")
+    done = subprocess.run([BIN / "tandemctl", "--config", config, "validate"], capture_output=True, text=True, timeout=30 * SLOW)
+    assert f"PASS  model tiny: {MODEL}, on 2 devices" in done.stdout.splitlines(), done.stdout + done.stderr
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with Cluster(tmp_path / "c", model="/no/such/model", ready=False) as cluster:
         assert cluster.process.wait(timeout=30 * SLOW) != 0
         assert "/no/such/model" in cluster.tail()
 
 
-@pytest.mark.parametrize("door", ["clients", "workers", "admin_port"])
+@pytest.mark.parametrize("door", ["clients", "workers", "admin_port", "http", "metrics"])
 def test_a_port_in_use_is_named(tmp_path, door):
     with Cluster(tmp_path / "a") as first:
         port = getattr(first, door)
@@ -89,8 +132,8 @@ def test_a_port_in_use_is_named(tmp_path, door):
             second.config.write_text(text)
             done = subprocess.run([BIN / "tandemctl", "--config", second.config, "up"], capture_output=True, text=True,
                                   timeout=30 * SLOW)
-            assert done.returncode == 1
-            assert any(str(port) in line and "in use" in line for line in done.stderr.splitlines()), done.stderr
+            assert done.returncode == 2
+            assert any(f"port {port} is in use by tandem-" in line for line in done.stderr.splitlines()), done.stderr
         assert first.generate("Still here").error is None
 
 

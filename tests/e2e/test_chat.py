@@ -115,7 +115,7 @@ def test_a_key_belongs_to_its_conversation(cluster):
     assert one == again
     with pytest.raises(grpc.RpcError) as caught:
         ask(cluster, chat([("user", "What is the capital of France?")]), idempotency_key="chat-key")
-    assert reason_of(caught.value) == "INVALID_PARAMETER" and "another model or prompt" in caught.value.details()
+    assert reason_of(caught.value) == "INVALID_PARAMETER" and "another model, prompt" in caught.value.details()
 
 
 def model_with(tmp_path, template=None):

@@ -110,6 +110,17 @@ def test_scale_and_undeploy(tmp_path):
         assert cluster.generate("A river", model="default").error is None
 
 
+def test_a_model_that_is_called_by_its_path_is_found_by_that_name(tmp_path):
+    with Cluster(tmp_path, devices=2, tensor_parallel=1, name="models/tiny") as cluster:
+        assert "models/tiny has the replicas that it wants" in cluster.ctl("scale", "models/tiny", "--replicas", "2").stdout
+        assert len(ready_groups(cluster)) == 2
+        assert cluster.ctl("scale", "tiny", "--replicas", "1", "--dry-run").returncode == 0
+        assert "models/tiny is gone" in cluster.ctl("undeploy", "models/tiny").stdout
+        assert cluster.ctl("undeploy", "models/tiny", check=False).returncode == 4
+        cluster.ctl("deploy", "-f", shape(cluster, 1))
+        assert cluster.generate("A river", model="default").error is None
+
+
 def test_a_new_model_beside_the_old_one_survives_kill_9(tmp_path):
     with Cluster(tmp_path, devices=2, tensor_parallel=1) as cluster:
         second = write(cluster, "second.yaml",

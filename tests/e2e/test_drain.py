@@ -7,8 +7,12 @@ import signal
 import threading
 import time
 
-from harness import SLOW, Cluster, eventually
+from harness import MODEL, SLOW, Cluster, eventually, unhurried
+from hash_chain import Vocabulary, continuation
 from protos import admin
+
+
+VOCABULARY = Vocabulary.of(MODEL)
 
 
 def resident_mib(pid):
@@ -41,28 +45,29 @@ def on_first_token(cluster, act, prompt="Once upon a time", **fields):
 def test_a_killed_worker_changes_no_byte(tmp_path):
     """Greedy and sampled with penalties: the other replica has equal numerics and goes on with the same tokens."""
     with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
-        for fields in ({}, {"temperature": 0.9, "seed": 7, "top_p": 0.95}):
-            calm = cluster.generate("Once upon a time", max_tokens=900, **fields)
-
-            def kill(group):
-                os.kill(cluster.children()[f"cpu:{index_of(cluster, group)}"], signal.SIGKILL)
-            struck = on_first_token(cluster, kill, max_tokens=900, **fields)
+        def strike(calm, **fields):
+            # Known before it runs: on a busy machine it may have ended by the time that the scheduler has been asked.
+            pids = {g.name: cluster.children()[f"cpu:{index_of(cluster, g.name)}"] for g in cluster.status().groups}
+            struck = on_first_token(cluster, lambda group: os.kill(pids[group], signal.SIGKILL), max_tokens=900, **fields)
             assert struck.error is None
             assert (struck.ids, struck.text) == (calm.ids, calm.text)
             assert struck.finished.usage.completion_tokens == 900
-            assert struck.accepted.attempt.counter == 2, "it went on elsewhere"
             assert struck.accepted.numerics_id == calm.accepted.numerics_id
             eventually(lambda: sum(m.replicas_ready for m in cluster.status().models) == 2, 30, "both replicas serve again")
+            return struck.accepted.attempt.counter == 2
+
+        for fields in ({}, {"temperature": 0.9, "seed": 7, "top_p": 0.95}):
+            calm = cluster.generate("Once upon a time", max_tokens=900, **fields)
+            # A machine may end it before it is struck.
+            assert any(strike(calm, **fields) for _ in range(5)), "it went on elsewhere"
 
 
 def test_a_drain_at_its_deadline_moves_what_runs(tmp_path):
-    with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
-        calm = cluster.generate("Once upon a time", max_tokens=1000)
-
+    with Cluster(tmp_path, tensor_parallel=1, replicas=2, **unhurried(2)) as cluster:
         def drain(group):
             cluster.ctl("drain", index_of(cluster, group), "--reason", "now", "--deadline", "50ms")
-        moved = on_first_token(cluster, drain, max_tokens=1000)
-        assert moved.error is None and moved.ids == calm.ids and moved.text == calm.text
+        moved = on_first_token(cluster, drain, [1, 2, 3], max_tokens=80)
+        assert moved.error is None and moved.ids == continuation([1, 2, 3], 80, VOCABULARY)
         assert moved.accepted.attempt.counter == 2, "it was drained away"
         said = cluster.ctl("explain", f"request/{moved.accepted.request_id}").stdout
         assert "to go on elsewhere" in said
@@ -119,7 +124,7 @@ def test_an_idle_device_drains_at_once_and_holds_nothing(tmp_path):
         pids = cluster.children()
         begin = time.monotonic()
         cluster.ctl("drain", idle, "--reason", "pull the card")
-        assert time.monotonic() - begin < 3 * SLOW
+        assert time.monotonic() - begin < 10 * SLOW, "nothing runs there, so nothing is waited for"
         assert device_of(cluster, idle).state == admin.DEVICE_DRAINED
         # One that had a model: it is the same process by its id, and a new one by what it holds.
         loaded = resident_mib(pids[f"cpu:{busy}"])
@@ -137,12 +142,12 @@ def test_an_idle_device_drains_at_once_and_holds_nothing(tmp_path):
 
 
 def test_undrain_before_the_end(tmp_path):
-    with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
+    with Cluster(tmp_path, tensor_parallel=1, replicas=2, **unhurried(2)) as cluster:
         def drain_and_undo(group):
             index = index_of(cluster, group)
             cluster.ctl("drain", index, "--reason", "perhaps", "--deadline", "60s", "--detach")
             cluster.ctl("undrain", index)
-        result = on_first_token(cluster, drain_and_undo, max_tokens=1000)
-        assert result.error is None and len(result.ids) == 1000
+        result = on_first_token(cluster, drain_and_undo, [1, 2, 3], max_tokens=80)
+        assert result.error is None and result.ids == continuation([1, 2, 3], 80, VOCABULARY)
         assert result.accepted.attempt.counter == 1, "it never moved"
-        assert sum(m.replicas_ready for m in cluster.status().models) == 2
+        eventually(lambda: sum(m.replicas_ready for m in cluster.status().models) == 2, 10, "both replicas serve")

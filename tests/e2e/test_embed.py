@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import struct
-import threading
 
 import grpc
 import pytest
 
 from harness import ROOT, Cluster, eventually, inference, reason_of
+from test_load import run_all
 
 ENCODERS = ROOT / "tests" / "golden" / "encoders"
 TOKENIZER = ROOT / "tests" / "golden" / "tokenizer" / "bert_style" / "tokenizer.json"
@@ -205,6 +205,15 @@ def test_models_are_listed_with_their_task(cluster):
     assert models["small-embed"].max_model_len == 48 and models["small-embed"].ready
 
 
+def test_a_long_query_with_many_documents_is_read_once(cluster):
+    """Read with each document this is a gigabyte of text, and nobody else's is tokenized meanwhile."""
+    query = " ".join(WORDS[i % len(WORDS)] for i in range(180_000))
+    assert len(query) > 1_000_000
+    answer = rerank(cluster, query, ["the group has two ranks"] * 1000, timeout=60, truncate_tokens=0)
+    assert len(answer.results) == 1000
+    assert all(r.truncated and r.prompt_tokens == 64 for r in answer.results)
+
+
 # ---- the Python package
 
 
@@ -234,13 +243,8 @@ def test_both_kinds_of_work_go_on_beside_each_other(cluster):
     texts = texts_of(120)
     expected = values(embed(cluster, texts))
     outcomes, vectors = [], []
-    threads = [threading.Thread(target=lambda: outcomes.append(cluster.generate("The lighthouse keeper", max_tokens=32)))
-               for _ in range(4)]
-    threads += [threading.Thread(target=lambda: vectors.append(values(embed(cluster, texts)))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all([lambda: outcomes.append(cluster.generate("The lighthouse keeper", max_tokens=32))] * 4 +
+            [lambda: vectors.append(values(embed(cluster, texts)))] * 3)
     assert [o.ids for o in outcomes] == [alone] * 4
     assert vectors == [expected] * 3
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway_rig import Gateway
-from harness import eventually
+from harness import SLOW, Cluster, eventually, unhurried
 
 PROMPT = "Once upon a time"
 
@@ -122,11 +122,38 @@ def test_refusals_name_what_is_wrong(gateway, fields, status, param, code):
     assert (got, streamed["error"]["code"]) == (status, code), "a stream that is refused has a status too"
 
 
-def test_ids_and_traces_are_passed_on(gateway):
+def test_ids_and_traces_are_passed_on(gateway, cluster):
     _, headers, body = gateway.ask("/v1/completions", {"model": "tiny", "prompt": PROMPT, "max_tokens": 1},
                                    {"x-request-id": "mine-1", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
     assert headers["x-request-id"] == "mine-1" and body["id"] == "cmpl-mine-1"
+    explained = eventually(lambda: "finished" in (said := cluster.ctl("explain", "request/mine-1").stdout) and said, 10, "it ended")
+    assert "its caller knows it as mine-1, in trace " + "a" * 32 in explained
+    assert "mine-1" in cluster.ctl("explain", "request/" + "a" * 32).stdout
     assert gateway.ask("/health", headers={"x-request-id": "a b"})[1]["x-request-id"] != "a b"
+
+
+def test_an_answer_names_the_request_in_the_scheduler(cluster, gateway):
+    def explained(headers):
+        named = headers["x-tandem-request-id"]
+        assert len(named) == 32
+        return cluster.ctl("explain", f"request/{named}").stdout
+
+    _, headers, _ = gateway.ask("/v1/completions", {"model": "tiny", "prompt": PROMPT, "max_tokens": 2})
+    assert "tiny" in explained(headers)
+    with gateway.open("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 2, "stream": True}) as c:
+        assert "tiny" in explained(c.getresponse().headers)
+
+
+def test_without_a_model_it_is_the_one_that_there_is(gateway):
+    status, _, body = gateway.ask("/v1/completions", {"prompt": PROMPT, "max_tokens": 3, "temperature": 0})
+    assert status == 200 and body["model"] == "tiny" and body["choices"][0]["text"]
+    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 3}
+    assert gateway.ask("/v1/chat/completions", chat)[2]["model"] == "tiny"
+    assert [json.loads(e)["model"] for e in gateway.events("/v1/chat/completions", {**chat, "model": None}) if e != "[DONE]"][0] == "tiny"
+    tokens = gateway.ask("/tokenize", {"prompt": "The garden"})[2]["tokens"]
+    assert gateway.ask("/detokenize", {"tokens": tokens})[2]["prompt"].endswith("The garden")
+    status, _, body = gateway.ask("/v1/embeddings", {"input": "a"})
+    assert status == 400 and body["error"]["code"] == "model_required" and "no model of task embed" in body["error"]["message"]
 
 
 def test_methods_and_paths(gateway):
@@ -153,24 +180,27 @@ def test_keys(cluster):
         assert gateway.ask("/tokenize", {"model": "tiny", "prompt": "a"})[0] == 401
         assert gateway.ask("/health", headers={"origin": "http://a"})[1]["access-control-allow-origin"] == "http://a"
         assert gateway.ask("/health", headers={"origin": "http://b"})[1]["access-control-allow-origin"] is None
-        assert gateway.ask("/v1/completions", method="OPTIONS", headers={"origin": "http://a"})[0] == 204
+        status, head, _ = gateway.ask("/v1/completions", method="OPTIONS", headers={
+            "origin": "http://a", "access-control-request-headers": "authorization,content-type,x-stainless-lang"})
+        assert status == 204 and head["access-control-allow-headers"] == "authorization,content-type,x-stainless-lang"
+        assert "x-tandem-request-id" in gateway.ask("/health", headers={"origin": "http://a"})[1]["access-control-expose-headers"]
         assert "vllm-key" not in gateway.log() and PROMPT not in gateway.log()
     with Gateway(cluster.tmp, cluster.clients, "--api-key", "k", "--guard-models") as gateway:
         assert gateway.ask("/v1/models")[0] == 401
         assert gateway.ask("/v1/models", headers={"authorization": "Bearer k"})[0] == 200
 
 
-def test_who_leaves_is_heard_in_the_queue_and_while_it_streams(cluster, gateway):
+def test_who_leaves_is_heard_in_the_queue_and_while_it_streams(slow_cluster):
     long = {"model": "tiny", "prompt": PROMPT, "max_tokens": 900, "ignore_eos": True}
-    before = gateway.metric("tandem_http_clients_gone_total")
-    for streams in (True, False):
-        connection = gateway.open("/v1/completions", {**long, "stream": streams})
-        if streams:
-            connection.getresponse().readline()
-        eventually(lambda: cluster.status().requests_running >= 1, 10, "it runs")
-        connection.close()
-        eventually(lambda: cluster.status().requests_running == 0, 10, "it is cancelled")
-    assert gateway.metric("tandem_http_clients_gone_total") == before + 2
+    with Gateway(slow_cluster.tmp, slow_cluster.clients) as gateway:
+        for streams in (True, False):
+            connection = gateway.open("/v1/completions", {**long, "stream": streams})
+            if streams:
+                connection.getresponse().readline()
+            eventually(lambda: slow_cluster.status().requests_running >= 1, 10, "it runs")
+            connection.close()
+            eventually(lambda: slow_cluster.status().requests_running == 0, 10, "it is cancelled")
+        eventually(lambda: gateway.metric("tandem_http_clients_gone_total") == 2, 10, "both are counted")
 
 
 def test_without_a_scheduler(tmp_path):
@@ -189,3 +219,26 @@ def test_answers_under_way_outlive_the_signal(cluster):
         gateway.process.terminate()
         assert list(events)[-1] == "[DONE]"
         assert gateway.process.wait(timeout=20) == 0
+
+
+def test_what_outlasts_the_grace_ends_with_an_error(tmp_path):
+    """On a simulated device at a hundredth of its speed, because a fast machine ends any answer of the tiny model in time."""
+    with Cluster(tmp_path, tensor_parallel=1, **unhurried(pace=0.01)) as cluster:
+        with Gateway(cluster.tmp, cluster.clients, "--stop-grace", f"{4 * SLOW}s") as gateway:
+            long = {"model": "tiny", "prompt": "a", "max_tokens": 1000, "ignore_eos": True}
+            with gateway.socket() as probe, gateway.open("/v1/completions", long) as whole:
+                probe.sendall(b"GET /health HTTP/1.1\r\n")  # on its way when the signal comes
+                events = gateway.events("/v1/completions", long)
+                next(events)
+                eventually(lambda: cluster.status().requests_running == 2, 10, "both run")
+                gateway.process.terminate()
+                with pytest.raises(OSError):
+                    eventually(lambda: gateway.socket(1).close(), 10, "it takes no new connection")
+                probe.sendall(b"Host: x\r\n\r\n")
+                assert b" 503 " in probe.recv(100)
+                *_, last = events
+                assert json.loads(last)["error"]["code"] == "shutting_down"
+                response = whole.getresponse()
+                assert response.status == 503 and json.loads(response.read())["error"]["code"] == "shutting_down"
+            assert gateway.process.wait(timeout=20 * SLOW) == 0
+        eventually(lambda: cluster.status().requests_running == 0, 10, "nobody computes for them any more")

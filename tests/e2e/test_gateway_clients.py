@@ -17,7 +17,7 @@ openai = pytest.importorskip("openai")
 encoders = pytest.importorskip("test_embed", reason="this tree serves no embeddings")
 
 from gateway_rig import Gateway  # noqa: E402
-from harness import SLOW, Cluster, eventually, free_ports  # noqa: E402
+from harness import SLOW, Cluster, eventually, free_ports, unhurried  # noqa: E402
 
 PROMPT = "Once upon a time"
 KEY = "vllm-key"
@@ -109,7 +109,7 @@ def test_openai_errors_have_their_classes(client, base):
 
 def test_openai_raises_an_error_within_a_stream(tmp_path):
     """Simulated at a hundredth of a card's speed: no machine is so fast that the answer ends before its deadline."""
-    with Cluster(tmp_path, devices=["sim:RTX3090"], tensor_parallel=1, device_keys=", sim_speedup: 0.01") as cluster:
+    with Cluster(tmp_path, tensor_parallel=1, **unhurried(pace=0.01)) as cluster:
         with Gateway(cluster.tmp, cluster.clients) as gateway:
             slow = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0)
             with pytest.raises(openai.APIError, match="(?i)deadline"):

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from gateway_rig import Gateway
-from harness import BIN, Cluster, eventually
+from harness import BIN, Cluster, eventually, unhurried
 
 KEYS = "# who may ask\nagents:sk-agents\nretrieval:sk-retrieval\n"
 
@@ -50,8 +50,8 @@ def busy(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("tenants")
     keys = tmp / "keys"
     keys.write_text(KEYS)
-    with Cluster(tmp, devices=["sim:RTX3090"], tensor_parallel=1, device_keys=", sim_speedup: 0.001", model_keys=", max_num_seqs: 1",
-                 extra="scheduling: {waiting_room_requests: 4}") as cluster:
+    with Cluster(tmp, tensor_parallel=1, model_keys=", max_num_seqs: 1", extra="scheduling: {waiting_room_requests: 4}",
+                 **unhurried(pace=0.001)) as cluster:
         with Gateway(tmp, cluster.clients, "--api-keys-file", keys) as gateway:
             yield cluster, gateway
 
@@ -79,9 +79,8 @@ def test_a_tenant_gives_way_when_another_comes(busy):
         assert len(refused) == 1 and other.answer is None and waiting() == 4, "the newcomer waits in its place"
         tenants = {row["tenant"] for row in requests(cluster)}
         assert tenants == {"agents", "retrieval"}
-        text = gateway.ask("/metrics")[2]
-        assert 'tandem_http_tenant_requests_total{tenant="agents",code="429"} 1' in text
-        assert 'tenant="retrieval",code="429"' not in text
+        eventually(lambda: 'tandem_http_tenant_requests_total{tenant="agents",code="429"} 1' in gateway.ask("/metrics")[2], 10, "counted")
+        assert 'tenant="retrieval",code="429"' not in gateway.ask("/metrics")[2]
     finally:
         for ask in [*many, other]:
             if ask:
@@ -124,6 +123,21 @@ def test_keys_are_replaced_without_a_restart(cluster, tmp_path):
         keys.write_text("not a file of keys\n")
         eventually(lambda: status("sk-agents-2") == 200 and "stay good" in gateway.log(), 10, "a bad file changes nothing, and is told")
         assert "sk-" not in gateway.log()
+
+
+def test_a_key_bounds_the_priority_of_its_requests(cluster, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("agents:sk-agents\noncall:sk-oncall highest_priority=10\nnight:sk-night highest_priority=-5\n")
+    with Gateway(tmp_path, cluster.clients, "--api-keys-file", keys, "--api-key", "plain") as gateway:
+        def ask(key, priority):  # as with vLLM: the lower is served first
+            return gateway.ask("/v1/completions", completion(max_tokens=1, priority=priority), bearer(key))
+        allowed = [("sk-agents", 0), ("sk-agents", 50), ("sk-agents", None), ("sk-oncall", -10), ("sk-night", 5), ("sk-night", None), ("plain", -100)]
+        for key, priority in allowed:
+            assert ask(key, priority)[0] == 200, (key, priority)
+        for key, priority in [("sk-agents", -1), ("sk-oncall", -11), ("sk-night", 4)]:
+            status, _, body = ask(key, priority)
+            assert (status, body["error"]["code"], body["error"]["param"]) == (403, "priority_not_allowed", "priority")
+        assert "send -10 or more" in ask("sk-oncall", -11)[2]["error"]["message"]
 
 
 def test_a_file_that_is_wrong_at_the_start_is_refused(cluster, tmp_path):

@@ -1,22 +1,20 @@
 """Under load: everything ends exactly once, nothing stays booked, and company changes no bit of anybody's answer."""
 
 import random
-import threading
+from concurrent import futures
 
 import grpc
 import pytest
 
-from harness import Cluster, eventually
+from harness import Cluster, eventually, unhurried
 from protos import inference
 
 
 def run_all(jobs):
-    threads = [threading.Thread(target=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=120)
-        assert not thread.is_alive(), "a stream never ended"
+    """Each in a thread of its own, all at a time. What one of them raises is raised here."""
+    with futures.ThreadPoolExecutor(len(jobs)) as pool:
+        for running in [pool.submit(job) for job in jobs]:
+            running.result()
 
 
 @pytest.mark.parametrize("kv", ["", ", max_num_seqs: 8"], ids=["roomy", "eight-at-a-time"])
@@ -89,7 +87,7 @@ def test_a_reader_that_stops_slows_nobody(cluster):
 
 
 def test_cancel_in_the_waiting_room(tmp_path):
-    with Cluster(tmp_path, model_keys=", max_num_seqs: 1") as cluster:
+    with Cluster(tmp_path, model_keys=", max_num_seqs: 1", **unhurried(2)) as cluster:
         stub = cluster.inference()
         running = [stub.Generate(cluster.request([20 + i], max_tokens=900), timeout=60) for i in range(6)]
         eventually(lambda: cluster.status().requests_queued >= 2, 10, "requests wait")
@@ -99,7 +97,7 @@ def test_cancel_in_the_waiting_room(tmp_path):
 
 
 def test_a_deadline_in_the_waiting_room(tmp_path):
-    with Cluster(tmp_path, model_keys=", max_num_seqs: 1") as cluster:
+    with Cluster(tmp_path, model_keys=", max_num_seqs: 1", **unhurried(2)) as cluster:
         stub = cluster.inference()
         running = [stub.Generate(cluster.request([20 + i], max_tokens=900), timeout=60) for i in range(4)]
         eventually(lambda: cluster.status().requests_queued >= 1, 10, "requests wait")

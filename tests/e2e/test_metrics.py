@@ -20,10 +20,13 @@ def get(cluster, path):
         return error.code, error.read().decode()
 
 
-def value(text, name, **labels):
+def value(text, name, without=None, /, **labels):
+    """The first sample of that name and with those labels; where there is none, `without`, and an error without that."""
     for line in text.splitlines():
         if re.match(re.escape(name) + r"[ {]", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
             return float(line.rsplit(" ", 1)[1])
+    if without is not None:
+        return without
     raise AssertionError(f"no {name} {labels} in\n{text}")
 
 
@@ -31,7 +34,10 @@ def test_numbers_follow_the_requests(tmp_path):
     with Cluster(tmp_path, devices=2, tensor_parallel=2, extra="metrics: {compat: [vllm]}") as cluster:
         done = cluster.generate("A river", max_tokens=12)
         assert done.error is None
-        eventually(lambda: "tandem_generation_tokens_total" in get(cluster, "/metrics")[1], 10, "the request is counted")
+        # Each counts at its own end: the tokens as they come, the request after its client was told, the call after its status.
+        ended = [("tandem_requests_total", {"model": "tiny", "outcome": "length"}),
+                 ("tandem_grpc_server_handled_total", {"method": "/tandem.v1.InferenceService/Generate", "code": "OK"})]
+        eventually(lambda: all(value(get(cluster, "/metrics")[1], name, 0, **labels) == 1 for name, labels in ended), 10, "all is counted")
         code, text = get(cluster, "/metrics")
         assert code == 200
         assert value(text, "tandem_generation_tokens_total", model="tiny") == 12
@@ -86,7 +92,13 @@ def test_numbers_follow_the_requests(tmp_path):
         assert value(at_gateway, "vllm:generation_tokens_total", model_name="tiny") == 12
         assert "tandem_http_requests_total" in at_gateway
         cluster.generate("A river", model="nobody")  # a name that a client made up becomes no label
-        assert "nobody" not in get(cluster, "/metrics")[1]
+        text = get(cluster, "/metrics")[1]
+        assert "nobody" not in text
+        assert value(text, "tandem_request_rejections_total", reason="MODEL_NOT_FOUND") == 1
+        assert cluster.generate("A river", max_tokens=4, tenant="blue").error is None
+        eventually(lambda: value(get(cluster, "/metrics")[1], "tandem_requests_total", 0, tenant="blue", outcome="length") == 1,
+                   10, "the tenant's request is counted")
+        assert value(get(cluster, "/metrics")[1], "tandem_generation_tokens_total", model="tiny", tenant="blue") == 4
 
 
 def test_what_happens_is_counted(tmp_path):
@@ -136,6 +148,9 @@ def test_json_logs_hold_no_prompt(tmp_path):
         assert word not in log
     assert len(answer) < 8 or answer not in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    said = [line["msg"] for line in lines]
+    for reason in ("INVALID_PARAMETER", "MODEL_NOT_FOUND"):
+        assert any(msg.startswith(f"a call was refused: {reason}: ") for msg in said), reason
     assert {line["program"] for line in lines} >= {"tandem-scheduler", "tandem-worker"}
     assert all(set(line) == {"ts", "level", "program", "where", "msg"} for line in lines)
     assert all(line.startswith(("{", "[", "tandem is ready")) for line in log.splitlines())

@@ -11,8 +11,8 @@ import uuid
 import grpc
 import pytest
 
-from harness import BIN, SLOW, Cluster, eventually, reason_of
-from protos import admin
+from harness import BIN, SLOW, Cluster, eventually, reason_of, unhurried
+from protos import admin, inference
 
 
 def kill_scheduler(cluster):
@@ -77,8 +77,8 @@ def test_cordons_and_drains_survive(tmp_path):
 
 
 def test_a_drain_goes_on_and_its_caller_hears_the_end(tmp_path):
-    with Cluster(tmp_path, tensor_parallel=1, replicas=2) as cluster:
-        calls = [cluster.inference().Generate(cluster.request("Once upon a time", max_tokens=1000), timeout=90) for _ in range(8)]
+    with Cluster(tmp_path, tensor_parallel=1, replicas=2, **unhurried(2)) as cluster:
+        calls = [cluster.inference().Generate(cluster.request([1, 2, 3], max_tokens=120), timeout=90) for _ in range(8)]
         eventually(lambda: cluster.status().requests_running >= 4, 10, "requests run on both groups")
         follower = start_ctl(cluster, "drain", "0", "--reason", "new card", "--deadline", "60s")
         eventually(lambda: device(cluster, 0).state == admin.DEVICE_DRAINING, 10, "the drain began")
@@ -94,6 +94,25 @@ def test_a_drain_goes_on_and_its_caller_hears_the_end(tmp_path):
         assert (drain["state"], drain["reason"]) == (2, "new card")
         cluster.ctl("undrain", "0")
         eventually(lambda: all(m.replicas_ready == 2 for m in cluster.status().models), 30, "both replicas serve again")
+
+
+def test_a_request_is_found_by_its_callers_id_after_a_restart(tmp_path):
+    """What its caller calls a request is with the worker that computes it, and comes back from there."""
+    trace = "c" * 32
+    with Cluster(tmp_path, tensor_parallel=1, replicas=1, **unhurried()) as cluster:
+        metadata = (("x-request-id", "mine-7"), ("traceparent", f"00-{trace}-00f067aa0ba902b7-01"))
+        call = cluster.inference().Generate(cluster.request("Once upon a time", max_tokens=900), timeout=90 * SLOW,
+                                            metadata=metadata)
+        request_id = next(iter(call)).accepted.request_id
+        eventually(lambda: cluster.status().requests_running == 1, 10, "it runs")
+        kill_scheduler(cluster)
+        eventually(lambda: cluster.status().requests_running == 1, 20, "the next scheduler has found it")
+        call.cancel()
+        for name in ("mine-7", trace):
+            explained = cluster.ctl("explain", f"request/{name}").stdout
+            assert request_id in explained and "found on" in explained and "after a restart of the scheduler" in explained
+            assert f"its caller knows it as mine-7, in trace {trace}" in explained
+        assert cluster.inference().Abort(inference.AbortRequest(request_ids=[request_id])).aborted == [request_id]
 
 
 def drain_request(index, key, reason="new card", deadline_ms=60000):
