@@ -1,11 +1,14 @@
 // Decode and prefill of the CUDA executor, for a Llama with random bf16 weights, beside what the device itself does in
 // the same run: decode at batch 1 is bound by reading the weights, prefill by products.
 //
+//   cuda_bench --bounds [--context N]   only that time, at the published figures of three devices; needs no device
 //   cuda_bench [--device N] [--layers N] [--file-layers N] [--context N] [--steps N] [--tiny] [--json FILE]
 //
 //   copy          a gigabyte from one place of the device's memory to another, read and write counted
 //   product       the best of three large products by cuBLASLt, as the executor calls it
 //   load          weights from the host's memory through the executor's own upload; no disk in it
+//   kernels       each kernel of a decode step alone, at the batches below, beside the time that its bytes take at the
+//                 copy bandwidth, or its operations at the product's rate, whichever is longer
 //   files         a model folder as it would be served, of the same shape with --file-layers layers (0: left out), from
 //                 safetensors to the first step: once from the disk, once out of the page cache
 //   decode        tokens per second at batch 1, 8, 32, 128 after `context` tokens each, greedy: the best token of
@@ -18,9 +21,11 @@
 // The shape is that of a 7B Llama 2; --layers cuts it to fit smaller devices, --tiny makes it one that an emulated
 // device computes in seconds, for a test of this program and of nothing else. What does not fit is named and left out.
 // Every figure is the median over steps. No figure of this program was taken where it was written.
+#include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <fcntl.h>
 #include <glog/logging.h>
+#include <nccl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,6 +46,8 @@
 #include "absl/strings/str_format.h"
 #include "base/model/cuda_memory.h"
 #include "base/model/model_memory.h"
+#include "bench/cuda_kernels.h"
+#include "bench/cuda_rates.h"
 #include "bench/random_llama.h"
 #include "nlohmann/json.hpp"
 #include "worker/comm/solo_communicator.h"
@@ -71,6 +78,7 @@ struct Options {
   int context = 128;
   int steps = 32;
   bool tiny = false;
+  bool bounds = false;
   std::string json_file;
 };
 
@@ -80,10 +88,6 @@ double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
 }
-
-// Benchmarks end where something fails; there is nothing to go on with.
-void Check(const absl::Status& status) { CHECK(status.ok()) << status; }
-void Check(cudaError_t error) { CHECK(error == cudaSuccess) << cudaGetErrorString(error); }
 
 model::DecoderConfig Shape(const Options& options) {
   model::DecoderConfig config;
@@ -157,79 +161,6 @@ class RandomWeights {
   std::vector<uint16_t> values_;
   std::vector<float> ones_;
 };
-
-// Seconds that the device takes for what `enqueue` puts on the stream, the best of a few.
-double DeviceSeconds(cudaStream_t stream, const std::function<void()>& enqueue) {
-  absl::StatusOr<Event> start = Event::Create(/*timed=*/true);
-  absl::StatusOr<Event> end = Event::Create(/*timed=*/true);
-  Check(start.status());
-  Check(end.status());
-  double best = 1e9;
-  for (int i = 0; i < 5; ++i) {
-    Check(start->Record(stream));
-    enqueue();
-    Check(end->Record(stream));
-    Check(cudaStreamSynchronize(stream));
-    float milliseconds = 0;
-    Check(cudaEventElapsedTime(&milliseconds, start->get(), end->get()));
-    best = std::min(best, milliseconds * 1e-3);
-  }
-  return std::max(best, 1e-9);
-}
-
-double CopyBandwidth(const Options& options, cudaStream_t stream) {
-  const int64_t bytes = options.tiny ? 1 << 20 : 1 << 30;
-  absl::StatusOr<DeviceMemory> memory = DeviceMemory::Allocate(2 * bytes, "measuring copies");
-  Check(memory.status());
-  const double seconds = DeviceSeconds(stream, [&] {
-    Check(cudaMemcpyAsync(memory->data(), memory->data() + bytes, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
-                          stream));
-  });
-  return 2.0 * static_cast<double>(bytes) / seconds;
-}
-
-// Zeros would be multiplied faster than any model's numbers: fewer wires change.
-void FillWithNumbers(const DeviceMemory& memory, cudaStream_t stream) {
-  std::vector<uint16_t> numbers(1 << 20);
-  uint32_t state = 4321;
-  for (uint16_t& number : numbers) {
-    state = state * 1664525u + 1013904223u;
-    number = model::BFloat16FromFloat(static_cast<float>(state >> 8) * 0x1p-24f - 0.5f);
-  }
-  const int64_t piece = static_cast<int64_t>(numbers.size() * sizeof(uint16_t));
-  for (int64_t at = 0; at < memory.bytes(); at += piece) {
-    Check(cudaMemcpyAsync(memory.data() + at, numbers.data(), static_cast<size_t>(std::min(piece, memory.bytes() - at)),
-                          cudaMemcpyHostToDevice, stream));
-  }
-  Check(cudaStreamSynchronize(stream));
-}
-
-// Operations per second.
-double ProductRate(const Options& options, cudaStream_t stream) {
-  double best = 0;
-  const int64_t unit = options.tiny ? 64 : 1024;
-  for (const auto& [rows, columns, inner] : {std::tuple<int64_t, int64_t, int64_t>{8, 8, 8}, {4, 16, 4}, {2, 22, 4}}) {
-    const int64_t m = rows * unit, n = columns * unit, k = inner * unit;
-    absl::StatusOr<DeviceMemory> memory =
-        DeviceMemory::Allocate(2 * (m * k + n * k + m * n) + kMatmulWorkspaceBytes + 4 * kDeviceAlignment, "products");
-    Check(memory.status());
-    FillWithNumbers(*memory, stream);
-    MemoryCursor cursor(memory->data(), memory->bytes());
-    DeviceLinear linear{.weight = {cursor.TakeBytes(2 * n * k), n, k}};
-    const MatmulArgs args{.input = cursor.TakeBytes(2 * m * k),
-                          .input_stride = k,
-                          .linear = &linear,
-                          .output = cursor.TakeBytes(2 * m * n),
-                          .output_stride = n,
-                          .rows = m};
-    absl::StatusOr<std::unique_ptr<Matmul>> matmul =
-        Matmul::Create(DType::kBFloat16, cursor.TakeBytes(kMatmulWorkspaceBytes));
-    Check(matmul.status());
-    const double seconds = DeviceSeconds(stream, [&] { Check((*matmul)->Run(args, stream)); });
-    best = std::max(best, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / seconds);
-  }
-  return best;
-}
 
 constexpr worker::LogitsWanted kGreedy{.best = 1, .row = false};
 
@@ -319,6 +250,9 @@ std::string PrintDevice(int device) {
   std::printf("device    %s, sm_%d%d, %d multiprocessors, %.1f GiB, driver %d, runtime %d\n", properties.name,
               properties.major, properties.minor, properties.multiProcessorCount,
               static_cast<double>(properties.totalGlobalMem) / kGiB, driver, runtime);
+  int nccl = 0;
+  ncclGetVersion(&nccl);
+  std::printf("libraries cuBLASLt %zu, NCCL %d\n", cublasLtGetVersion(), nccl);
   return properties.name;
 }
 
@@ -381,6 +315,10 @@ int32_t KvBlocks(const Options& options, int64_t block_bytes, int largest_batch,
 }
 
 int Run(const Options& options) {
+  if (options.bounds) {
+    PrintPublishedBounds(Shape(options), {1, 8, 32, 128}, options.context);
+    return 0;
+  }
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || options.device >= devices) {
     std::printf("cuda_bench: skipped, device %d of %d is not there\n", options.device, devices);
@@ -391,8 +329,8 @@ int Run(const Options& options) {
   result["device"] = PrintDevice(options.device);
   absl::StatusOr<Stream> stream = Stream::Create();
   Check(stream.status());
-  const double copy = CopyBandwidth(options, stream->get());
-  const double product = ProductRate(options, stream->get());
+  const double copy = CopyBandwidth(options.tiny, stream->get());
+  const double product = ProductRate(options.tiny, stream->get());
   std::printf("copy      %.0f GB/s\nproduct   %.1f TFLOP/s in bf16\n", copy * 1e-9, product * 1e-12);
   result["copy_gb_s"] = copy * 1e-9;
   result["product_tflop_s"] = product * 1e-12;
@@ -462,6 +400,8 @@ int Run(const Options& options) {
     result["prefill"].push_back({{"tokens", tokens}, {"tokens_s", rate}, {"product_share", share}});
   }
   executor->reset();
+  MeasureKernels(config, {.copy = copy, .product = product}, batches, options.context, options.tiny, stream->get(),
+                 &result);
   if (options.tiny || options.file_layers > 0) LoadFiles(options, &result);
   if (!options.json_file.empty()) std::ofstream(options.json_file) << result.dump(2) << "\n";
   return 0;
@@ -470,6 +410,10 @@ int Run(const Options& options) {
 bool Parse(int argc, char** argv, Options* options) {
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
+    if (name == "--bounds") {
+      options->bounds = true;
+      continue;
+    }
     if (name == "--tiny") {
       *options = {.device = options->device, .context = 20, .steps = 3, .tiny = true, .json_file = options->json_file};
       continue;
@@ -506,7 +450,8 @@ int main(int argc, char** argv) {
   google::InitGoogleLogging(argv[0]);
   tandem::bench::Options options;
   if (!tandem::bench::Parse(argc, argv, &options)) {
-    std::fprintf(stderr, "cuda_bench [--device N] [--layers N] [--context N] [--steps N] [--tiny] [--json FILE]\n");
+    std::fprintf(stderr,
+                 "cuda_bench [--bounds] [--device N] [--layers N] [--context N] [--steps N] [--tiny] [--json FILE]\n");
     return 2;
   }
   return tandem::bench::Run(options);

@@ -2,7 +2,7 @@
 // before the first chunk. The engine is a fake that answers at once, so nothing else is in the figures; a bare gRPC
 // service that streams the same messages from memory stands beside it in the same run.
 //
-//   relay_bench [--calls N] [--streams N] [--tokens N]
+//   relay_bench [--rounds N] [--calls N] [--streams N] [--tokens N]
 //
 // Four processes: scheduler, fake worker, bare service, and this one with the clients. CPU is the whole process's, user
 // and system, as the kernel accounts it.
@@ -24,6 +24,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "bench/machine.h"
 #include "glog/logging.h"
@@ -35,9 +36,10 @@ namespace tandem::bench {
 namespace {
 
 struct Options {
-  int calls = 8000;   // of one token each
+  int rounds = 5;     // of the figures per CPU-second
+  int calls = 4000;   // of one token each, in a round
   int streams = 32;   // at a time
-  int tokens = 400;   // of each stream of the relay figure
+  int tokens = 200;   // of each stream of the relay figure
   int prompt = 32;    // token ids
   std::string model;  // folder, for its tokenizer
 };
@@ -364,28 +366,27 @@ class Clients {
 };
 
 struct Figures {
-  double calls, messages, tokens;
+  std::vector<double> calls, messages, tokens;  // per CPU-second, a round each
 };
 
-Figures Measure(Process& server, const Options& options) {
+void MeasureRound(Process& server, const Options& options, Figures* figures) {
   Clients clients(server.port(), options);
   clients.Many(200, 1);  // connections and caches
-  Figures figures;
   double cpu = server.CpuSeconds();
   clients.Many(options.calls, 1);
-  figures.calls = options.calls / (server.CpuSeconds() - cpu);
+  figures->calls.push_back(options.calls / (server.CpuSeconds() - cpu));
   cpu = server.CpuSeconds();
   const Clients::Result relayed = clients.Many(options.streams * 4, options.tokens);
   cpu = server.CpuSeconds() - cpu;
-  figures.messages = relayed.messages / cpu;
-  figures.tokens = relayed.tokens / cpu;
-  return figures;
+  figures->messages.push_back(relayed.messages / cpu);
+  figures->tokens.push_back(relayed.tokens / cpu);
 }
 
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app{"What the scheduler costs a request"};
-  app.add_option("--calls", options.calls, "calls of one token");
+  app.add_option("--rounds", options.rounds, "rounds of the figures per CPU-second")->check(CLI::Range(1, 1000));
+  app.add_option("--calls", options.calls, "calls of one token in a round");
   app.add_option("--streams", options.streams, "streams at a time");
   app.add_option("--tokens", options.tokens, "tokens of each relayed stream");
   app.add_option("--model", options.model, "folder whose tokenizer is used")->default_val("models/tandem-tiny");
@@ -412,9 +413,12 @@ int Main(int argc, char** argv) {
   Process worker([&] { return serve_worker(port); });
   Process relay_worker([&] { return serve_worker(relay.port()); });
 
-  const Figures without = Measure(bare, options);
-  const Figures with = Measure(scheduler, options);
-  // Alternating: a virtual machine's wake-ups drift by a third within a minute.
+  // Alternating, here and below: a virtual machine's wake-ups drift by a third within a minute.
+  Figures without, with;
+  for (int round = 0; round < options.rounds; ++round) {
+    MeasureRound(bare, options, &without);
+    MeasureRound(scheduler, options, &with);
+  }
   std::vector<double> direct_us, relay_us, through_us, added_us, relay_added_us;
   for (int round = 0; round < 9; ++round) {
     direct_us.push_back(Clients(direct.port(), options).MedianFirstChunk(500));
@@ -423,13 +427,24 @@ int Main(int argc, char** argv) {
     added_us.push_back(through_us.back() - direct_us.back());
     relay_added_us.push_back(relay_us.back() - direct_us.back());
   }
-  std::printf(
-      "Generate, %d ids, max_tokens 1:  %8.0f calls per CPU-second of the scheduler;  bare gRPC %8.0f (%.0f %%)\n",
-      options.prompt, with.calls, without.calls, 100 * with.calls / without.calls);
-  std::printf(
-      "relay, %d streams:               %8.0f messages and %.0f tokens per CPU-second;  bare gRPC %8.0f messages (%.0f "
-      "%%)\n",
-      options.streams, with.messages, with.tokens, without.messages, 100 * with.messages / without.messages);
+  // The share is the median of the rounds' shares, which drift less than what they are of.
+  const auto share = [](const std::vector<double>& part, const std::vector<double>& whole) {
+    std::vector<double> shares;
+    for (size_t i = 0; i < part.size(); ++i) shares.push_back(100 * part[i] / whole[i]);
+    return Median(shares);
+  };
+  const auto span = [](const std::vector<double>& values) {
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    return absl::StrFormat("%.0f to %.0f", *least, *most);
+  };
+  std::printf("Generate, %d ids, max_tokens 1:  %8.0f calls per CPU-second of the scheduler (%d rounds: %s)\n",
+              options.prompt, Median(with.calls), options.rounds, span(with.calls).c_str());
+  std::printf("  bare gRPC                      %8.0f; the scheduler's share of it %.0f %%\n", Median(without.calls),
+              share(with.calls, without.calls));
+  std::printf("relay, %d streams:               %8.0f messages and %.0f tokens per CPU-second (messages: %s)\n",
+              options.streams, Median(with.messages), Median(with.tokens), span(with.messages).c_str());
+  std::printf("  bare gRPC                      %8.0f messages; the scheduler's share of it %.0f %%\n",
+              Median(without.messages), share(with.messages, without.messages));
   std::printf("median time to first chunk:      %8.0f us;  the same engine directly %.0f us;  added %.0f us\n",
               Median(through_us), Median(direct_us), Median(added_us));
   std::printf("  of which gRPC, a relay without a scheduler: added %.0f us; the scheduler itself: %.0f us\n",
