@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/security/callback_threads.h"
 #include "base/security/pem_files.h"
 #include "base/security/secret_file.h"
 #include "base/security/token_file.h"
@@ -147,6 +148,7 @@ absl::Status Dialer::Check(const std::string& address) const {
 }
 
 std::shared_ptr<grpc::Channel> Dialer::Dial(const std::string& address, const grpc::ChannelArguments& given) const {
+  KeepCallbackThreads();
   grpc::ChannelArguments arguments = given;
   if (encrypted() && !means_->server_name.empty()) arguments.SetSslTargetNameOverride(means_->server_name);
   const auto credentials = encrypted() ? means_->tls : grpc::InsecureChannelCredentials();
