@@ -8,7 +8,7 @@ namespace tandem::client {
 namespace {
 
 // A word to a scheduler that is there takes a millisecond; one that is not there is not waited for.
-constexpr absl::Duration kAbortTimeout = absl::Seconds(1);
+constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
 
 StreamEvent EventOf(v1::GenerateResponse message) {
   if (message.has_accepted()) return std::move(*message.mutable_accepted());

@@ -9,13 +9,13 @@ namespace tandem::client {
 
 void SilenceWatch::Waits() {
   absl::MutexLock lock(&mu_);
-  since_ = absl::Now();
-  if (alarm_ != nullptr && !std::exchange(set_, true)) Set(since_ + most_);
+  since_ = std::chrono::steady_clock::now();
+  if (alarm_ != nullptr && !std::exchange(set_, true)) Set(most_);
 }
 
 void SilenceWatch::Heard() {
   absl::MutexLock lock(&mu_);
-  since_ = absl::InfiniteFuture();
+  since_.reset();
 }
 
 void SilenceWatch::End() {
@@ -31,8 +31,9 @@ absl::Status SilenceWatch::Explain(absl::Status status) const {
   return absl::UnavailableError(absl::StrCat("nothing was heard from the scheduler for ", absl::FormatDuration(most_)));
 }
 
-void SilenceWatch::Set(absl::Time when) {
-  alarm_->Set(absl::ToChronoTime(when), [self = shared_from_this()](bool due) {
+void SilenceWatch::Set(absl::Duration wait) {
+  // gRPC makes a wait of it at once: what is done to the wall clock afterwards changes nothing.
+  alarm_->Set(absl::ToChronoTime(absl::Now() + wait), [self = shared_from_this()](bool due) {
     if (due) self->OnAlarm();
   });
 }
@@ -48,9 +49,8 @@ void SilenceWatch::OnAlarm() {
   absl::MutexLock lock(&mu_);
   if (context_ == nullptr) return;
   next.swap(alarm_);  // the one that is done holds this, and goes with `next`
-  const absl::Time now = absl::Now();
-  if (since_ == absl::InfiniteFuture()) return Set(now + most_);
-  if (now < since_ + most_) return Set(since_ + most_);
+  if (!since_) return Set(most_);
+  if (const absl::Duration left = most_ - SteadySince(*since_); left > absl::ZeroDuration()) return Set(left);
   silent_ = true;
   context_->TryCancel();
 }

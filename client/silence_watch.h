@@ -11,11 +11,13 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "base/steady_wait.h"
 
 namespace tandem::client {
 
@@ -34,14 +36,14 @@ class SilenceWatch : public std::enable_shared_from_this<SilenceWatch> {
   absl::Status Explain(absl::Status status) const;
 
  private:
-  void Set(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Set(absl::Duration wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Running() const;
   void OnAlarm();
 
   const absl::Duration most_;
   mutable absl::Mutex mu_;
-  grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_);  // null: ended
-  absl::Time since_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_);     // null: ended
+  std::optional<SteadyTime> since_ ABSL_GUARDED_BY(mu_);  // nothing: nobody waits
   bool silent_ ABSL_GUARDED_BY(mu_) = false;
   // One for the whole call, followed by another where it finds that something was heard: a message costs no timer.
   // Never made or destroyed under mu_: gRPC begins and ends with its users, under a lock of its own, and what of

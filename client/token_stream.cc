@@ -9,7 +9,7 @@ namespace tandem::client {
 namespace {
 
 // A word to a scheduler that is there takes a millisecond; one that is not there is not waited for.
-constexpr absl::Duration kAbortTimeout = absl::Seconds(1);
+constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
 
 }  // namespace
 

@@ -287,6 +287,11 @@ std::optional<Error> RequestStream::Attach(Reader* reader, size_t next) {
   Wakes wakes;
   {
     absl::MutexLock lock(&mu_);
+    if (abandoned()) {
+      return Error{kResumeUnknown, absl::StrCat("request ", ToHex(facts_.id),
+                                                " is being cancelled, since nobody read it for a while; send Generate "
+                                                "again with resume_token_ids")};
+    }
     if (next > log_.size() && (ended_ || facts_.origin == Origin::kClient)) {
       return Error{kInvalidParameter, absl::StrFormat("next_index is %d; request %s has %d tokens so far", next,
                                                       ToHex(facts_.id), log_.size())};
@@ -325,6 +330,10 @@ void RequestStream::Detach(Reader* reader, std::optional<Error> why) {
 
 bool RequestStream::HasReaders() const {
   absl::MutexLock lock(&mu_);
+  return IsRead();
+}
+
+bool RequestStream::IsRead() const {
   return std::any_of(readers_.begin(), readers_.end(), [](const Reader* r) { return !r->leaving; });
 }
 
@@ -527,7 +536,12 @@ bool RequestStream::Ended() const {
   return ended_;
 }
 
-void RequestStream::Abandon() { abandoned_.store(true, std::memory_order_relaxed); }
+bool RequestStream::AbandonUnread() {
+  absl::MutexLock lock(&mu_);
+  if (ended_ || IsRead()) return false;
+  abandoned_.store(true, std::memory_order_relaxed);
+  return true;
+}
 
 bool RequestStream::MayAttach() const {
   absl::MutexLock lock(&mu_);

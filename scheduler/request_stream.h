@@ -146,7 +146,8 @@ class RequestStream {
 
   // ---- from clients
   // From then on `reader` gets what it does not have, from token `next` on. INVALID_PARAMETER when there are fewer; of
-  // a request that was found the rest may be on its way, and whoever was told of it waits.
+  // a request that was found the rest may be on its way, and whoever was told of it waits. RESUME_UNKNOWN when it was
+  // abandoned.
   std::optional<Error> Attach(Reader* reader, size_t next);
   // The message under way came back. Not ok: the client is gone.
   void OnSent(Reader* reader, bool ok);
@@ -182,8 +183,9 @@ class RequestStream {
   Course course() const;
   // What its clients were told at the end; nothing where it failed or has not ended.
   std::optional<v1::Finished> Result() const;
-  // Nobody reads it and it is being cancelled for that. Whoever comes later asks for it in vain.
-  void Abandon();
+  // Where nobody reads it and it has not ended: it is to be cancelled for that, and whoever comes later asks for it in
+  // vain. False: there is somebody, or nothing to cancel.
+  bool AbandonUnread();
   // A second call with its key, or Resume, may read it. One that failed is only told its failure by Resume.
   bool abandoned() const { return abandoned_.load(std::memory_order_relaxed); }
   bool MayAttach() const;
@@ -222,6 +224,7 @@ class RequestStream {
   void ComposeAccepted(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ComposeProgress(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Remove(Reader* reader) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsRead() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   static void Run(const Wakes& wakes);
 
   const Facts facts_;

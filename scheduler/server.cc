@@ -37,7 +37,7 @@ constexpr int kClientReceiveBytes = 16 << 20;
 constexpr int kWorkerReceiveBytes = 16 << 20;
 constexpr int kAdminReceiveBytes = 1 << 20;
 // What is told to clients that are still there when the grace is over has to reach them.
-constexpr auto kLastWords = std::chrono::seconds(1);
+constexpr auto kLastWords = std::chrono::seconds(3);
 constexpr absl::Duration kProbePatience = absl::Seconds(2);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 // A core that does not answer in kProbePatience is not ready, and its numbers are old.

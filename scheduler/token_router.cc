@@ -240,16 +240,15 @@ void TokenRouter::SendAcknowledgements() {
 }
 
 void TokenRouter::ClientLeft(const std::shared_ptr<RequestStream>& stream) {
-  if (stream->Ended() || stream->HasReaders()) return;
   if (stream->facts().idempotency_key.empty()) {
     Cancel(stream);
-  } else {
+  } else if (!stream->Ended() && !stream->HasReaders()) {
     SetAlarm({Now() + times_.detach_grace, Alarm::kNobodyCameBack, stream});
   }
 }
 
 void TokenRouter::Cancel(const std::shared_ptr<RequestStream>& stream) {
-  stream->Abandon();
+  if (!stream->AbandonUnread()) return;
   doors_.post(core::RequestCancelled{stream->facts().id, core::CancelCause::kClientLeft});
 }
 
@@ -278,7 +277,7 @@ void TokenRouter::Ring(const Alarm& alarm, core::Instant now) {
       if (stream->Ended()) break;
       if (stream->facts().origin == RequestStream::Origin::kFoundEnded) {
         Conclude(stream, now);  // its worker went before it had told all
-      } else if (!stream->HasReaders()) {
+      } else {
         Cancel(stream);
       }
       break;

@@ -105,6 +105,7 @@ class TokenRouter {
   void SendAcknowledgements();
   void ArmGather(const std::shared_ptr<RequestStream>& stream);
   void SetAlarm(Alarm alarm);
+  // Where nobody reads it.
   void Cancel(const std::shared_ptr<RequestStream>& stream);
   void Ring(const Alarm& alarm, core::Instant now);
   void Sweep(core::Instant now);

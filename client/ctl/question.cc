@@ -60,11 +60,11 @@ absl::StatusOr<std::string> Ask(const std::vector<std::string>& argv, const Pati
       const ssize_t got = read(ends[0], buffer, sizeof(buffer));
       if (got > 0) said.append(buffer, static_cast<size_t>(got));
       over = got == 0 || (got < 0 && errno != EINTR);
-    } else if (SteadySince(end) >= absl::ZeroDuration()) {
-      late = true;
     } else if (!slow && SteadySince(slow_at) >= absl::ZeroDuration()) {
       slow = true;
       patience.slow();
+    } else if (SteadySince(end) >= absl::ZeroDuration()) {
+      late = true;
     }
   }
   close(ends[0]);
