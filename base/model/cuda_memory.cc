@@ -38,6 +38,7 @@ int64_t WeightBytes(const DecoderConfig& config, const RankShape& shape, const C
   int64_t layer = 2 * norm + matrix(qkv_width, hidden) + matrix(hidden, query_width) + matrix(mlp_width, hidden) +
                   matrix(hidden, shape.intermediate);
   if (config.qkv_bias) layer += Floats(qkv_width);
+  if (config.head_norm) layer += 2 * Floats(config.head_dim);
   if (config.attention_out_bias) layer += once;
   if (config.mlp_bias) layer += Floats(mlp_width) + once;
   int64_t bytes = layer * config.layers + norm;

@@ -116,8 +116,9 @@ void ReadWindows(int32_t window, int64_t first_windowed_layer, JsonFields* field
   }
 }
 
-// What Llama, Mistral and Qwen2 have in common.
-void ReadLlamaLike(JsonFields* fields, DecoderConfig* config) {
+// What Llama, Mistral, Qwen2, Qwen3 and Phi-3 have in common. `head_dim`: of a file that does not say; 0: the heads
+// share the hidden size.
+void ReadLlamaLike(JsonFields* fields, DecoderConfig* config, int32_t head_dim = 0) {
   config->layers = static_cast<int32_t>(fields->Int("num_hidden_layers", 1, kMaxLayers));
   config->hidden = static_cast<int32_t>(fields->Int("hidden_size", 1, kMaxHidden));
   config->heads = static_cast<int32_t>(fields->Int("num_attention_heads", 1, kMaxHeads));
@@ -128,13 +129,12 @@ void ReadLlamaLike(JsonFields* fields, DecoderConfig* config) {
   config->norm_epsilon = fields->NumberOr("rms_norm_eps", 1e-30, 1.0, 1e-6);
   config->tied_embeddings = fields->BoolOr("tie_word_embeddings", false);
   RequireActivation("hidden_act", {"silu", "swish"}, fields);
-  const bool stated = fields->Has("head_dim");
-  if (!stated && config->hidden % config->heads != 0) {
+  if (head_dim == 0 && !fields->Has("head_dim") && config->hidden % config->heads != 0) {
     fields->Refuse(absl::StrCat("hidden_size ", config->hidden, " is not a multiple of num_attention_heads ",
                                 config->heads, ", and no head_dim is given"));
   }
-  config->head_dim = static_cast<int32_t>(
-      fields->IntOr("head_dim", 1, kMaxHeadDim, std::max<int32_t>(1, config->hidden / config->heads)));
+  if (head_dim == 0) head_dim = std::max(1, config->hidden / config->heads);
+  config->head_dim = static_cast<int32_t>(fields->IntOr("head_dim", 1, kMaxHeadDim, head_dim));
   if (config->head_dim > kMaxHeadDim) fields->Refuse(absl::StrCat("head_dim ", config->head_dim, " is above 1024"));
   ReadRope(config, fields);
 }
@@ -155,9 +155,7 @@ void ReadMistral(const json& object, JsonFields* fields, DecoderConfig* config) 
   ReadWindows(static_cast<int32_t>(window), window > 0 ? 0 : config->layers, fields, config);
 }
 
-void ReadQwen2(const json&, JsonFields* fields, DecoderConfig* config) {
-  ReadLlamaLike(fields, config);
-  config->qkv_bias = true;
+void ReadQwenWindows(JsonFields* fields, DecoderConfig* config) {
   int64_t window = 0;
   int64_t first = config->layers;
   if (fields->BoolOr("use_sliding_window", false)) {
@@ -165,6 +163,29 @@ void ReadQwen2(const json&, JsonFields* fields, DecoderConfig* config) {
     if (window > 0) first = fields->IntOr("max_window_layers", 0, kMaxLayers, 28);
   }
   ReadWindows(static_cast<int32_t>(window), first, fields, config);
+}
+
+void ReadQwen2(const json&, JsonFields* fields, DecoderConfig* config) {
+  ReadLlamaLike(fields, config);
+  config->qkv_bias = true;
+  ReadQwenWindows(fields, config);
+}
+
+void ReadQwen3(const json&, JsonFields* fields, DecoderConfig* config) {
+  ReadLlamaLike(fields, config, /*head_dim=*/128);  // The family's own default, whatever the widths.
+  config->qkv_bias = config->attention_out_bias = fields->BoolOr("attention_bias", false);
+  config->head_norm = true;
+  ReadQwenWindows(fields, config);
+}
+
+void ReadPhi3(const json&, JsonFields* fields, DecoderConfig* config) {
+  ReadLlamaLike(fields, config);
+  config->naming = WeightNaming::kPhi3;
+  if (fields->NumberOr("partial_rotary_factor", 0.0, 1.0, 1.0) != 1.0) {
+    fields->Refuse("partial_rotary_factor below 1 is not supported");
+  }
+  const int64_t window = fields->IntOr("sliding_window", 1, kMaxPositions, 0);
+  ReadWindows(static_cast<int32_t>(window), window > 0 ? 0 : config->layers, fields, config);
 }
 
 void ReadGpt2(const json&, JsonFields* fields, DecoderConfig* config) {
@@ -202,10 +223,8 @@ struct Family {
   void (*read)(const json&, JsonFields*, DecoderConfig*);
 };
 constexpr Family kFamilies[] = {
-    {"LlamaForCausalLM", ReadLlama},
-    {"MistralForCausalLM", ReadMistral},
-    {"Qwen2ForCausalLM", ReadQwen2},
-    {"GPT2LMHeadModel", ReadGpt2},
+    {"LlamaForCausalLM", ReadLlama}, {"MistralForCausalLM", ReadMistral}, {"Qwen2ForCausalLM", ReadQwen2},
+    {"Qwen3ForCausalLM", ReadQwen3}, {"Phi3ForCausalLM", ReadPhi3},       {"GPT2LMHeadModel", ReadGpt2},
 };
 
 std::optional<DType> ReadDType(JsonFields* fields) {

@@ -1,8 +1,8 @@
 // What config.json says about a decoder model, checked, and in one shape for every family.
 //
-// Families are data: a Llama, a Mistral, a Qwen2 and a GPT-2 differ here in the values of a few fields, so neither the
-// memory formula nor the layer loop asks which one it has. A setting that would change the result and is not computed
-// here is refused by its name; settings that only matter for training are not read.
+// Families are data: a Llama, a Mistral, a Qwen2, a Qwen3, a Phi-3 and a GPT-2 differ here in the values of a few
+// fields, so neither the memory formula nor the layer loop asks which one it has. A setting that would change the
+// result and is not computed here is refused by its name; settings that only matter for training are not read.
 #ifndef TANDEM_BASE_MODEL_MODEL_CONFIG_H_
 #define TANDEM_BASE_MODEL_MODEL_CONFIG_H_
 
@@ -20,8 +20,9 @@ namespace tandem::model {
 enum class Norm : uint8_t { kRms, kLayer };
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 enum class Position : uint8_t { kRotary, kLearned };
-// How the names and the orientation of the weights read.
-enum class WeightNaming : uint8_t { kLlama, kGpt2 };
+// How the names and the orientation of the weights read. kPhi3: Llama's, with queries, keys and values in one tensor,
+// and gate and up in one.
+enum class WeightNaming : uint8_t { kLlama, kPhi3, kGpt2 };
 
 enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn };
 
@@ -46,6 +47,7 @@ struct DecoderConfig {
   Position position = Position::kRotary;
   bool gated_mlp = true;  // act(gate) * up; else act(up)
   bool qkv_bias = false;
+  bool head_norm = false;  // each head of queries and keys has an RMSNorm of its own, before it is turned
   bool attention_out_bias = false;
   bool mlp_bias = false;
   bool tied_embeddings = false;

@@ -103,6 +103,31 @@ TEST(ModelConfig, Qwen2WindowsTheUpperLayersOnlyWhenToldTo) {
   EXPECT_TRUE(Parse(As(Llama(), "Qwen2ForCausalLM"))->qkv_bias);
 }
 
+TEST(ModelConfig, Qwen3NormsItsHeads) {
+  json config = As(Llama(), "Qwen3ForCausalLM");
+  EXPECT_TRUE(Parse(config)->head_norm);
+  EXPECT_FALSE(Parse(config)->qkv_bias);
+  EXPECT_EQ(Parse(config)->head_dim, 128) << "its own default, not hidden_size / num_attention_heads";
+  EXPECT_EQ(Parse(With(config, "head_dim", 32))->head_dim, 32);
+  EXPECT_EQ(Parse(With(config, "num_attention_heads", 6))->head_dim, 128) << "the hidden size is not shared out";
+  EXPECT_TRUE(Parse(With(config, "attention_bias", true))->attention_out_bias);
+  config["sliding_window"] = 50;
+  config["use_sliding_window"] = true;
+  config["max_window_layers"] = 1;
+  EXPECT_THAT(Parse(config)->windows, ElementsAre(0, 50, 50));
+  EXPECT_FALSE(Parse(Llama())->head_norm);
+}
+
+TEST(ModelConfig, Phi3HasAWindowWhereItSaysSo) {
+  const json config = As(Llama(), "Phi3ForCausalLM");
+  EXPECT_EQ(Parse(config)->naming, WeightNaming::kPhi3);
+  EXPECT_THAT(Parse(config)->windows, Each(0));
+  EXPECT_THAT(Parse(With(config, "sliding_window", nullptr))->windows, Each(0));
+  EXPECT_THAT(Parse(With(config, "sliding_window", 2047))->windows, Each(2047));
+  EXPECT_THAT(Refusal(With(config, "partial_rotary_factor", 0.75)), HasSubstr("partial_rotary_factor below 1"));
+  EXPECT_THAT(Refusal(With(config, "rope_scaling", {{"type", "longrope"}})), HasSubstr("\"longrope\""));
+}
+
 TEST(ModelConfig, Gpt2) {
   const auto config = Parse(Gpt2());
   ASSERT_TRUE(config.ok()) << config.status();

@@ -93,6 +93,7 @@ absl::StatusOr<RankMemory> MemoryOfRank(const DecoderConfig& config, const Memor
   // The biases of split-up inputs are added once, on rank 0.
   const int64_t once = query.first_rank ? BufferBytes(hidden) : 0;
   if (config.qkv_bias) layer += BufferBytes(qkv_width);
+  if (config.head_norm) layer += 2 * BufferBytes(config.head_dim);
   if (config.attention_out_bias) layer += once;
   if (config.mlp_bias) layer += BufferBytes(mlp_width) + once;
 

@@ -53,6 +53,11 @@ def models():
     yield "qwen2-bias", transformers.Qwen2Config(
         **LLAMA, use_sliding_window=True, sliding_window=13, max_window_layers=1,
         rope_parameters=LINEAR_ROPE), {}
+    yield "qwen3", transformers.Qwen3Config(
+        **LLAMA, head_dim=16, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1000.0)), {}
+    yield "phi3-fused", transformers.Phi3Config(
+        **LLAMA, pad_token_id=0, sliding_window=17, tie_word_embeddings=False,
+        rope_parameters=dict(rope_type="default", rope_theta=1000.0)), {}
     yield "gpt2", transformers.GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=256, bos_token_id=0, eos_token_id=0), {}
 

@@ -27,7 +27,7 @@ def test_the_shipped_model_at_every_degree(tmp_path, degree):
             assert cluster.generate(case["prompt_ids"], max_tokens=64).ids == case["greedy_ids"]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama-llama3-rope", "llama-yarn-biases", "mistral-window", "qwen2-bias"])
+@pytest.mark.parametrize("family", ["gpt2", "llama-llama3-rope", "llama-yarn-biases", "mistral-window", "qwen2-bias", "qwen3", "phi3-fused"])
 @pytest.mark.parametrize("degree", [1, 2])
 def test_every_family(tmp_path, family, degree):
     folder = tmp_path / family

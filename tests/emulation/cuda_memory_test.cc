@@ -60,7 +60,8 @@ TEST_P(CudaMemory, TheFormulaIsWhatIsTaken) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaMemory,
-                         testing::Values("llama-tied-bf16", "llama-yarn-biases", "gpt2", "qwen2-bias"),
+                         testing::Values("llama-tied-bf16", "llama-yarn-biases", "gpt2", "qwen2-bias", "qwen3",
+                                         "phi3-fused"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

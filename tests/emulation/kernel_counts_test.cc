@@ -252,18 +252,24 @@ TEST_F(KernelCountsTest, RopeAndCache) {
     std::vector<int32_t> places(kTokens);
     std::iota(places.begin(), places.end(), 0);
     const OnDevice<int32_t> slots(places);
-    ASSERT_DONE(CacheKv({.qkv = qkv.data(),
-                         .qkv_stride = stride,
-                         .tokens = kTokens,
-                         .heads = one.heads,
-                         .angles = angles.data(),
-                         .slots = slots.data(),
-                         .kv = kv},
-                        stream_));
     const std::string shape = absl::StrFormat("%d:%d heads of %d", one.heads, one.kv_heads, one.head_dim);
     Expect("RopeAngles", shape, {});
-    Expect("CacheKv", shape, {});
-    ExpectWork({"CacheKv"}, CacheKvWork(kTokens, one.heads, one.kv_heads, one.head_dim), 0.01);
+    const OnDevice<float> norms(static_cast<size_t>(2 * one.head_dim), 1);
+    for (const bool normed : {false, true}) {
+      ASSERT_DONE(CacheKv({.qkv = qkv.data(),
+                           .qkv_stride = stride,
+                           .tokens = kTokens,
+                           .heads = one.heads,
+                           .angles = angles.data(),
+                           .query_norm = normed ? norms.data() : nullptr,
+                           .key_norm = normed ? norms.data() + one.head_dim : nullptr,
+                           .norm_epsilon = 1e-6f,
+                           .slots = slots.data(),
+                           .kv = kv},
+                          stream_));
+      Expect("CacheKv", normed ? shape + ", normed" : shape, {});
+      ExpectWork({"CacheKv"}, CacheKvWork(kTokens, one.heads, one.kv_heads, one.head_dim), 0.01);
+    }
   }
 }
 

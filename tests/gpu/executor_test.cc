@@ -86,7 +86,7 @@ std::string Named(std::string name) {
 }
 
 const auto kFamilies = testing::Values("llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases", "mistral-window",
-                                       "qwen2-bias", "gpt2");
+                                       "qwen2-bias", "qwen3", "phi3-fused", "gpt2");
 
 INSTANTIATE_TEST_SUITE_P(Families, GoldenOnDevice,
                          testing::Combine(kFamilies, testing::Values("bfloat16", "float16"), testing::Values(1, 2)),

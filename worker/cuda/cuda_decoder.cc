@@ -124,6 +124,9 @@ absl::Status CudaDecoder::AttentionBlock(const StepShape& step, const DeviceLaye
                                   .tokens = step.tokens,
                                   .heads = layout_.shape.heads,
                                   .angles = buffers_.angles,
+                                  .query_norm = layer.query_norm,
+                                  .key_norm = layer.key_norm,
+                                  .norm_epsilon = static_cast<float>(config_.norm_epsilon),
                                   .slots = buffers_.step.slots,
                                   .kv = layer_kv},
                                  stream));

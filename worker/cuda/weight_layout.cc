@@ -20,6 +20,8 @@ void WeightVisitor::Visit(const LinearSlice& slice, DeviceLinear* out) const {
 void WeightVisitor::Visit(const LayerSlices& slices, DeviceLayer* layer) const {
   Visit(slices.attention_norm, &layer->attention_norm);
   Visit(slices.qkv, &layer->qkv);
+  Visit(slices.query_norm, &layer->query_norm);
+  Visit(slices.key_norm, &layer->key_norm);
   Visit(slices.attention_out, &layer->attention_out);
   Visit(slices.mlp_norm, &layer->mlp_norm);
   Visit(slices.mlp_in, &layer->mlp_in);

@@ -41,6 +41,8 @@ struct DeviceLinear {
 struct DeviceLayer {
   DeviceNorm attention_norm;
   DeviceLinear qkv;
+  float* query_norm = nullptr;  // null: heads have no norm
+  float* key_norm = nullptr;
   DeviceLinear attention_out;
   DeviceNorm mlp_norm;
   DeviceLinear mlp_in;

@@ -90,6 +90,13 @@ void Decoder::Norm(const NormWeights& norm, const float* input, float* output, i
   });
 }
 
+void Decoder::NormHeads(const float* weight, int64_t heads, float* row) {
+  const int64_t head_dim = config_.head_dim;
+  for (int64_t head = 0; head < heads; ++head, row += head_dim) {
+    kernels_.rms_norm(NormArgs{row, row, head_dim, weight, nullptr, static_cast<float>(config_.norm_epsilon)});
+  }
+}
+
 void Decoder::Matmul(const LinearWeights& linear, float* input, int64_t input_stride, int64_t rows, float* output,
                      int64_t output_stride) {
   const PackedMatrix& weight = linear.weight;
@@ -130,6 +137,10 @@ absl::Status Decoder::AttentionBlock(const LayerWeights& layer, int32_t index, c
     const int64_t count = static_cast<int64_t>(sequence.tokens.size());
     for (int64_t i = 0; i < count; ++i) {
       float* const qkv = scratch_ + (first_row + i) * qkv_width;
+      if (config_.head_norm) {
+        NormHeads(layer.query_norm, shape_.heads, qkv);
+        NormHeads(layer.key_norm, shape_.kv_heads, qkv + query_width);
+      }
       if (config_.position == model::Position::kRotary) {
         // Queries and keys lie side by side, so one pass turns both.
         rope_.Apply(rotation_ + (first_row + i) * head_dim, shape_.heads + shape_.kv_heads, qkv);

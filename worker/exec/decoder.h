@@ -46,6 +46,8 @@ class Decoder {
  private:
   absl::Status Embed(const StepInput& step);
   void Norm(const NormWeights& norm, const float* input, float* output, int64_t rows);
+  // The heads of one row, in their place.
+  void NormHeads(const float* weight, int64_t heads, float* row);
   // Some kernels round the input in its place: its rows are spent.
   void Matmul(const LinearWeights& linear, float* input, int64_t input_stride, int64_t rows, float* output,
               int64_t output_stride);

@@ -20,8 +20,8 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 
-const char* const kModels[] = {"llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases",
-                               "mistral-window",    "qwen2-bias",      "gpt2"};
+const char* const kModels[] = {"llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases", "mistral-window",
+                               "qwen2-bias",        "qwen3",           "phi3-fused",        "gpt2"};
 
 std::string Folder(const char* name) { return SourcePath(absl::StrCat("tests/golden/models/", name)); }
 

@@ -49,7 +49,8 @@ TEST_P(ModelGolden, BFloat16StaysNearTheReferenceOnTheSameWeights) {
 
 INSTANTIATE_TEST_SUITE_P(Families, ModelGolden,
                          testing::Combine(testing::Values("llama-llama3-rope", "llama-tied-bf16", "llama-yarn-biases",
-                                                          "mistral-window", "qwen2-bias", "gpt2"),
+                                                          "mistral-window", "qwen2-bias", "qwen3", "phi3-fused",
+                                                          "gpt2"),
                                           testing::Values(1, 2, 4)),
                          [](const auto& info) {
                            std::string name = absl::StrCat(std::get<0>(info.param), "_tp", std::get<1>(info.param));

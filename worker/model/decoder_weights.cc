@@ -18,6 +18,8 @@ void VisitLayer(const LayerSlices& plan, LayerWeights* layer, const Matrix& matr
   };
   norm(plan.attention_norm, &layer->attention_norm);
   linear(plan.qkv, &layer->qkv);
+  vector(plan.query_norm, &layer->query_norm);
+  vector(plan.key_norm, &layer->key_norm);
   linear(plan.attention_out, &layer->attention_out);
   norm(plan.mlp_norm, &layer->mlp_norm);
   linear(plan.mlp_in, &layer->mlp_in);

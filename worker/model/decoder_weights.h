@@ -26,6 +26,8 @@ struct LinearWeights {
 struct LayerWeights {
   NormWeights attention_norm;
   LinearWeights qkv;
+  const float* query_norm = nullptr;  // null: heads have no norm
+  const float* key_norm = nullptr;
   LinearWeights attention_out;
   NormWeights mlp_norm;
   LinearWeights mlp_in;

@@ -131,22 +131,49 @@ void CutOutput(const std::string& name, int64_t width, Range inputs, bool has_bi
   }
 }
 
+// Products of one input, of which a rank holds a part each. Families that fuse them have all in the first one's stead,
+// behind each other in one tensor.
+struct Product {
+  const char* name;
+  int64_t width;
+  Range part;
+};
+
+void CutInputs(const std::string& prefix, const std::vector<Product>& products, const char* fused, bool has_bias,
+               const Cut& cut, Cutter* cutter, LinearSlice* linear) {
+  int64_t whole = 0;
+  for (const Product& product : products) whole += product.width;
+  int64_t first = 0;
+  for (const Product& product : products) {
+    const std::string name = prefix + (fused != nullptr ? fused : product.name);
+    const int64_t width = fused != nullptr ? whole : product.width;
+    const Range part{first + product.part.begin, product.part.count};
+    cutter->AddMatrix(name + ".weight", width, cut.config.hidden, part, cut.all_hidden, &linear->weight);
+    if (has_bias) cutter->AddVector(name + ".bias", width, part, &linear->bias);
+    if (fused != nullptr) first += product.width;
+  }
+}
+
 LayerSlices CutLlamaLayer(const std::string& prefix, const Cut& cut, Cutter* cutter) {
   const DecoderConfig& config = cut.config;
+  const bool fused = config.naming == model::WeightNaming::kPhi3;
   LayerSlices layer;
   CutNorm(prefix + "input_layernorm", cut, cutter, &layer.attention_norm);
-  const auto add = [&](const std::string& name, int64_t width, Range part, bool bias, LinearSlice* linear) {
-    cutter->AddMatrix(name + ".weight", width, config.hidden, part, cut.all_hidden, &linear->weight);
-    if (bias) cutter->AddVector(name + ".bias", width, part, &linear->bias);
-  };
-  add(prefix + "self_attn.q_proj", cut.query_width(), cut.query, config.qkv_bias, &layer.qkv);
-  add(prefix + "self_attn.k_proj", cut.kv_width(), cut.kv, config.qkv_bias, &layer.qkv);
-  add(prefix + "self_attn.v_proj", cut.kv_width(), cut.kv, config.qkv_bias, &layer.qkv);
+  CutInputs(prefix + "self_attn.",
+            {{"q_proj", cut.query_width(), cut.query},
+             {"k_proj", cut.kv_width(), cut.kv},
+             {"v_proj", cut.kv_width(), cut.kv}},
+            fused ? "qkv_proj" : nullptr, config.qkv_bias, cut, cutter, &layer.qkv);
+  if (config.head_norm) {
+    const Range head{0, config.head_dim};
+    cutter->AddVector(prefix + "self_attn.q_norm.weight", config.head_dim, head, &layer.query_norm);
+    cutter->AddVector(prefix + "self_attn.k_norm.weight", config.head_dim, head, &layer.key_norm);
+  }
   CutOutput(prefix + "self_attn.o_proj", cut.query_width(), cut.query, config.attention_out_bias, cut, cutter,
             &layer.attention_out);
   CutNorm(prefix + "post_attention_layernorm", cut, cutter, &layer.mlp_norm);
-  add(prefix + "mlp.gate_proj", config.intermediate, cut.mlp, config.mlp_bias, &layer.mlp_in);
-  add(prefix + "mlp.up_proj", config.intermediate, cut.mlp, config.mlp_bias, &layer.mlp_in);
+  CutInputs(prefix + "mlp.", {{"gate_proj", config.intermediate, cut.mlp}, {"up_proj", config.intermediate, cut.mlp}},
+            fused ? "gate_up_proj" : nullptr, config.mlp_bias, cut, cutter, &layer.mlp_in);
   CutOutput(prefix + "mlp.down_proj", config.intermediate, cut.mlp, config.mlp_bias, cut, cutter, &layer.mlp_out);
   return layer;
 }
@@ -176,7 +203,7 @@ struct Names {
 };
 
 Names NamesOf(const DecoderConfig& config, const WeightFiles& files) {
-  if (config.naming == model::WeightNaming::kLlama) {
+  if (config.naming != model::WeightNaming::kGpt2) {
     return {"model.embed_tokens.weight", "", "model.layers.", "model.norm"};
   }
   // Checkpoints saved from the bare model lack the first component.

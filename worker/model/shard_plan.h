@@ -50,7 +50,9 @@ struct LinearSlice {
 
 struct LayerSlices {
   NormSlice attention_norm;
-  LinearSlice qkv;  // queries, then keys, then values of this rank's heads
+  LinearSlice qkv;         // queries, then keys, then values of this rank's heads
+  VectorSlice query_norm;  // of every query head, head_dim wide; empty where heads have no norm
+  VectorSlice key_norm;
   LinearSlice attention_out;
   NormSlice mlp_norm;
   LinearSlice mlp_in;  // gate, then up; without a gate just up

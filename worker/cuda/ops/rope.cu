@@ -1,5 +1,6 @@
 #include "worker/cuda/launch.h"
 #include "worker/cuda/ops/element.h"
+#include "worker/cuda/ops/reduce.h"
 #include "worker/cuda/ops/rope.h"
 
 namespace tandem::worker::cuda {
@@ -46,9 +47,27 @@ __global__ void RopeAnglesKernel(RopeAnglesArgs args) {
 
 constexpr int kHeadsPerBlock = 4;
 
-// A row of threads for a head of a token: query heads, then key heads, then value heads, as they lie in memory. A
-// thread turns kWide neighbours with those that are half a head further.
+// What one over the root of the mean square of a head is; every lane gets it. A lane looks at what it turns afterwards.
 template <class T, int kWide>
+__device__ float HeadScale(const T* head, int32_t half, int32_t lane, float epsilon) {
+  float square = 0;
+  for (int32_t i = lane * kWide; i < half; i += 32 * kWide) {
+    if constexpr (kWide == 2) {
+      const float2 a = UnpackPair(*reinterpret_cast<const uint32_t*>(head + i), T{});
+      const float2 b = UnpackPair(*reinterpret_cast<const uint32_t*>(head + half + i), T{});
+      square += a.x * a.x + a.y * a.y + b.x * b.x + b.y * b.y;
+    } else {
+      const float a = ToFloat(head[i]);
+      const float b = ToFloat(head[half + i]);
+      square += a * a + b * b;
+    }
+  }
+  return 1.0f / sqrtf(WarpSum(square) / static_cast<float>(2 * half) + epsilon);
+}
+
+// A warp for a head of a token: query heads, then key heads, then value heads, as they lie in memory. A thread turns
+// kWide neighbours with those that are half a head further.
+template <class T, int kWide, bool kNormed>
 __global__ void CacheKvKernel(CacheKvArgs args) {
   const int64_t token = blockIdx.x;
   const int32_t head = static_cast<int32_t>(blockIdx.y) * kHeadsPerBlock + static_cast<int32_t>(threadIdx.y);
@@ -83,17 +102,30 @@ __global__ void CacheKvKernel(CacheKvArgs args) {
   }
   const float* const cosines = args.angles + token * head_dim;
   const float* const sines = cosines + half;
+  const float* const weight = is_query ? args.query_norm : args.key_norm;
+  float scale = 1;
+  if constexpr (kNormed) scale = HeadScale<T, kWide>(from, half, lane, args.norm_epsilon);
   for (int32_t i = lane * kWide; i < half; i += 32 * kWide) {
     if constexpr (kWide == 2) {
-      const float2 a = UnpackPair(*reinterpret_cast<const uint32_t*>(from + i), T{});
-      const float2 b = UnpackPair(*reinterpret_cast<const uint32_t*>(from + half + i), T{});
+      float2 a = UnpackPair(*reinterpret_cast<const uint32_t*>(from + i), T{});
+      float2 b = UnpackPair(*reinterpret_cast<const uint32_t*>(from + half + i), T{});
+      if constexpr (kNormed) {
+        const float2 v = *reinterpret_cast<const float2*>(weight + i);
+        const float2 w = *reinterpret_cast<const float2*>(weight + half + i);
+        a = make_float2(a.x * scale * v.x, a.y * scale * v.y);
+        b = make_float2(b.x * scale * w.x, b.y * scale * w.y);
+      }
       const float2 c = *reinterpret_cast<const float2*>(cosines + i);
       const float2 s = *reinterpret_cast<const float2*>(sines + i);
       *reinterpret_cast<uint32_t*>(to + i) = PackPair(a.x * c.x - b.x * s.x, a.y * c.y - b.y * s.y, T{});
       *reinterpret_cast<uint32_t*>(to + half + i) = PackPair(b.x * c.x + a.x * s.x, b.y * c.y + a.y * s.y, T{});
     } else {
-      const float a = ToFloat(from[i]);
-      const float b = ToFloat(from[half + i]);
+      float a = ToFloat(from[i]);
+      float b = ToFloat(from[half + i]);
+      if constexpr (kNormed) {
+        a *= scale * weight[i];
+        b *= scale * weight[half + i];
+      }
       to[i] = FromFloat<T>(a * cosines[i] - b * sines[i]);
       to[half + i] = FromFloat<T>(b * cosines[i] + a * sines[i]);
     }
@@ -115,9 +147,14 @@ absl::Status CacheKv(const CacheKvArgs& args, cudaStream_t stream) {
         dim3(static_cast<unsigned int>(args.tokens), BlocksFor(args.heads + 2 * args.kv.kv_heads, kHeadsPerBlock)),
         dim3(32, kHeadsPerBlock)};
     const bool wide = args.kv.head_dim % 4 == 0 && args.qkv_stride % 4 == 0 && AlignedTo(args.qkv, 8) &&
-                      AlignedTo(args.kv.layer, 8) && AlignedTo(args.angles, 8);
-    return wide ? Launch("CacheKv", &CacheKvKernel<T, 2>, shape, stream, args)
-                : Launch("CacheKv", &CacheKvKernel<T, 1>, shape, stream, args);
+                      AlignedTo(args.kv.layer, 8) && AlignedTo(args.angles, 8) && AlignedTo(args.query_norm, 8) &&
+                      AlignedTo(args.key_norm, 8);
+    if (args.query_norm != nullptr) {
+      return wide ? Launch("CacheKv", &CacheKvKernel<T, 2, true>, shape, stream, args)
+                  : Launch("CacheKv", &CacheKvKernel<T, 1, true>, shape, stream, args);
+    }
+    return wide ? Launch("CacheKv", &CacheKvKernel<T, 2, false>, shape, stream, args)
+                : Launch("CacheKv", &CacheKvKernel<T, 1, false>, shape, stream, args);
   });
 }
 

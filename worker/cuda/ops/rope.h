@@ -27,13 +27,17 @@ struct RopeAnglesArgs {
 
 absl::Status RopeAngles(const RopeAnglesArgs& args, cudaStream_t stream);
 
-// Turns queries and keys by their angles, leaves the queries where they were, and writes keys and values to the cache.
+// Norms the heads of queries and keys where the model does, turns them by their angles, leaves the queries where they
+// were, and writes keys and values to the cache.
 struct CacheKvArgs {
   void* qkv = nullptr;     // [tokens][qkv_stride] of kv.type: queries, keys, values of this rank
   int64_t qkv_stride = 0;  // elements
   int64_t tokens = 0;
-  int32_t heads = 0;               // query heads of this rank
-  const float* angles = nullptr;   // of RopeAngles; null: the model has no rotary positions
+  int32_t heads = 0;                  // query heads of this rank
+  const float* angles = nullptr;      // of RopeAngles; null: the model has no rotary positions
+  const float* query_norm = nullptr;  // [head_dim]: weight of the RMSNorm of every query head; null: none
+  const float* key_norm = nullptr;    // the same of key heads; both or neither, and only with angles
+  float norm_epsilon = 0;
   const int32_t* slots = nullptr;  // [tokens]: block * 16 + place in the block; below zero: a row that pads a graph
   PagedKv kv;
 };

@@ -12,6 +12,7 @@
 #include "worker/cuda/ops/gather.h"
 #include "worker/cuda/ops/norm.h"
 #include "worker/cuda/ops/rope.h"
+#include "worker/exec/ops/cpu_kernels.h"
 #include "worker/exec/ops/rope.h"
 
 namespace tandem::worker::cuda {
@@ -275,7 +276,7 @@ TEST_F(SimpleOps, AnglesAreThoseOfTheCpu) {
 TEST_F(SimpleOps, QueriesTurnAndKeysAndValuesGoToTheirSlots) {
   for (const model::DType type : kSixteenBits) {
     for (const int32_t head_dim : {7, 8, 12, 16, 66}) {
-      for (const bool rotary : {true, false}) {
+      for (const auto& [rotary, normed] : {std::pair(true, true), std::pair(true, false), std::pair(false, false)}) {
         if (rotary && head_dim % 2 != 0) continue;
         constexpr int32_t kHeads = 6, kKvHeads = 2;
         const size_t width = static_cast<size_t>((kHeads + 2 * kKvHeads) * head_dim);
@@ -293,11 +294,16 @@ TEST_F(SimpleOps, QueriesTurnAndKeysAndValuesGoToTheirSlots) {
         const OnDevice<uint16_t> bits(BitsOf(qkv, type));
         const OnDevice<float> device_angles(angles);
         const OnDevice<int32_t> device_slots(slots);
+        const std::vector<float> norms = Noise(11, 2 * static_cast<size_t>(head_dim), model::DType::kFloat32);
+        const OnDevice<float> device_norms(norms);
         ASSERT_DONE(CacheKv({.qkv = bits.data(),
                              .qkv_stride = static_cast<int64_t>(width),
                              .tokens = static_cast<int64_t>(slots.size()),
                              .heads = kHeads,
                              .angles = rotary ? device_angles.data() : nullptr,
+                             .query_norm = normed ? device_norms.data() : nullptr,
+                             .key_norm = normed ? device_norms.data() + head_dim : nullptr,
+                             .norm_epsilon = 1e-3f,
                              .slots = device_slots.data(),
                              .kv = kv},
                             stream_));
@@ -306,6 +312,10 @@ TEST_F(SimpleOps, QueriesTurnAndKeysAndValuesGoToTheirSlots) {
         for (size_t t = 0; t < slots.size(); ++t) {
           if (slots[t] < 0) continue;
           float* const row = turned.data() + t * width;
+          for (int32_t head = 0; normed && head < kHeads + kKvHeads; ++head) {
+            float* const at = row + head * head_dim;
+            kGenericKernels.rms_norm({at, at, head_dim, norms.data() + (head < kHeads ? 0 : head_dim), nullptr, 1e-3f});
+          }
           if (rotary) rope.Apply(angles.data() + t * static_cast<size_t>(head_dim), kHeads + kKvHeads, row);
           for (int32_t head = 0; head < kKvHeads; ++head) {
             for (int32_t i = 0; i < kv.padded(); ++i) {
