@@ -68,8 +68,9 @@ if(TANDEM_CUDA_FOUND)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
   endif()
   if(NOT TARGET tandem_nccl)
+    # mold makes what worker/cuda/sum_window.cc may do without a thing that is needed: an older NCCL would not load.
     add_library(tandem_nccl SHARED IMPORTED)
     set_target_properties(tandem_nccl PROPERTIES IMPORTED_LOCATION ${TANDEM_NCCL_LIBRARY}
-      INTERFACE_INCLUDE_DIRECTORIES ${TANDEM_NCCL_INCLUDE})
+      INTERFACE_INCLUDE_DIRECTORIES ${TANDEM_NCCL_INCLUDE} INTERFACE_LINK_OPTIONS -fuse-ld=bfd)
   endif()
 endif()

@@ -1,6 +1,7 @@
 #include "worker/worker.h"
 
 #include <glog/logging.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 
 #include <utility>
@@ -18,6 +19,8 @@ constexpr absl::Duration kCallTimeout = absl::Minutes(10);
 constexpr absl::Duration kProbeCallTimeout = absl::Seconds(1);
 // Of ranks that open a road of their own first: each makes its device's context, which takes seconds.
 constexpr absl::Duration kRoadCallTimeout = absl::Seconds(20);
+// The kernel lets sleeps of a common thread last 50 us longer, and the engine's waits for a device are made of sleeps.
+constexpr unsigned long kTimerSlackNs = 1000;
 
 }  // namespace
 
@@ -75,7 +78,11 @@ EngineLoop::Options Worker::EngineOptions() {
                 return JoinGroup(*rendezvous_, identity, {.call_timeout = kCallTimeout, .cancelled = cancelled});
               },
           .report = [this](Report report) { link_.Report(std::move(report)); },
-          .on_thread_start = [this] { options_.device->PinThread(); }};
+          .on_thread_start =
+              [this] {
+                options_.device->PinThread();
+                prctl(PR_SET_TIMERSLACK, kTimerSlackNs);
+              }};
 }
 
 void Worker::BeginStop(absl::string_view reason) {

@@ -65,7 +65,7 @@ def test_two_gpus_answer_as_one_group_and_form_again_after_a_kill(tmp_path):
         rig.kill("cuda:1")
         eventually(lambda: rig.replicas_ready() == 1 and rig.groups().keys() - before.keys(), 120, "the group forms again")
         assert generate(rig, "A tensor-parallel group", 8) == first
-        assert any(rig.said(device, "NCCL 2.28.0, 2 ranks") for device in ("cuda:0", "cuda:1")), "rank 0 says so"
+        assert any(rig.said(device, "NCCL 2.30.0, 2 ranks") for device in ("cuda:0", "cuda:1")), "rank 0 says so"
 
 
 def test_an_error_that_stays_ends_the_worker_with_its_reason_and_the_request_goes_on(tmp_path, monkeypatch):
@@ -136,7 +136,7 @@ def test_two_gpus_measure_their_pair_over_nccl(tmp_path):
     with idle_pair(tmp_path, "once") as rig:
         measured = eventually(lambda: link(rig)["source"] == "measured" and link(rig), 120, "the pair is measured")
         assert int(measured["bandwidth_bytes_per_s"]) > 0 and int(measured["small_message_ns"]) > 0
-        assert any(rig.said(device, "NCCL 2.28.0, 2 ranks") for device in ("cuda:0", "cuda:1")), "it went over NCCL"
+        assert any(rig.said(device, "NCCL 2.30.0, 2 ranks") for device in ("cuda:0", "cuda:1")), "it went over NCCL"
         assert "GB/s" in rig.ctl("topology").stdout
         assert sum(rig.restarts.values()) == 0
 

@@ -19,6 +19,7 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -48,6 +49,10 @@ class DeviceCommunicator {
   // Where a tensor of so many bytes should lie that is summed again and again: memory that lives as long as this, for
   // one tensor at a time. Null: anywhere else is as good. Equal on all ranks, and always the same for the same size.
   virtual void* SumRoom(int64_t /*bytes*/) const { return nullptr; }
+
+  // How long `collectives` that are enqueued one after the other may need, beyond the time of one, until all have
+  // heeded an abort.
+  virtual std::chrono::nanoseconds AbortTime(int64_t /*collectives*/) const { return std::chrono::nanoseconds(0); }
 
   virtual bool capturable() const = 0;
 

@@ -25,11 +25,16 @@ absl::StatusOr<std::unique_ptr<DeviceCommunicator>> JoinDevices(Communicator* co
     return absl::InvalidArgumentError(absl::StrCat("TANDEM_DEVICE_COMMUNICATOR=", choice, ": expected nccl or host"));
   }
   const char* const word_on_windows = std::getenv("TANDEM_NCCL_WINDOWS");
-  const bool off = !windows || (word_on_windows != nullptr && absl::string_view(word_on_windows) == "off");
+  const absl::string_view wish = word_on_windows == nullptr ? "" : word_on_windows;
+  if (wish != "" && wish != "on" && wish != "off") {
+    return absl::InvalidArgumentError(absl::StrCat("TANDEM_NCCL_WINDOWS=", wish, ": expected on or off"));
+  }
+  const bool off = !windows || wish == "off";
   // Larger sums are bound by the links, not by meeting.
   constexpr int64_t kLargestWindow = 2 << 20;
   return NcclCommunicator::Join(control, {.init_limit = init_limit,
                                           .window_bytes = off ? 0 : std::min(largest_bytes, kLargestWindow),
+                                          .stuck_windows = wish == "on",
                                           .on_lost = std::move(on_lost)});
 }
 

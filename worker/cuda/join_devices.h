@@ -17,7 +17,8 @@ namespace tandem::worker::cuda {
 // One rank needs none. More have NCCL, or where TANDEM_DEVICE_COMMUNICATOR says "host", copies through the host's
 // memory (staged_communicator.h): for a machine on which NCCL does not come up, and slower there than anything else.
 // Every rank calls it, with its device current. Codes as NcclCommunicator::Join; INVALID_ARGUMENT for another word.
-// `init_limit`: as NcclOptions. `windows`: tries a window for small sums, unless TANDEM_NCCL_WINDOWS says "off".
+// `init_limit`: as NcclOptions. `windows`: tries a window for small sums, unless TANDEM_NCCL_WINDOWS says "off";
+// "on" tries one also with an NCCL whose windows can not be aborted.
 absl::StatusOr<std::unique_ptr<DeviceCommunicator>> JoinDevices(Communicator* control, int64_t largest_bytes,
                                                                 std::function<void(absl::string_view)> on_lost,
                                                                 absl::Duration init_limit = absl::Seconds(60),

@@ -37,7 +37,8 @@ struct NcclOptions {
   // what the scheduler gives a rank to leave (leave_deadline), or a planned end would be taken for a fault.
   absl::Duration finalize_limit = absl::Seconds(2);
   absl::Duration abort_limit = absl::Seconds(10);
-  int64_t window_bytes = 0;  // of the largest sum that a window is tried for; 0: none is
+  int64_t window_bytes = 0;    // of the largest sum that a window is tried for; 0: none is
+  bool stuck_windows = false;  // also one whose sums an abort does not end; see NcclHasWindows
   // The device is lost to this process, as CudaExecutorOptions::on_lost. Told once at most, from any thread. Required.
   std::function<void(absl::string_view reason)> on_lost;
 };
@@ -57,6 +58,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   absl::Status AllReduceSum(void* buffer, int64_t count, model::DType type, cudaStream_t stream) override;
   absl::Status Gather(const void* send, void* receive, int64_t count, model::DType type, cudaStream_t stream) override;
   void* SumRoom(int64_t bytes) const override { return bytes <= window_limit_ ? window_memory_.data() : nullptr; }
+  std::chrono::nanoseconds AbortTime(int64_t collectives) const override;
   bool capturable() const override { return true; }
   std::string numerics() const override;
   absl::Status Health() override;

@@ -68,29 +68,29 @@ void ReadChoice(char (&choice)[kChoiceBytes]) {
                 level == nullptr ? "" : level);
 }
 
-// Why the devices do not use their links, equal on all ranks; empty: they do.
-absl::StatusOr<std::string> WhyNoLinks(Communicator& control, const std::vector<Introduction>& all,
-                                       absl::Time deadline) {
+// How the devices reach each other, equal on all ranks. kBroken is also what a peer's process has made of itself.
+absl::StatusOr<PeerFinding> FindLinks(Communicator& control, const std::vector<Introduction>& all, absl::Time deadline,
+                                      const std::function<void(absl::string_view reason)>& on_lost) {
   const auto first_with = [&all](Links links) {
     const auto found =
         std::find_if(all.begin(), all.end(), [&](const Introduction& one) { return one.links == links; });
     return found == all.end() ? -1 : static_cast<int>(found - all.begin());
   };
-  std::string reason;
+  PeerFinding finding;
   if (const int without = first_with(Links::kNone); without >= 0) {
-    reason = absl::StrCat("rank ", without, " was in a group that had none");
+    finding = {PeerAccess::kBroken, absl::StrCat("rank ", without, " was in a group that had none")};
   } else {
-    absl::StatusOr<std::string> found = CheckPeerWrites(control, deadline);
-    if (!found.ok() || found->empty()) return found;
-    reason = *std::move(found);
+    absl::StatusOr<PeerFinding> found = CheckPeerWrites(control, deadline, on_lost);
+    if (!found.ok() || found->access != PeerAccess::kBroken) return found;
+    finding = *std::move(found);
   }
   if (const int used = first_with(Links::kUsed); used >= 0) {
     return absl::FailedPreconditionError(
-        absl::StrCat(reason, "; and rank ", used,
+        absl::StrCat(finding.reason, "; and rank ", used,
                      " has started NCCL with direct access before, which a process can not take back: start the "
                      "workers with NCCL_P2P_DISABLE=1"));
   }
-  return reason;
+  return finding;
 }
 
 }  // namespace
@@ -101,7 +101,8 @@ std::string NcclVersionName(int version) {
   return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 
-absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline) {
+absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline,
+                                    const std::function<void(absl::string_view reason)>& on_lost) {
   Introduction mine{.links = links_of_process.load(), .shm_free = FreeSharedMemory()};
   ncclGetVersion(&mine.nccl_version);
   if (mine.links != Links::kNone) ReadChoice(mine.choice);
@@ -125,16 +126,18 @@ absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline) 
   }
   std::string reason = "an operator's choice (NCCL_P2P_DISABLE or NCCL_P2P_LEVEL)";
   if (switched_off || *mine.choice == '\0') {
-    absl::StatusOr<std::string> found = WhyNoLinks(control, *all, deadline);
+    absl::StatusOr<PeerFinding> found = FindLinks(control, *all, deadline, on_lost);
     if (!found.ok()) return found.status();
-    reason = *std::move(found);
-    if (!reason.empty()) setenv("NCCL_P2P_DISABLE", "1", 1);
-    links_of_process.store(reason.empty() ? Links::kUsed : Links::kNone);
+    const bool broken = found->access == PeerAccess::kBroken;
+    if (broken) setenv("NCCL_P2P_DISABLE", "1", 1);
+    links_of_process.store(broken ? Links::kNone : Links::kUsed);
+    reason = std::move(found->reason);
   }
   const bool through_host = !reason.empty();
   if (control.rank() == 0) {
     LOG(INFO) << "NCCL " << NcclVersionName(mine.nccl_version) << ", " << control.size() << " ranks, "
-              << (through_host ? "no direct access between devices: " + reason : "devices write to each other directly")
+              << (through_host ? "no direct access between all devices: " + reason
+                               : "devices write to each other directly")
               << "; " << Environment();
   }
   const int64_t needed = kShmPerRank * control.size();

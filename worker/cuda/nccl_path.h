@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -30,15 +31,18 @@ absl::StatusOr<std::vector<T>> ExchangeFacts(Communicator& control, const T& min
   return all;
 }
 
-// Makes all ranks choose the same way between their devices' links and the host's memory. True: the links, and no
-// operator said otherwise. FAILED_PRECONDITION where the ranks differ in their NCCL or in what an operator set, where
-// /dev/shm is too small for the way through the host, or where this process can not go back to it (see below); in words
-// what to do.
+// Makes all ranks choose the same way between their devices' links and the host's memory. True: links between all of
+// them, and no operator said otherwise. FAILED_PRECONDITION where the ranks differ in their NCCL or in what an operator
+// set, where /dev/shm is too small for the way through the host, or where this process can not go back to it (see
+// below); in words what to do.
 //
-// NCCL reads NCCL_P2P_DISABLE once in a process. So a process that was made to do without links does so for good, and
-// tells the ranks of later groups, which then do without, too: two ends of one connection that choose differently hang.
-// And one that has started NCCL with links can not be made to do without.
-absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline);
+// Devices that the driver lets not reach each other are NCCL's own business: it finds that, pair by pair. Where they
+// are let and what they write does not arrive, NCCL has to be told, by NCCL_P2P_DISABLE, which it reads once in a
+// process. So a process that was made to do without links does so for good, and tells the ranks of later groups, which
+// then do without, too: two ends of one connection that choose differently hang. And one that has started NCCL with
+// links can not be made to do without. `on_lost`: as CheckPeerWrites.
+absl::StatusOr<bool> ChooseNcclPath(Communicator& control, absl::Time deadline,
+                                    const std::function<void(absl::string_view reason)>& on_lost);
 
 // As in a process that has started no NCCL.
 void ForgetLinksForTest();

@@ -2,6 +2,9 @@
 // tests/emulation; a child forgets the past of this process, which is rank 0.
 #include "worker/cuda/nccl_path.h"
 
+#include <cuda_runtime.h>
+#include <glog/logging.h>
+
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -18,8 +21,12 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 absl::StatusOr<bool> Choose(GroupChannel& channel) {
-  return ChooseNcclPath(channel.communicator(), absl::Now() + absl::Seconds(20));
+  return ChooseNcclPath(channel.communicator(), absl::Now() + absl::Seconds(20),
+                        [](absl::string_view reason) { LOG(FATAL) << reason; });
 }
+
+// The device of this process cannot write to its peer's, though the driver says that it may.
+void BreakLink() { emulation::FailCall("cudaMemcpyAsync", 2, cudaErrorNotSupported); }
 
 bool SwitchedOff() {
   const char* const disable = std::getenv("NCCL_P2P_DISABLE");
@@ -54,6 +61,23 @@ TEST_F(NcclPathTest, LinksThatWorkAreUsedAndNoSwitchIsSet) {
   EXPECT_TRUE(group.Join(1));
 }
 
+// Of some pairs the driver says so: NCCL sees to them by itself, and other pairs keep their links.
+TEST_F(NcclPathTest, ARefusedPairTakesNoLinkFromOthers) {
+  const auto none = [](GroupChannel& channel) {
+    const absl::StatusOr<bool> direct = Choose(channel);
+    return direct.ok() && !*direct && !SwitchedOff();
+  };
+  for (const char* call : {"cudaIpcGetMemHandle", "cudaIpcOpenMemHandle"}) {
+    emulation::FailCall(call, 1, cudaErrorPeerAccessUnsupported);
+    ForkedGroup group(2, {}, NewPeer(none));
+    EXPECT_TRUE(none(group.channel())) << call;
+    EXPECT_TRUE(group.Join(1)) << call;
+  }
+  ForkedGroup linked(2, {}, NewPeer([](GroupChannel& channel) { return *Choose(channel); }));
+  EXPECT_TRUE(*Choose(linked.channel()));
+  EXPECT_TRUE(linked.Join(1));
+}
+
 // The rank that was killed comes back as a new process, and finds a rank 0 whose NCCL does without links for good.
 TEST_F(NcclPathTest, ANewProcessDoesWithoutLinksWhereAPeerHasToDoSo) {
   const auto without = [](GroupChannel& channel) {
@@ -61,7 +85,7 @@ TEST_F(NcclPathTest, ANewProcessDoesWithoutLinksWhereAPeerHasToDoSo) {
     return direct.ok() && !*direct && SwitchedOff();
   };
   {
-    emulation::FailCall("cudaIpcGetMemHandle", 1, cudaErrorNotSupported);
+    BreakLink();
     ForkedGroup group(2, {}, NewPeer(without));
     EXPECT_TRUE(without(group.channel()));
     EXPECT_TRUE(group.Join(1));
@@ -81,11 +105,11 @@ TEST_F(NcclPathTest, AProcessThatUsedLinksCanNotDoWithoutThemLater) {
   const auto refused = [](GroupChannel& channel) {
     return Choose(channel).status().code() == absl::StatusCode::kFailedPrecondition;
   };
-  emulation::FailCall("cudaIpcGetMemHandle", 1, cudaErrorNotSupported);
+  BreakLink();
   ForkedGroup group(2, {}, NewPeer(refused));
   const absl::Status status = Choose(group.channel()).status();
   EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr("rank 0 can not share its memory"), HasSubstr("rank 0 has started NCCL with direct"),
+              AllOf(HasSubstr("rank 0 can not write to rank 1"), HasSubstr("rank 0 has started NCCL with direct"),
                     HasSubstr("NCCL_P2P_DISABLE=1")));
   EXPECT_TRUE(group.Join(1));
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,19 +19,23 @@ namespace {
 
 constexpr int64_t kSlotBytes = 64 << 10;  // of each writer; more than any cache line or write combiner holds back
 constexpr size_t kReasonBytes = 200;
+// For a copy of 64 KiB, which takes microseconds or, behind some IOMMUs, for ever.
+constexpr absl::Duration kMostOfACopy = absl::Seconds(5);
 
 // What a rank tells the others between two steps: what went wrong, if anything did.
 struct Word {
   cudaIpcMemHandle_t handle;
-  char reason[kReasonBytes];  // empty: all is well
+  PeerAccess access;
+  char reason[kReasonBytes];
 };
 
 uint8_t PatternByte(int writer, int owner, int64_t i) {
   return static_cast<uint8_t>(17 + 31 * writer + 7 * owner + i % 251);
 }
 
-void Complain(Word& word, const std::string& reason) {
-  if (word.reason[0] != '\0') return;  // the first reason is the cause
+void Complain(Word& word, PeerAccess access, const std::string& reason) {
+  if (word.access != PeerAccess::kWorks) return;  // the first reason is the cause
+  word.access = access;
   std::strncpy(word.reason, reason.c_str(), kReasonBytes - 1);
 }
 
@@ -41,25 +46,28 @@ class PeerCheck {
       if (p != control_.rank()) peers_.push_back(p);
     }
   }
-  ~PeerCheck() {
-    for (void* mapped : mapped_) cudaIpcCloseMemHandle(mapped);
-  }
+  ~PeerCheck() { Close(); }
 
-  absl::StatusOr<std::string> Run() {
+  absl::StatusOr<PeerFinding> Run() {
     Offer();
     // Each step ends with a word to all, so that no rank waits for one that gave up, and none opens what is closed.
-    std::string reason;
+    PeerFinding finding;
     for (void (PeerCheck::*step)() : {&PeerCheck::Write, &PeerCheck::Verify, &PeerCheck::Close}) {
       absl::StatusOr<std::vector<Word>> words = Tell();
       if (!words.ok()) return words.status();
       words_ = *std::move(words);
       for (const Word& word : words_) {
-        if (reason.empty()) reason.assign(word.reason, strnlen(word.reason, kReasonBytes));
+        if (word.access <= finding.access) continue;
+        finding = {word.access, std::string(word.reason, strnlen(word.reason, kReasonBytes))};
       }
-      if (reason.empty() || step == &PeerCheck::Close) (this->*step)();
+      if (!lost_.ok()) continue;  // it only tells
+      if (finding.access == PeerAccess::kWorks || step == &PeerCheck::Close) (this->*step)();
     }
-    return reason;
+    return finding;
   }
+
+  // Why this process must not touch the device any more; OK: nothing of the kind.
+  const absl::Status& lost() const { return lost_; }
 
  private:
   absl::StatusOr<std::vector<Word>> Tell() {
@@ -72,9 +80,12 @@ class PeerCheck {
     return all;
   }
 
-  void Check(cudaError_t error, const std::string& what) {
-    if (error != cudaSuccess) Complain(mine_, std::string(ToStatus(error, what).message()));
-    if (error != cudaSuccess) cudaGetLastError();  // a refusal is no fault of what comes next
+  void Check(cudaError_t error, const std::string& what, PeerAccess means = PeerAccess::kBroken) {
+    if (error == cudaSuccess) return;
+    const absl::Status failed = ToStatus(error, what);
+    Complain(mine_, IsSticky(failed) ? PeerAccess::kBroken : means, std::string(failed.message()));
+    if (IsSticky(failed)) lost_.Update(failed);
+    cudaGetLastError();  // a refusal is no fault of what comes next
   }
 
   // A buffer of this rank's device, with a slot for each writer.
@@ -83,15 +94,16 @@ class PeerCheck {
         DeviceMemory::Allocate(kSlotBytes * control_.size(), "the check of peer access");
     absl::StatusOr<Stream> stream = Stream::Create();
     if (!memory.ok() || !stream.ok()) {
-      return Complain(mine_, absl::StrCat("rank ", control_.rank(), ": ",
-                                          (memory.ok() ? stream.status() : memory.status()).message()));
+      return Complain(
+          mine_, PeerAccess::kRefused,
+          absl::StrCat("rank ", control_.rank(), ": ", (memory.ok() ? stream.status() : memory.status()).message()));
     }
     memory_ = *std::move(memory);
     stream_ = *std::move(stream);
     Check(cudaMemsetAsync(memory_.data(), 0, static_cast<size_t>(memory_.bytes()), stream_.get()), "clearing a buffer");
     Await();
     Check(cudaIpcGetMemHandle(&mine_.handle, memory_.data()),
-          absl::StrCat("rank ", control_.rank(), " can not share its memory"));
+          absl::StrCat("rank ", control_.rank(), " can not share its memory"), PeerAccess::kRefused);
   }
 
   void Write() {
@@ -99,7 +111,7 @@ class PeerCheck {
     for (const int peer : peers_) {
       void* theirs = nullptr;
       Check(cudaIpcOpenMemHandle(&theirs, words_[peer].handle, cudaIpcMemLazyEnablePeerAccess),
-            absl::StrCat("rank ", control_.rank(), " can not open the memory of rank ", peer));
+            absl::StrCat("rank ", control_.rank(), " can not open the memory of rank ", peer), PeerAccess::kRefused);
       if (theirs == nullptr) return;
       mapped_.push_back(theirs);
       // From this rank's device, as a kernel would: out of its own slot, which nobody else writes.
@@ -122,8 +134,9 @@ class PeerCheck {
       Await();
       for (int64_t i = 0; i < kSlotBytes; ++i) {
         if (found[i] == PatternByte(peer, control_.rank(), i)) continue;
-        return Complain(mine_, absl::StrCat("what rank ", peer, " wrote to rank ", control_.rank(),
-                                            " did not arrive (byte ", i, "); see the IOMMU and ACS settings"));
+        return Complain(mine_, PeerAccess::kBroken,
+                        absl::StrCat("what rank ", peer, " wrote to rank ", control_.rank(), " did not arrive (byte ",
+                                     i, "); see the IOMMU and ACS settings"));
       }
     }
   }
@@ -144,8 +157,12 @@ class PeerCheck {
     const auto health = [this] { return control_.Health(); };
     const absl::Status done =
         AwaitDevice("the check of peer access",
-                    {.limit = absl::ToChronoNanoseconds(deadline_ - absl::Now()), .health = health, .passed = passed});
-    if (!done.ok()) Complain(mine_, absl::StrCat("rank ", control_.rank(), ": ", done.message()));
+                    {.limit = absl::ToChronoNanoseconds(std::min(kMostOfACopy, deadline_ - absl::Now())),
+                     .health = health,
+                     .passed = passed});
+    if (done.ok()) return;
+    Complain(mine_, PeerAccess::kBroken, absl::StrCat("rank ", control_.rank(), ": ", done.message()));
+    if (absl::IsDeadlineExceeded(done) || IsSticky(done)) lost_.Update(done);
   }
 
   Communicator& control_;
@@ -156,17 +173,25 @@ class PeerCheck {
   DeviceMemory memory_;
   Stream stream_;  // goes before the memory
   std::vector<void*> mapped_;
+  absl::Status lost_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::string> CheckPeerWrites(Communicator& control, absl::Time deadline) {
-  PeerCheck check(control, deadline);
-  absl::StatusOr<std::string> reason = check.Run();
-  if (!reason.ok()) return reason;
-  // Nobody frees a buffer that a peer may still have open.
-  if (absl::Status met = control.Barrier(); !met.ok()) return met;
-  return reason;
+absl::StatusOr<PeerFinding> CheckPeerWrites(Communicator& control, absl::Time deadline,
+                                            const std::function<void(absl::string_view reason)>& on_lost) {
+  auto check = std::make_unique<PeerCheck>(control, deadline);
+  absl::StatusOr<PeerFinding> finding = check->Run();
+  if (absl::Status lost = check->lost(); !lost.ok()) {
+    on_lost(lost.message());
+    check.release();  // what it holds would be waited for without end
+    return lost;
+  }
+  if (!finding.ok()) return finding;
+  // Nobody frees a buffer that a peer may still have open. Where one is lost for what was found, that has to be kept.
+  const absl::Status met = control.Barrier();
+  if (!met.ok() && finding->access != PeerAccess::kBroken) return met;
+  return finding;
 }
 
 }  // namespace tandem::worker::cuda

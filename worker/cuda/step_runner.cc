@@ -232,7 +232,9 @@ absl::Status StepRunner::AwaitStream(absl::string_view what) {
 absl::Status StepRunner::Fail(absl::Status why) {
   spent_ = why;
   communicator_.Abort(Text(why));
-  RestOrLose(why, stream_.get(), options_.drain_limit, options_.on_lost);
+  // Two sums a layer, those of the embedding and the gathered logits.
+  const int64_t collectives = int64_t{2} * decoder_->layout().config->layers + 3;
+  RestOrLose(why, stream_.get(), options_.drain_limit + communicator_.AbortTime(collectives), options_.on_lost);
   return spent_;
 }
 

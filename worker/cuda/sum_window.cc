@@ -20,6 +20,10 @@ namespace {
 // Two measurements of the same differ by some percent.
 constexpr float kClearlyFaster = 0.95f;
 
+// The device code in NCCL's headers looks at the abort flag where it waits for peers (lsa_barrier__funcs.h): not in
+// 2.28.9, in 2.30.7.
+constexpr int kFirstThatEnds = 23000;
+
 }  // namespace
 
 int64_t ChooseWindowLimit(absl::Span<const SumTimes> times) {
@@ -40,7 +44,9 @@ std::string DescribeSumTimes(absl::Span<const SumTimes> times) {
 
 #if TANDEM_NCCL_WINDOWS
 
-bool NcclHasWindows() {
+bool NcclHasWindows(bool though_stuck) {
+  int version = 0;
+  if (ncclGetVersion(&version) != ncclSuccess || (version < kFirstThatEnds && !though_stuck)) return false;
   return &ncclCommWindowRegister != nullptr && &ncclCommWindowDeregister != nullptr && &ncclMemAlloc != nullptr &&
          &ncclMemFree != nullptr;
 }
@@ -69,7 +75,7 @@ ncclResult_t DeregisterWindow(ncclComm_t comm, void* window) {
 
 #else  // of a build against NCCL before 2.27
 
-bool NcclHasWindows() { return false; }
+bool NcclHasWindows(bool) { return false; }
 WindowMemory::~WindowMemory() = default;
 bool WindowMemory::Allocate(int64_t) { return false; }
 ncclResult_t RegisterWindow(ncclComm_t, const WindowMemory&, void**) { return ncclInvalidUsage; }

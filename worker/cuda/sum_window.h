@@ -1,4 +1,4 @@
-// Memory that NCCL knows on every rank: a symmetric window (NCCL 2.27 and later). Sums of a few tokens are bound by how
+// Memory that NCCL knows on every rank: a symmetric window (NCCL 2.30 and later). Sums of a few tokens are bound by how
 // long the ranks take to meet, and in a window they meet by writing into each other's memory; how much that saves is
 // for a measurement to say, which is made when a group comes up, on the devices and links that it has. Where it saves
 // nothing, or NCCL has no windows, the group sums as it would without.
@@ -31,8 +31,10 @@ int64_t ChooseWindowLimit(absl::Span<const SumTimes> times);
 // "8 KiB 12.1 us, in a window 6.3 us; .."
 std::string DescribeSumTimes(absl::Span<const SumTimes> times);
 
-// Whether the loaded NCCL has windows.
-bool NcclHasWindows();
+// Whether the loaded NCCL has windows, and a sum in one ends when the communicator is aborted: the kernels of 2.27 and
+// 2.28 wait for a peer that is gone without a look at that, so that only the end of the process would free the device.
+// `though_stuck`: takes them all the same.
+bool NcclHasWindows(bool though_stuck);
 
 // Memory from NCCL, for a window. Freed with this, which waits for nothing: the communicator has to be gone, or to have
 // forgotten it.

@@ -9,9 +9,9 @@
 #include <cstddef>
 
 #define NCCL_MAJOR 2
-#define NCCL_MINOR 28
+#define NCCL_MINOR 30
 #define NCCL_PATCH 0
-#define NCCL_VERSION_CODE 22800
+#define NCCL_VERSION_CODE 23000
 #define NCCL_UNIQUE_ID_BYTES 128
 
 struct ncclComm;
