@@ -281,7 +281,11 @@ void LoadFiles(const Options& options, json* result) {
                          .positions = config.max_positions};
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / ("cuda_bench_" + std::to_string(getpid()));
-  Check(WriteRandomLlama(folder.string(), shape));
+  if (const absl::Status written = WriteRandomLlama(folder.string(), shape); !written.ok()) {
+    std::printf("files     left out: %s\n", std::string(written.message()).c_str());
+    std::filesystem::remove_all(folder);
+    return;
+  }
   const double gigabytes = 2e-9 * static_cast<double>(shape.Parameters());
   const CudaExecutorOptions executor_options{.folder = folder.string(),
                                              .max_batch_tokens = options.tiny ? 64 : 512,
@@ -319,6 +323,7 @@ int Run(const Options& options) {
     PrintPublishedBounds(Shape(options), {1, 8, 32, 128}, options.context);
     return 0;
   }
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what is measured is said at once, also to a file
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || options.device >= devices) {
     std::printf("cuda_bench: skipped, device %d of %d is not there\n", options.device, devices);
@@ -402,8 +407,12 @@ int Run(const Options& options) {
   executor->reset();
   MeasureKernels(config, {.copy = copy, .product = product}, batches, options.context, options.tiny, stream->get(),
                  &result);
+  const auto save = [&] {
+    if (!options.json_file.empty()) std::ofstream(options.json_file) << result.dump(2) << "\n";
+  };
+  save();  // the rest needs room on the disk, and time
   if (options.tiny || options.file_layers > 0) LoadFiles(options, &result);
-  if (!options.json_file.empty()) std::ofstream(options.json_file) << result.dump(2) << "\n";
+  save();
   return 0;
 }
 
