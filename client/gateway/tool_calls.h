@@ -2,23 +2,17 @@
 //
 // Each family has a form of its own; these are read:
 //   anywhere in the text
-//     <tool_call>{"name": "f", "arguments": {..}}</tool_call>                               Hermes, Qwen2.5, Qwen3
-//     <tool_call><function=f><parameter=x>..</parameter></function></tool_call>             Qwen3-Coder, also without
-//     the
-//                                                                                           outer tag
-//     <function=f>{..}</function>                                                           Llama 3.1, as prompted
-//     <tool_call>f <arg_key>x</arg_key><arg_value>..</arg_value></tool_call>                GLM 4.5
-//     <|tool_calls_begin|><|tool_call_begin|>f<|tool_sep|>{..}<|tool_call_end|>..           DeepSeek, in its own
-//     letters
-//   at the beginning
-//     [TOOL_CALLS] [{"name": "f", "arguments": {..}}, ..]                                   Mistral; the first word may
-//     be
-//                                                                                           missing
-//     f{..}                                                                                 Mistral's later form,
-//     likewise
-//     {"name": "f", "parameters": {..}}; {..}                                               Llama 3.1 and later
-//     <|python_tag|>f.call(x="..")                                                          Llama 3.1's own tools;
-//     likewise [f(x=".."), g()]                                                                      Llama 3.2 and 4
+//     <tool_call>{"name": "f", "arguments": {..}}</tool_call>                   Hermes, Qwen2.5, Qwen3
+//     <tool_call><function=f><parameter=x>..</parameter></function></tool_call>  Qwen3-Coder; outer tag optional
+//     <function=f>{..}</function>                                               Llama 3.1, as prompted
+//     <tool_call>f <arg_key>x</arg_key><arg_value>..</arg_value></tool_call>    GLM 4.5
+//     <|tool_calls_begin|><|tool_call_begin|>f<|tool_sep|>{..}<|tool_call_end|> DeepSeek, in its own letters
+//   at the beginning, where a word or token in angles or brackets may be missing
+//     [TOOL_CALLS] [{"name": "f", "arguments": {..}}, ..]                       Mistral
+//     [TOOL_CALLS] f{..}                                                        Mistral, its later form
+//     {"name": "f", "parameters": {..}}; {..}                                   Llama 3.1 and later
+//     <|python_tag|>f.call(x="..")                                              Llama 3.1's own tools
+//     [f(x=".."), g()]                                                          Llama 3.2 and 4
 // A control token that introduces a call is not part of the text that the scheduler sends, so the form alone must tell.
 // It does, because a call is one only if it names a tool that the request offers. Anything else is text and reaches the
 // caller unchanged, only later: text that may still become a call is held until that is known, kLongestCall at most.
