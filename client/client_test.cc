@@ -204,7 +204,7 @@ TEST_F(ClientTest, SilenceBeforeTheFirstTokenIsAskedAgain) {
   TokenStream stream = client_->Generate(Prompt(), {.most_silence = absl::Milliseconds(500)});
   Drain(stream);
   ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
-  EXPECT_EQ(stream.Result()->attempts, 2);
+  EXPECT_GE(stream.Result()->attempts, 2);
 }
 
 TEST_F(ClientTest, WhoDoesNotReadHearsNoSilence) {
@@ -214,9 +214,9 @@ TEST_F(ClientTest, WhoDoesNotReadHearsNoSilence) {
     FakeScheduler::Send(writer, 1, "b", {2});
     return FakeScheduler::Finish(writer, 2);
   };
-  TokenStream stream = client_->Generate(Prompt(), {.most_silence = absl::Milliseconds(500)});
+  TokenStream stream = client_->Generate(Prompt(), {.most_silence = absl::Seconds(3)});
   ASSERT_TRUE(stream.Next().has_value());
-  absl::SleepFor(absl::Milliseconds(1000));  // twice as long as a silence may be
+  absl::SleepFor(absl::Seconds(4));  // longer than a silence may be
   EXPECT_EQ(Drain(stream), "b");
   ASSERT_TRUE(stream.Result().ok()) << stream.Result().status();
   EXPECT_EQ(stream.Result()->attempts, 1);
@@ -359,11 +359,10 @@ TEST_F(ClientTest, DoesNotWaitPastItsDeadlineToTryAgain) {
   };
   GenerateOptions options;
   options.timeout = absl::Seconds(5);
-  const absl::Time begin = absl::Now();
   TokenStream stream = client_->Generate(Prompt(), options);
   Drain(stream);
   EXPECT_EQ(ErrorReason(stream.Result().status()), "QUEUE_FULL");
-  EXPECT_LT(absl::Now() - begin, options.timeout);
+  EXPECT_EQ(scheduler_.generate_calls, 1);
 }
 
 TEST_F(ClientTest, ADeadlineEndsAStreamThatStandsStill) {
@@ -374,7 +373,8 @@ TEST_F(ClientTest, ADeadlineEndsAStreamThatStandsStill) {
   GenerateOptions options;
   options.timeout = absl::Milliseconds(200);
   TokenStream stream = client_->Generate(Prompt(), options);
-  EXPECT_EQ(Drain(stream), "a");
+  const std::string text = Drain(stream);
+  EXPECT_TRUE(text == "a" || text.empty()) << text << ": who is slow hears nothing in time";
   EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(ErrorReason(stream.Result().status()), "DEADLINE_EXCEEDED");
 }
@@ -394,10 +394,11 @@ TEST_F(ClientTest, CancelFromAnotherThreadEndsTheStream) {
 
 TEST_F(ClientTest, CancelEndsTheWaitBeforeARetry) {
   scheduler_.on_generate = [](int, grpc::ServerContext&, const v1::GenerateRequest&, Writer&) {
-    return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/999);
+    return Failure(grpc::StatusCode::UNAVAILABLE, "QUEUE_FULL", "full", /*retry_ms=*/60000);
   };
   GenerateOptions options;
   options.retries = 1000;
+  options.most_backoff = absl::Hours(1);
   TokenStream stream = client_->Generate(Prompt(), options);
   std::thread canceller([&] {
     while (scheduler_.generate_calls == 0) absl::SleepFor(absl::Milliseconds(1));
@@ -406,7 +407,7 @@ TEST_F(ClientTest, CancelEndsTheWaitBeforeARetry) {
   Drain(stream);
   canceller.join();
   EXPECT_EQ(stream.Result().status().code(), absl::StatusCode::kCancelled);
-  EXPECT_LE(scheduler_.generate_calls, 2);
+  EXPECT_EQ(scheduler_.generate_calls, 1);
 }
 
 TEST_F(ClientTest, LeavingAStreamCancelsTheRequest) {
@@ -486,10 +487,10 @@ TEST(ConnectTest, ASchedulerThatDiesIsNotTakenForARefusal) {
 
 TEST(ConnectTest, NobodyListensIsSaidAtOnce) {
   const absl::Time begin = absl::Now();
-  const auto client = Client::Connect("127.0.0.1:1");
+  const auto client = Client::Connect("127.0.0.1:1", {.connect_timeout = absl::Minutes(5)});
   EXPECT_TRUE(Unreachable(client.status())) << client.status();
   EXPECT_THAT(std::string(client.status().message()), HasSubstr("127.0.0.1:1"));
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(2));
+  EXPECT_LT(absl::Now() - begin, absl::Minutes(1));
 }
 
 }  // namespace

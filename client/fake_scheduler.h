@@ -34,7 +34,8 @@ inline grpc::Status Failure(grpc::StatusCode code, const std::string& reason, co
   status.add_details()->PackFrom(info);
   if (retry_ms >= 0) {
     google::rpc::RetryInfo retry;
-    retry.mutable_retry_delay()->set_nanos(retry_ms * 1000000);
+    retry.mutable_retry_delay()->set_seconds(retry_ms / 1000);
+    retry.mutable_retry_delay()->set_nanos(retry_ms % 1000 * 1000000);
     status.add_details()->PackFrom(retry);
   }
   return grpc::Status(code, message, status.SerializeAsString());

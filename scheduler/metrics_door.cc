@@ -24,8 +24,7 @@ namespace {
 using Steady = std::chrono::steady_clock;
 
 constexpr size_t kLongestRequest = 8192;
-constexpr auto kPatience = std::chrono::seconds(2);  // for a request, and for each part of its answer to be taken
-constexpr int kPauseMs = 50;                         // after a connection that could not be taken
+constexpr int kPauseMs = 50;  // after a connection that could not be taken
 constexpr int kBacklog = 64;
 
 const char* Phrase(int code) {
@@ -79,7 +78,8 @@ struct MetricsDoor::Caller {
   size_t sent = 0;           // of the answer
 };
 
-MetricsDoor::MetricsDoor(Handler handler) : handler_(std::move(handler)) {}
+MetricsDoor::MetricsDoor(Handler handler, std::chrono::milliseconds patience)
+    : handler_(std::move(handler)), patience_(patience) {}
 
 MetricsDoor::~MetricsDoor() { Stop(); }
 
@@ -161,7 +161,7 @@ void MetricsDoor::Run() {
           std::find_if(callers.begin(), callers.end(), [](const Caller& c) { return c.answer.empty(); });
       callers.erase(silent != callers.end() ? silent : callers.begin());
     }
-    callers.emplace_back(connection, now + kPatience);
+    callers.emplace_back(connection, now + patience_);
   }
 }
 
@@ -179,7 +179,7 @@ bool MetricsDoor::Serve(Caller& caller) {
       send(caller.fd, caller.answer.data() + caller.sent, caller.answer.size() - caller.sent, MSG_NOSIGNAL);
   if (sent < 0) return errno == EAGAIN || errno == EINTR;
   caller.sent += static_cast<size_t>(sent);
-  caller.until = Steady::now() + kPatience;
+  caller.until = Steady::now() + patience_;
   return caller.sent < caller.answer.size();
 }
 

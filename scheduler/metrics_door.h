@@ -1,12 +1,13 @@
 // A door for Prometheus and health probes: GET /metrics, /health/live, /health/ready over plain HTTP/1.1.
 //
 // Small on purpose: one thread, which waits for all connections at once; one request each, answered and closed. A
-// caller that sends nothing for two seconds, or more than 8 KiB, is cut off. So is the one that has been silent for
-// longest where kMostCallers are there and another comes: who opens connections and says nothing keeps no probe
-// waiting.
+// caller that sends nothing for a while (two seconds), or more than 8 KiB, is cut off. So is the one that has been
+// silent for longest where kMostCallers are there and another comes: who opens connections and says nothing keeps no
+// probe waiting.
 #ifndef TANDEM_SCHEDULER_METRICS_DOOR_H_
 #define TANDEM_SCHEDULER_METRICS_DOOR_H_
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <string>
@@ -26,7 +27,8 @@ class MetricsDoor {
   // Called on the door's thread, so that what one takes all wait for; the path, query cut off; of GET and HEAD
   // requests only.
   using Handler = std::function<Answer(const std::string& path)>;
-  explicit MetricsDoor(Handler handler);
+  // `patience`: for a request, and for each part of its answer to be taken.
+  explicit MetricsDoor(Handler handler, std::chrono::milliseconds patience = std::chrono::seconds(2));
   ~MetricsDoor();
 
   // "127.0.0.1:9464"; port 0 takes any free one.
@@ -44,6 +46,7 @@ class MetricsDoor {
   std::string AnswerTo(const std::string& head);
 
   const Handler handler_;
+  const std::chrono::milliseconds patience_;
   int listener_ = -1;
   int wake_[2] = {-1, -1};  // a pipe that Stop writes to
   int port_ = 0;

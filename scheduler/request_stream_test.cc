@@ -424,8 +424,8 @@ TEST_F(RequestStreamTest, AnIntervalGathersChunks) {
 TEST_F(RequestStreamTest, ASilentClientHearsProgress) {
   RequestStream& stream = Make();
   Client client(&stream);
-  client.Attach();
   const core::Instant now = Now();
+  client.Attach();
   stream.OnTick(now, now + core::Seconds(-1));
   EXPECT_EQ(client.progress_, 0u);
   stream.OnTick(now + core::Seconds(20), now + core::Seconds(6));

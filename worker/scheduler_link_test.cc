@@ -283,9 +283,16 @@ class SchedulerLinkTest : public ::testing::Test {
   // A step waits for its turn once the test holds the brake.
   absl::Status Step() {
     std::unique_lock lock(mu_);
+    stands_ = allowed_steps_ == 0;
+    changed_.notify_all();
     changed_.wait(lock, [this] { return allowed_steps_ != 0; });
+    stands_ = false;
     if (allowed_steps_ > 0) --allowed_steps_;
     return absl::OkStatus();
+  }
+  bool AwaitStandstill() {
+    std::unique_lock lock(mu_);
+    return changed_.wait_for(lock, kPatience, [this] { return stands_; });
   }
   void AllowSteps(int count) {  // -1: all
     std::lock_guard lock(mu_);
@@ -340,6 +347,7 @@ class SchedulerLinkTest : public ::testing::Test {
   std::condition_variable changed_;
   std::optional<absl::Status> end_;
   int allowed_steps_ = -1;
+  bool stands_ = false;  // a step waits for its turn
   const CpuDevice device_;
   std::unique_ptr<Rendezvous> rendezvous_;
   std::unique_ptr<SchedulerLink> link_;
@@ -465,6 +473,7 @@ TEST_F(SchedulerLinkTest, AnAbortThatHangsEndsTheProcess) {
   AllowSteps(3);
   ASSERT_TRUE(scheduler.Say(Ask(60)));
   ASSERT_GE(scheduler.AwaitOutput(2).size(), 2u);
+  ASSERT_TRUE(AwaitStandstill());
   v1::AttachResponse abort;
   *abort.mutable_abort_group()->mutable_group() = Group();
   ASSERT_TRUE(scheduler.Say(abort));

@@ -6,6 +6,7 @@
 #ifndef TANDEM_TESTS_EMULATION_CONTROL_H_
 #define TANDEM_TESTS_EMULATION_CONTROL_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -21,6 +22,8 @@ struct Machine {
   int multiprocessors = 4;
   bool peer_access = true;
   bool bridges = false;  // NVLink between 0 and 1, 2 and 3
+  // How long work lies on a stream that nobody asks after: longer than a host needs to go on after a call.
+  std::chrono::milliseconds lag{2};
 };
 
 // A new machine: all devices as new, no call to fail. REQUIRES: nothing of the old one is in use any more.

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 
 #include "gtest/gtest.h"
@@ -24,8 +25,15 @@ class FakeNcclTest : public testing::Test {
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
     cudaFree(memory_);
+    unsetenv("TANDEM_FAKE_NCCL");
   }
 
+  // From now on a call takes its time, so that whoever does not wait for it is too early.
+  void TakeLonger() {
+    EXPECT_EQ(ncclCommAbort(comm_), ncclSuccess);
+    setenv("TANDEM_FAKE_NCCL", "*:later=1000", 1);
+    comm_ = Start();
+  }
   // A communicator of one rank, on the current device.
   static ncclComm_t Start() {
     ncclUniqueId id{};
@@ -65,6 +73,7 @@ class FakeNcclTest : public testing::Test {
 };
 
 TEST_F(FakeNcclTest, ACallUnderWayBearsNoOther) {
+  TakeLonger();
   EXPECT_EQ(Sum(), ncclInProgress);
   EXPECT_EQ(Sum(), ncclInvalidUsage) << "before the first one was accepted";
   Settle(comm_);
@@ -74,6 +83,7 @@ TEST_F(FakeNcclTest, ACallUnderWayBearsNoOther) {
 }
 
 TEST_F(FakeNcclTest, ACaptureThatEndsTooSoonHasNothingOfTheCall) {
+  TakeLonger();
   EXPECT_EQ(Captured(/*settles=*/true), 1u);
   EXPECT_EQ(Captured(/*settles=*/false), 0u);
   Settle(comm_);

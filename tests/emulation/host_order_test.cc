@@ -25,7 +25,7 @@ __global__ void FillKernel(uint8_t* data, uint8_t value) { data[blockIdx.x * blo
 class HostOrder : public testing::Test {
  protected:
   void SetUp() override {
-    SetMachine({});
+    SetMachine({.lag = std::chrono::hours(1)});  // the device does nothing before it is waited for
     ASSERT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
     ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&device_), kBytes), cudaSuccess);
     ASSERT_EQ(cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kBytes, cudaHostAllocDefault), cudaSuccess);

@@ -14,6 +14,7 @@
 // communicator are counted from 1; the self-test of NcclCommunicator is the first two.
 //   R:init-error  R:init-hang   R:error@N     an error that ncclCommGetAsyncError tells while operation N stands still
 //   R:hang@N      R:wrong@N     R:slow=MS     R:abort-blocks
+//   R:later=MS    until a call has been taken and its work put on the stream
 //   R:finalize-hang   finalizing waits for peers that never come to it, until an abort
 //   R:slow-plain=MS   of sums outside of windows   R:window-none   R:window-error, which spoils the communicator
 #include <fcntl.h>
@@ -68,7 +69,7 @@ struct Segment {
 struct Faults {
   bool init_error = false, init_hang = false, finalize_hang = false, abort_blocks = false, window_none = false,
        window_error = false;
-  int64_t error_at = 0, hang_at = 0, wrong_at = 0, slow_ms = 0, slow_plain_ms = 0;
+  int64_t error_at = 0, hang_at = 0, wrong_at = 0, slow_ms = 0, slow_plain_ms = 0, later_ms = 0;
 
   static Faults Of(int rank) {
     Faults faults;
@@ -92,6 +93,7 @@ struct Faults {
       number("wrong@", faults.wrong_at);
       number("slow=", faults.slow_ms);
       number("slow-plain=", faults.slow_plain_ms);
+      number("later=", faults.later_ms);
     }
     return faults;
   }
@@ -215,7 +217,7 @@ class State {
     ++pending_;
     std::thread([this, self = std::move(self), then = std::move(then)] {
       emulation::current_device = device_;
-      Pause();
+      std::this_thread::sleep_for(std::max(kPause, std::chrono::microseconds(1000 * faults_.later_ms)));
       const ncclResult_t done = then();
       int busy = ncclInProgress;  // unless something went wrong meanwhile
       result_.compare_exchange_strong(busy, done);
@@ -257,7 +259,8 @@ class State {
 
  private:
   bool Goes() const { return !aborted_.load(); }
-  static void Pause() { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
+  static constexpr std::chrono::microseconds kPause{50};
+  static void Pause() { std::this_thread::sleep_for(kPause); }
   void Fail(ncclResult_t result, const char* words) {
     words_.store(words);
     result_.store(result);

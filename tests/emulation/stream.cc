@@ -9,8 +9,11 @@
 namespace tandem::emulation {
 namespace {
 
-// How long work lies on a stream that nobody asks after. Longer than a host needs to go on after a call.
-constexpr std::chrono::milliseconds kLag{2};
+std::chrono::milliseconds Lag() {
+  Runtime& runtime = TheRuntime();
+  const std::lock_guard<std::mutex> lock(runtime.mutex);
+  return runtime.machine.lag;
+}
 
 }  // namespace
 
@@ -43,7 +46,10 @@ void Queue::Serve() {
   while (true) {
     changed_.wait(lock, [this] { return closed_ || !work_.empty(); });
     if (work_.empty()) return;
-    changed_.wait_for(lock, kLag, [this] { return closed_ || urged_; });
+    lock.unlock();
+    const std::chrono::milliseconds lag = Lag();
+    lock.lock();
+    changed_.wait_for(lock, lag, [this] { return closed_ || urged_; });
     urged_ = true;  // Until all is done.
     const Work work = std::move(work_.front());
     work_.pop_front();

@@ -105,7 +105,7 @@ TEST_F(AccountsTest, WhatTokenizeTurnsAwayIsCounted) {
 }
 
 TEST_F(AccountsTest, ARequestThatHangsIsInTheNumbersAsFarAsItCame) {
-  FakeWorker& worker = AddWorker();
+  FakeWorker& worker = AddWorker({.step = std::chrono::milliseconds(50)});
   ASSERT_TRUE(WaitReady());
   const auto metrics = [&] {
     grpc::ClientContext context;

@@ -97,9 +97,9 @@ void FakeWorker::RepeatEverything() {
   repeat_ = true;
 }
 
-void FakeWorker::SkipOne() {
+void FakeWorker::SkipAt(size_t index) {
   absl::MutexLock lock(&mu_);
-  skip_ = true;
+  skip_at_ = index;
 }
 
 void FakeWorker::Die() {
@@ -230,11 +230,13 @@ void FakeWorker::Step(v1::TokensRequest* message) {
     *update.mutable_key() = running.request.key();
     auto& produced = *update.mutable_produced();
     const size_t known = static_cast<size_t>(running.request.output_ids_size());
-    const size_t first = repeat_ ? known : running.output.size();
+    const size_t made = running.output.size();
+    const bool skips = skip_at_ == made;
+    if (skips) skip_at_.reset();
     for (uint32_t i = 0; i < options_.tokens_per_step && running.output.size() < running.request.max_tokens(); ++i) {
       running.output.push_back(running.chain.Next());
     }
-    const size_t begin = first + (skip_ ? 1 : 0);
+    const size_t begin = skips ? made + 1 : repeat_ ? known : made;
     produced.set_first_index(begin);
     for (size_t i = begin; i < running.output.size(); ++i) {
       produced.add_token_ids(running.output[i]);
@@ -254,7 +256,7 @@ void FakeWorker::Step(v1::TokensRequest* message) {
     end.mutable_ended()->set_output_tokens(running.output.size());
     it = running_.erase(it);
   }
-  repeat_ = skip_ = false;
+  repeat_ = false;
 }
 
 void FakeWorker::RunSteps() {

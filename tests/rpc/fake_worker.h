@@ -13,6 +13,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -56,8 +57,8 @@ class FakeWorker {
   void Freeze(bool frozen);
   // Sends the last step's tokens of every request again, as after a broken line.
   void RepeatEverything();
-  // Leaves one token of every running request out.
-  void SkipOne();
+  // Leaves the token with this index out, of the first request that gets there.
+  void SkipAt(size_t index);
   // Ends the streams as a killed process would.
   void Die();
 
@@ -94,7 +95,7 @@ class FakeWorker {
   v1::GroupKey group_ ABSL_GUARDED_BY(mu_);
   bool frozen_ ABSL_GUARDED_BY(mu_) = false;
   bool repeat_ ABSL_GUARDED_BY(mu_) = false;
-  bool skip_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<size_t> skip_at_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   size_t assigned_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t step_ ABSL_GUARDED_BY(mu_) = 0;

@@ -94,7 +94,7 @@ TEST_F(RpcTest, ADeadlineCutsAWaitAndARun) {
 }
 
 TEST_F(RpcTest, ACallThatIsCancelledCancelsTheRequest) {
-  FakeWorker& worker = AddWorker({.step = std::chrono::milliseconds(5)});
+  FakeWorker& worker = AddWorker({.step = std::chrono::milliseconds(50)});
   ASSERT_TRUE(WaitReady());
   grpc::ClientContext context;
   auto reader = stub_->Generate(&context, Ask({301}, 500));
@@ -107,7 +107,7 @@ TEST_F(RpcTest, ACallThatIsCancelledCancelsTheRequest) {
 }
 
 TEST_F(RpcTest, AbortEndsAStream) {
-  AddWorker({.step = std::chrono::milliseconds(5)});
+  AddWorker({.step = std::chrono::milliseconds(50)});
   ASSERT_TRUE(WaitReady());
   grpc::ClientContext context, abort_context;
   auto reader = stub_->Generate(&context, Ask({301}, 500));
@@ -115,7 +115,7 @@ TEST_F(RpcTest, AbortEndsAStream) {
   ASSERT_TRUE(reader->Read(&message));
   v1::AbortRequest abort;
   v1::AbortResponse aborted;
-  abort.add_request_ids(message.accepted().request_id());
+  abort.add_request_ids(message.has_accepted() ? message.accepted().request_id() : message.progress().request_id());
   abort.add_request_ids("00000000000000000000000000000000");
   ASSERT_TRUE(stub_->Abort(&abort_context, abort, &aborted).ok());
   EXPECT_EQ(aborted.aborted_size(), 1);
@@ -125,7 +125,7 @@ TEST_F(RpcTest, AbortEndsAStream) {
 }
 
 TEST_F(RpcTest, ATenantAbortsItsOwnRequestsOnly) {
-  AddWorker({.step = std::chrono::milliseconds(5)});
+  AddWorker({.step = std::chrono::milliseconds(50)});
   ASSERT_TRUE(WaitReady());
   grpc::ClientContext context;
   auto request = Ask({301}, 500);
@@ -210,15 +210,12 @@ TEST_F(RpcTest, RepeatedTokensAreDeliveredOnceAndAHoleIsAFault) {
   });
   EXPECT_EQ(Generate(Ask({301}, 100)).ids, Chain({301}, 100));
   meddler.join();
-  std::thread skipper([&] {
-    Eventually([&] { return worker.running() == 1; });
-    worker.SkipOne();
-  });
+  worker.SkipAt(50);
   const Answer answer = Generate(Ask({301}, 500));
-  skipper.join();
   EXPECT_EQ(Reason(answer.status), "ENGINE_FAULT") << answer.status.error_message();
+  ExpectNothingLeft();  // the worker has let go of it
   // One whose only token is missing is found out at its end.
-  worker.SkipOne();
+  worker.SkipAt(0);
   EXPECT_EQ(Reason(Generate(Ask({301}, 1)).status), "ENGINE_FAULT");
   ASSERT_TRUE(Eventually([&] { return server_->store().living() == 0; }));
   const auto counters = Look<core::Counters>([](const core::Core& core) { return core.state().counters; });
@@ -259,10 +256,15 @@ TEST_F(RpcTest, ManyStreamsWithRandomEndsAllEndOnce) {
       }
       const grpc::Status status = reader->Finish();
       EXPECT_EQ(ids, std::vector<uint32_t>(expected.begin(), expected.begin() + ids.size())) << "stream " << i;
-      EXPECT_EQ(status.ok(), finished);
       if (i % 4 == 0 || i % 4 == 3) {
-        EXPECT_TRUE(status.ok()) << status.error_message();
-        EXPECT_EQ(ids.size(), max_tokens);
+        EXPECT_TRUE(status.ok() && finished) << "stream " << i << ": " << status.error_message();
+        EXPECT_EQ(ids.size(), max_tokens) << "stream " << i;
+      } else if (status.ok()) {
+        EXPECT_TRUE(finished) << "stream " << i;
+      } else {
+        // May be after the last message: what the client does falls when it falls.
+        EXPECT_EQ(status.error_code(), i % 4 == 1 ? grpc::StatusCode::DEADLINE_EXCEEDED : grpc::StatusCode::CANCELLED)
+            << "stream " << i << ": " << status.error_message();
       }
       ++ended;
     });
@@ -351,9 +353,16 @@ TEST_F(RpcTest, OperatorsSeeCordonAndDrain) {
   EXPECT_EQ(drain(false, false), "WOULD_LOSE_LAST_REPLICA");
   EXPECT_EQ(drain(false, true), "WOULD_LOSE_LAST_REPLICA");
   Answer answer;
+  workers_[0]->Freeze(true);
   std::thread client([&] { answer = Generate(Ask({301}, 50)); });
   EXPECT_TRUE(Eventually([&] { return workers_[0]->running() == 1; }));
+  std::thread thaw([&] {
+    EXPECT_TRUE(
+        Eventually([&] { return Look<bool>([](const core::Core& core) { return !core.state().drains.empty(); }); }));
+    workers_[0]->Freeze(false);
+  });
   EXPECT_EQ(drain(true, false), "");
+  thaw.join();
   client.join();
   EXPECT_TRUE(answer.status.ok()) << "a drain lets what runs end: " << answer.status.error_message();
   {
@@ -391,7 +400,7 @@ TEST_F(RpcTest, EventsOfAnotherLeaderAreNotFound) {
   AddWorker();
   ASSERT_TRUE(WaitReady());
   const uint64_t next = server_->events().next_sequence();
-  for (const uint64_t from : {uint64_t{7}, next + 1, uint64_t{9} << 32 | 1}) {
+  for (const uint64_t from : {uint64_t{7}, next + 1000, uint64_t{9} << 32 | 1}) {
     grpc::ClientContext context;
     v1::WatchEventsRequest request;
     request.set_from_sequence(from);
@@ -432,11 +441,13 @@ TEST_F(RpcTest, ADrainChecksItsEtag) {
 }
 
 TEST_F(RpcTest, AShutdownLetsWhatRunsEnd) {
-  AddWorker({.step = std::chrono::milliseconds(20)});
+  FakeWorker& worker = AddWorker({.step = std::chrono::milliseconds(20)});
   ASSERT_TRUE(WaitReady());
   Answer answer;
+  worker.Freeze(true);
   std::thread client([&] { answer = Generate(Ask({301}, 50)); });
-  EXPECT_TRUE(Eventually([&] { return workers_[0]->running() == 1; }));
+  EXPECT_TRUE(Eventually([&] { return worker.running() == 1; }));
+  worker.Freeze(false);
   stopped_ = true;
   server_->Drain(absl::Seconds(30));
   server_->Shutdown();
@@ -458,7 +469,7 @@ TEST_F(RpcTest, AShutdownCutsOffWhatDoesNotEnd) {
   server_->Shutdown();
   client.join();
   EXPECT_EQ(Reason(answer.status), "DRAINING") << answer.status.error_message();
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(30));
 }
 
 }  // namespace

@@ -66,7 +66,6 @@ class RpcTest : public ::testing::Test {
     options.clients = options.workers = options.admin = "127.0.0.1:0";
     options.expected_devices = 1;
     options.detect_deadlocks = true;
-    options.router.detach_grace = core::Milliseconds(300);
     server_ = std::make_unique<scheduler::Server>(options, TinyCatalog(), nullptr);
     const absl::Status status = server_->Start();
     EXPECT_TRUE(status.ok()) << status;

@@ -235,6 +235,9 @@ TEST_F(GroupBootstrapTest, RanksThatDisagreeAboutTheSizeAreRefused) {
 }
 
 TEST_F(GroupBootstrapTest, GarbageAndSilenceDelayNobody) {
+  Rendezvous::Options patient;
+  patient.hello_timeout = absl::Minutes(10);
+  workers_[0] = *Rendezvous::Start(patient);
   const size_t before = OpenDescriptors();
   {
     std::vector<UniqueFd> crowd;
@@ -258,7 +261,7 @@ TEST_F(GroupBootstrapTest, GarbageAndSilenceDelayNobody) {
     const auto begin = steady_clock::now();
     std::vector<ChannelOr> channels = JoinAll(2);
     ExpectWorks(channels);
-    EXPECT_LT(steady_clock::now() - begin, std::chrono::milliseconds(1900)) << "the silent ones are given 2 s";
+    EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(25)) << "the silent ones are given minutes";
   }
   workers_.clear();
   EXPECT_LE(OpenDescriptors(), before);

@@ -72,7 +72,7 @@ TEST(GroupProcessesTest, SumsAndPlansTravelBetweenProcesses) {
   EXPECT_TRUE(group.Join(2));
 }
 
-TEST(GroupProcessesTest, APeerKilledDuringACallEndsItWithinASecond) {
+TEST(GroupProcessesTest, APeerKilledDuringACallEndsItAtOnce) {
   SKIP_WHERE_FORK_IS_UNSAFE();
   ForkedGroup group(2, {}, [](GroupChannel& channel) { return SumForever(channel).ok(); });
   steady_clock::time_point killed;
@@ -85,11 +85,11 @@ TEST(GroupProcessesTest, APeerKilledDuringACallEndsItWithinASecond) {
   killer.join();
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   EXPECT_EQ(status.message(), absl::StrCat("peer rank 1 (pid ", group.pid(1), ") exited during all-reduce"));
-  EXPECT_LT(ended - killed, std::chrono::seconds(1));
+  EXPECT_LT(ended - killed, std::chrono::seconds(10)) << "and not at the deadline of the call, 30 s";
   EXPECT_FALSE(group.channel().Health().ok());
 }
 
-TEST(GroupProcessesTest, APeerKilledBeforeACallEndsItWithinASecond) {
+TEST(GroupProcessesTest, APeerKilledBeforeACallEndsItAtOnce) {
   SKIP_WHERE_FORK_IS_UNSAFE();
   ForkedGroup group(2, {}, SleepForever);
   const pid_t pid = group.pid(1);
@@ -100,7 +100,7 @@ TEST(GroupProcessesTest, APeerKilledBeforeACallEndsItWithinASecond) {
   EXPECT_EQ(group.channel().Health(), absl::UnavailableError(absl::StrCat("peer rank 1 (pid ", pid, ") exited")));
   const auto begin = steady_clock::now();
   absl::Status status = group.channel().communicator().Barrier();
-  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(1));
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(10));
   EXPECT_EQ(status.message(), absl::StrCat("peer rank 1 (pid ", pid, ") exited during barrier"));
 }
 
@@ -123,7 +123,7 @@ TEST(GroupProcessesTest, AFrozenPeerEndsACallAtItsDeadline) {
   SKIP_WHERE_FORK_IS_UNSAFE();
   JoinOptions options;
   options.call_timeout = absl::Milliseconds(200);
-  ForkedGroup group(2, options, [](GroupChannel& channel) { return SumForever(channel).ok(); });
+  ForkedGroup group(2, options, SleepForever);  // one that sums would find a late parent frozen
   kill(group.pid(1), SIGSTOP);
   absl::Status status = SumForever(group.channel());
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;

@@ -17,6 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kGroup = 7;
+constexpr std::chrono::seconds kSoon{8};  // sooner than any limit would be over
 
 class EngineLoopTest : public ::testing::TestWithParam<int> {
  protected:
@@ -147,7 +148,7 @@ TEST_P(EngineLoopTest, ARankThatFailsTakesTheGroupDownAndSaysWhy) {
   EXPECT_EQ(cause->failure.reason, FailureReason::kEngineFault);
   EXPECT_EQ(cause->failure.message, "the device caught fire");
   for (size_t r = 0; r + 1 < workers_.size(); ++r) {
-    std::optional<GroupFailed> echo = workers_[r]->Await<GroupFailed>(std::chrono::seconds(2));
+    std::optional<GroupFailed> echo = workers_[r]->Await<GroupFailed>(kSoon);
     ASSERT_TRUE(echo) << "rank " << r << " did not leave within 2 s";
     EXPECT_EQ(echo->failure.reason, FailureReason::kCommunicator);
     EXPECT_THAT(echo->failure.message, HasSubstr("the device caught fire"));
@@ -166,7 +167,7 @@ TEST_P(EngineLoopTest, AnAbortReachesAStepThatIsStuck) {
   Assign(Prompt(1, 10, 400));
   ASSERT_TRUE(leader().AwaitTokens(Id(1), 2));  // One step is under way, which the last rank does not begin.
   leader().engine().Post(AbortGroup{ref(), "fenced"});
-  std::optional<GroupFailed> failed = leader().Await<GroupFailed>(std::chrono::seconds(2));
+  std::optional<GroupFailed> failed = leader().Await<GroupFailed>(kSoon);
   ASSERT_TRUE(failed);
   EXPECT_EQ(failed->failure.reason, FailureReason::kAborted);
   EXPECT_EQ(failed->failure.message, "fenced");
@@ -260,7 +261,7 @@ TEST_P(EngineLoopTest, AJoinThatIsAbortedEndsAtOnce) {
   if (GetParam() == 1) GTEST_SKIP() << "a group of one does not wait";
   leader().engine().Post(FormGroup{Identity(0)});
   leader().engine().Post(AbortGroup{ref(), "changed its mind"});
-  std::optional<GroupFailed> failed = leader().Await<GroupFailed>(std::chrono::seconds(2));
+  std::optional<GroupFailed> failed = leader().Await<GroupFailed>(kSoon);
   ASSERT_TRUE(failed);
   EXPECT_EQ(failed->failure.reason, FailureReason::kAborted);
 }
@@ -344,7 +345,7 @@ TEST_P(EngineLoopTest, AStopEndsTheThreadAndThePeersLeave) {
   ASSERT_TRUE(leader().AwaitTokens(Id(1), 2));
   leader().engine().Post(Stop{"told to stop"});
   EXPECT_TRUE(leader().engine().WaitUntilStopped(std::chrono::seconds(5)));
-  for (auto& worker : workers_) EXPECT_TRUE(worker->Await<GroupFailed>(std::chrono::seconds(2)));
+  for (auto& worker : workers_) EXPECT_TRUE(worker->Await<GroupFailed>(kSoon));
 }
 
 TEST_P(EngineLoopTest, NonsenseLogitsFailTheGroupAndNotTheProcess) {
@@ -376,7 +377,7 @@ TEST_P(EngineLoopTest, NonsenseLogitsFailTheGroupAndNotTheProcess) {
   ASSERT_TRUE(failed);
   EXPECT_EQ(failed->failure.reason, FailureReason::kEngineFault);
   EXPECT_THAT(failed->failure.message, HasSubstr("logit of token 5"));
-  for (size_t r = 1; r < workers_.size(); ++r) EXPECT_TRUE(workers_[r]->Await<GroupFailed>(std::chrono::seconds(2)));
+  for (size_t r = 1; r < workers_.size(); ++r) EXPECT_TRUE(workers_[r]->Await<GroupFailed>(kSoon));
 }
 
 }  // namespace
