@@ -33,7 +33,7 @@ using model::DecoderConfig;
 using model::DType;
 
 // Raised when a change of the kernels changes bits.
-constexpr int kNumericsVersion = 1;
+constexpr int kNumericsVersion = 2;
 
 class CudaExecutor final : public Executor {
  public:
