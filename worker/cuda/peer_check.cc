@@ -155,14 +155,14 @@ class PeerCheck {
       return true;
     };
     const auto health = [this] { return control_.Health(); };
-    const absl::Status done =
-        AwaitDevice("the check of peer access",
-                    {.limit = absl::ToChronoNanoseconds(std::min(kMostOfACopy, deadline_ - absl::Now())),
-                     .health = health,
-                     .passed = passed});
+    const absl::Duration left = deadline_ - absl::Now();
+    const absl::Status done = AwaitDevice(
+        "the check of peer access",
+        {.limit = absl::ToChronoNanoseconds(std::min(kMostOfACopy, left)), .health = health, .passed = passed});
     if (done.ok()) return;
     Complain(mine_, PeerAccess::kBroken, absl::StrCat("rank ", control_.rank(), ": ", done.message()));
-    if (absl::IsDeadlineExceeded(done) || IsSticky(done)) lost_.Update(done);
+    // Who came late had no time to wait, which says nothing of the device.
+    if ((absl::IsDeadlineExceeded(done) && left >= kMostOfACopy) || IsSticky(done)) lost_.Update(done);
   }
 
   Communicator& control_;
