@@ -31,9 +31,9 @@ int64_t ChooseWindowLimit(absl::Span<const SumTimes> times);
 // "8 KiB 12.1 us, in a window 6.3 us; .."
 std::string DescribeSumTimes(absl::Span<const SumTimes> times);
 
-// Whether the loaded NCCL has windows, and a sum in one ends when the communicator is aborted: the kernels of 2.27 and
-// 2.28 wait for a peer that is gone without a look at that, so that only the end of the process would free the device.
-// `though_stuck`: takes them all the same.
+// Whether the loaded NCCL has windows, and a sum in one ends when the communicator is aborted: the kernels of 2.28.9,
+// and as far as is known of 2.27, wait for a peer that is gone without a look at that, so that only the end of the
+// process would free the device. `though_stuck`: takes them all the same.
 bool NcclHasWindows(bool though_stuck);
 
 // Memory from NCCL, for a window. Freed with this, which waits for nothing: the communicator has to be gone, or to have
